@@ -1,0 +1,34 @@
+"""Errors meant for people: what was wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CspbenchError(Exception):
+    """Base of every error a user can mend. The command line prints the message alone and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(CspbenchError):
+    """A sweep file, a spec or a command-line override that cannot be used."""
+
+    exit_code = 2
+
+
+class CorpusError(CspbenchError):
+    """Audio or transcripts that cannot be used; the message names file, line and remedy."""
+
+    exit_code = 2
+
+
+class PruningError(CspbenchError):
+    """A request a pruning method cannot satisfy, e.g. a sparsity outside [0, 1)."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known word, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""

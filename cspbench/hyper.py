@@ -1,0 +1,49 @@
+"""Hyperparameters that describe themselves: default, range to search and meaning live in one place.
+
+A method or corpus declares a `Hyperparameters` subclass. The sweep reads the search ranges from it, the command line
+prints them, and pydantic refuses values outside the bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    """Immutable value object; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Range a sweep searches by default: ``Annotated[float, Search(0.01, 1.0, log=True)]``.
+
+    Either `choices`, or both `low` and `high`. Integer fields sample integers.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError(f"Search needs either choices or both low and high, got {self!r}")
+
+
+class Hyperparameters(Frozen):
+    """Base of a plug-in's options. Fields annotated with `Search` are searched unless the user fixes them."""
+
+    @classmethod
+    def search_space(cls) -> dict[str, Search]:
+        """Field name -> default search range, for the fields that declare one."""
+        space = {}
+        for name, field in cls.model_fields.items():
+            for note in field.metadata:
+                if isinstance(note, Search):
+                    space[name] = note
+        return space

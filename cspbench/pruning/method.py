@@ -1,0 +1,148 @@
+"""The protocol every pruning method speaks.
+
+A method sees named weight matrices and knows nothing of speech. The training loop calls it in this order::
+
+    method.start()
+    for index, phase in enumerate(method.phases()):
+        method.begin_phase(index)              # optimiser and learning-rate schedule are fresh
+        for each step:
+            method.before_forward(progress)
+            loss.backward()                    # and gradient clipping
+            method.after_backward(progress)
+            optimizer.step()
+            method.after_step(progress)
+    method.finish()                            # from here on the zeros are exact
+
+All tensors of a method live on the device of the weight they belong to.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cspbench.errors import PruningError
+from cspbench.hyper import Hyperparameters
+from cspbench.registry import Registry
+
+REWIND_POINTS = (0.0, 0.05, 0.1, 0.25, 0.5)
+"""Shares of the dense training at which its weights are kept, for methods that rewind."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training under one learning-rate cycle of `steps` optimiser steps."""
+
+    steps: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the loop is: `step` counts from 0 over all phases up to `total`."""
+
+    step: int
+    total: int
+    phase: int
+    learning_rate: float
+
+
+@dataclass
+class PruningContext:
+    """What a method may see and touch.
+
+    Attributes:
+        weights: prunable parameters by name, each of shape (out, in). One parameter under two names appears once.
+        sparsity: target share of zeros among all of `weights` together, in [0, 1).
+        steps: optimiser steps of the pruning budget.
+        seed: for whatever the method draws at random.
+        grams: returns, by weight name, the second moment ``E[x x^T]`` of shape (in, in) of that matrix's own
+            inputs over calibration data, with the weights as they are now; None where no data can be run.
+        snapshot: returns the dense run's weights, by name, at one of `REWIND_POINTS`; None where none were kept.
+        restore: overwrites every parameter of the model (prunable or not) named in the mapping.
+    """
+
+    weights: Mapping[str, torch.nn.Parameter]
+    sparsity: float
+    steps: int
+    seed: int = 0
+    grams: Callable[[], dict[str, Tensor]] | None = None
+    snapshot: Callable[[float], dict[str, Tensor]] | None = None
+    restore: Callable[[Mapping[str, Tensor]], None] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise PruningError(f"sparsity must be in [0, 1), got {self.sparsity}")
+        if self.sparsity > 0 and not self.weights:
+            raise PruningError(f"nothing is prunable, so sparsity {self.sparsity} cannot be reached: loosen `prunable`")
+
+    @property
+    def total(self) -> int:
+        """Number of prunable weights."""
+        return sum(w.numel() for w in self.weights.values())
+
+    @property
+    def zeros(self) -> int:
+        """Exact number of weights to set to zero."""
+        return round(self.sparsity * self.total)
+
+
+class PruningMethod(ABC):
+    """Base of all methods: override what is your own.
+
+    Class attributes:
+        Params: hyperparameters with defaults, bounds and search ranges.
+        summary: one line for `cspbench methods`.
+        source: paper and identifier.
+    """
+
+    Params: ClassVar[type[Hyperparameters]] = Hyperparameters
+    summary: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+
+    def __init__(self, params: Hyperparameters, context: PruningContext) -> None:
+        self.params = params
+        self.context = context
+
+    def phases(self) -> list[Phase]:
+        """Training phases in order; their steps add up to what the method really costs."""
+        return [Phase(self.context.steps)]
+
+    def start(self) -> None:  # noqa: B027 - an optional hook
+        """Called once before training, never after a resume."""
+
+    def begin_phase(self, index: int) -> None:  # noqa: B027
+        """Called as a phase starts, never after a resume in its middle."""
+
+    def before_forward(self, progress: Progress) -> None:  # noqa: B027
+        """Called before the forward pass."""
+
+    def after_backward(self, progress: Progress) -> None:  # noqa: B027
+        """Called when gradients are final; may change them."""
+
+    def after_step(self, progress: Progress) -> None:  # noqa: B027
+        """Called after the optimiser has moved the weights."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Leave exactly `context.zeros` zeros chosen by the method; calling it again changes nothing."""
+
+    @abstractmethod
+    def masks(self) -> dict[str, Tensor]:
+        """Current masks by weight name: bool, True where a weight is kept, shape (out, in)."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors that, loaded into a fresh instance, continue the run bit for bit."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `state_dict`."""
+
+
+methods: Registry[type[PruningMethod]] = Registry("pruning method", "cspbench.methods")
+register = methods.register
