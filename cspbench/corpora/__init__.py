@@ -1,1 +1,6 @@
+"""Speech to train and test on: built-in corpora, the user's own, and the checks all of them pass."""
 
+from cspbench.corpora import an4, fsdd
+from cspbench.corpora.base import Corpus, CorpusLoader, Utterance, corpora, load_corpus, parse_options, register
+
+__all__ = ["Corpus", "CorpusLoader", "Utterance", "corpora", "load_corpus", "parse_options", "register"]

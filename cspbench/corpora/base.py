@@ -4,59 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
+from pydantic import ValidationError
+
+from cspbench.corpora.checks import check_corpus
+from cspbench.corpora.utterance import SPLITS, Corpus, Split, Utterance
+from cspbench.errors import ConfigError, CorpusError, did_you_mean
 from cspbench.hyper import Hyperparameters
 from cspbench.registry import Registry
-from cspbench.spec import CorpusSpec, content_id
+from cspbench.spec import CorpusSpec
 
-Split = Literal["train", "dev", "test"]
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+__all__ = [
+    "SPLITS", "Corpus", "CorpusLoader", "Progress", "Split", "Utterance", "corpora", "load_corpus", "parse_options",
+    "register",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Utterance:
-    """One recording and what was said.
-
-    Attributes:
-        id: unique within the corpus.
-        audio: file readable by soundfile.
-        duration: seconds.
-        speaker: empty where unknown.
-        text: normalised transcript.
-        origin: ``file:line`` of the transcript, for error messages.
-    """
-
-    id: str
-    audio: Path
-    duration: float
-    speaker: str
-    text: str
-    split: Split
-    origin: str
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Utterances of one sample rate (Hz). `synthetic` is True if any audio was made by a machine."""
-
-    name: str
-    sample_rate: int
-    utterances: tuple[Utterance, ...]
-    synthetic: bool = False
-
-    def split(self, name: Split) -> list[Utterance]:
-        """Utterances of one split, in corpus order."""
-        return [u for u in self.utterances if u.split == name]
-
-    def fingerprint(self) -> str:
-        """Hash of what training and evaluation depend on; independent of where the files lie."""
-        rows = [
-            [u.id, u.speaker, u.text, u.split, u.audio.stat().st_size, round(u.duration, 3)] for u in self.utterances
-        ]
-        return content_id("corpus", [self.sample_rate, rows])
+Progress = Callable[[str], None]
 
 
 class CorpusLoader(ABC):
@@ -67,9 +32,7 @@ class CorpusLoader(ABC):
     needs_path: ClassVar[bool] = True
 
     @abstractmethod
-    def load(
-        self, path: Path | None, options: Hyperparameters, cache: Path, progress: Callable[[str], None]
-    ) -> Corpus:
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
         """Read (and where needed first make, under `cache`) the corpus.
 
         Args:
@@ -91,9 +54,7 @@ def _silent(_: str) -> None:
     return None
 
 
-def load_corpus(
-    spec: CorpusSpec, cache: Path, progress: Callable[[str], None] = _silent, *, check_audio: bool = True
-) -> Corpus:
+def load_corpus(spec: CorpusSpec, cache: Path, progress: Progress = _silent, *, check_audio: bool = True) -> Corpus:
     """Load the corpus a spec names, validated and with its fingerprint checked.
 
     Args:
@@ -103,8 +64,57 @@ def load_corpus(
         check_audio: compare every file's header with the corpus (sample rate, duration, readability).
 
     Raises:
-        ConfigError: unknown corpus or options.
+        ConfigError: unknown corpus or options, a path missing or given to a corpus that makes its own audio.
         CorpusError: files that are missing, corrupt or mis-sampled, empty transcripts, an empty split, or a
             fingerprint other than the one the spec was resolved with.
     """
-    raise NotImplementedError
+    loader = corpora.get(spec.name)()
+    corpus = loader.load(_folder(spec, loader), parse_options(spec), cache, progress)
+    check_corpus(corpus, audio=check_audio)
+    if spec.fingerprint is not None:
+        _check_fingerprint(corpus, spec.fingerprint)
+    return corpus
+
+
+def parse_options(spec: CorpusSpec) -> Hyperparameters:
+    """Return the options of a corpus, defaults filled in.
+
+    Raises:
+        ConfigError: unknown corpus, or every option that is unknown or out of range.
+    """
+    options = corpora.get(spec.name).Options
+    try:
+        return options.model_validate(spec.options)
+    except ValidationError as error:
+        problems = [_explain(options, problem) for problem in error.errors()]
+        raise ConfigError("\n".join(f"corpus.options.{problem}" for problem in problems)) from None
+
+
+def _explain(options: type[Hyperparameters], problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"]) or "*"
+    if problem["type"] != "extra_forbidden":
+        return f"{name}: {problem['msg']} (got {problem['input']!r})"
+    known = list(options.model_fields)
+    return f"{name}: unknown option{did_you_mean(name, known)} (known: {', '.join(known) or 'none'})"
+
+
+def _folder(spec: CorpusSpec, loader: CorpusLoader) -> Path | None:
+    if not loader.needs_path:
+        if spec.path is not None:
+            raise ConfigError(f"corpus.path: '{spec.name}' makes its own audio; remove the path")
+        return None
+    if spec.path is None:
+        raise ConfigError(f"corpus.path: '{spec.name}' needs the folder its audio lies in")
+    path = Path(spec.path).expanduser().absolute()
+    if not path.exists():
+        raise CorpusError(f"{path}: no such file or folder; corpus.path must name where '{spec.name}' lies")
+    return path
+
+
+def _check_fingerprint(corpus: Corpus, expected: str) -> None:
+    found = corpus.fingerprint()
+    if found != expected:
+        raise CorpusError(
+            f"corpus '{corpus.name}' has fingerprint {found} where the trial was made for {expected}: its audio or"
+            " transcripts differ. Restore them, or start a new study on what is here."
+        )

@@ -1,0 +1,41 @@
+"""Seeded choices that neither file order nor library versions change."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cspbench.corpora.utterance import Utterance
+from cspbench.errors import CorpusError
+
+
+def ranked(names: Iterable[str], seed: int) -> list[str]:
+    """Distinct names in a seeded random order: by hash, so that adding one name does not reshuffle the others."""
+    return sorted(set(names), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+
+
+def carve_dev(utterances: list[Utterance], share: float, seed: int, *, by_speaker: bool = True) -> list[Utterance]:
+    """Move a share of the train speakers (utterances, where the speaker is unknown) from train to dev.
+
+    Args:
+        utterances: all splits; dev is empty.
+        share: of the train speakers, in (0, 1); at least one is moved and at least one stays.
+        seed: which ones.
+        by_speaker: False moves single utterances and so lets train and dev share speakers.
+
+    Raises:
+        CorpusError: train has but one speaker.
+    """
+
+    def unit(u: Utterance) -> str:
+        return f"speaker {u.speaker}" if by_speaker and u.speaker else f"utterance {u.id}"
+
+    units = ranked((unit(u) for u in utterances if u.split == "train"), seed)
+    if len(units) < 2:
+        raise CorpusError(
+            f"train cannot be divided into train and dev: it holds {units[0] if units else 'nothing'} alone;"
+            " supply a dev split"
+        )
+    moved = set(units[: min(max(1, round(share * len(units))), len(units) - 1)])
+    return [replace(u, split="dev") if u.split == "train" and unit(u) in moved else u for u in utterances]

@@ -1,0 +1,147 @@
+"""What must hold of a corpus before any training starts, told in one message."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import soundfile
+
+from cspbench.corpora.utterance import SPLITS, Corpus, Utterance
+from cspbench.errors import CorpusError
+
+MOST_SHOWN = 10
+DURATION_TOLERANCE = 0.1  # seconds between a manifest and the file's own header
+
+
+class Problems:
+    """Collects what is wrong, so that a user mends a corpus in one pass rather than one file at a time."""
+
+    def __init__(self, heading: str) -> None:
+        self.heading = heading
+        self.found: list[str] = []
+
+    def add(self, where: object, what: str) -> None:
+        """Note one problem: where it is, what is wrong and what to do."""
+        self.found.append(f"{where}: {what}")
+
+    def check(self) -> None:
+        """Raise one CorpusError with the first problems and the count of the others; return if there are none."""
+        if not self.found:
+            return
+        lines = self.found[:MOST_SHOWN]
+        if len(self.found) > MOST_SHOWN:
+            lines.append(f"and {len(self.found) - MOST_SHOWN} more")
+        raise CorpusError("\n  ".join([self.heading, *lines]))
+
+
+class Header(NamedTuple):
+    """What an audio file says of itself: Hz, channels, seconds."""
+
+    sample_rate: int
+    channels: int
+    duration: float
+
+
+def read_header(file: Path) -> Header:
+    """Read the header of an audio file; remembered until the file changes.
+
+    Raises:
+        CorpusError: the file is missing, or not audio that can be decoded to its end.
+    """
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise CorpusError("no such audio file; restore it or remove its line") from error
+    return _header(file, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 16)
+def _header(file: Path, size: int, modified: int) -> Header:
+    try:
+        with soundfile.SoundFile(file) as sound:
+            if sound.frames:
+                # A cut-off FLAC keeps a whole header: only decoding its end shows the loss.
+                sound.seek(sound.frames - 1)
+                if len(sound.read(1)) != 1:
+                    raise CorpusError("audio is cut off before the end its header names; copy it again")
+            return Header(sound.samplerate, sound.channels, sound.frames / sound.samplerate)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise CorpusError(f"audio cannot be read ({error}); copy it again or remove its line") from error
+
+
+def check_corpus(corpus: Corpus, *, audio: bool = True) -> None:
+    """Check a whole corpus.
+
+    Args:
+        corpus: as its loader returned it.
+        audio: also compare every file's header (sample rate, channels, duration) with the corpus.
+
+    Raises:
+        CorpusError: every problem found (the first ten in full), each with file, line and remedy.
+    """
+    problems = Problems(f"corpus '{corpus.name}' cannot be used:")
+    _check_splits(corpus, problems)
+    _check_ids(corpus, problems)
+    _check_speakers(corpus, problems)
+    for utterance in corpus.utterances:
+        if not utterance.text:
+            problems.add(utterance.origin, "empty transcript; write what is said or remove the line")
+        if audio:
+            _check_audio(utterance, corpus.sample_rate, problems)
+    problems.check()
+
+
+def _check_splits(corpus: Corpus, problems: Problems) -> None:
+    for name in SPLITS:
+        if not corpus.split(name):
+            problems.add(f"{name} split", f"holds no utterances; check where the corpus names its {name} data")
+
+
+def _check_ids(corpus: Corpus, problems: Problems) -> None:
+    first: dict[str, str] = {}
+    for u in corpus.utterances:
+        if u.id in first:
+            problems.add(u.origin, f"id '{u.id}' is already used at {first[u.id]}; remove or rename one")
+        first.setdefault(u.id, u.origin)
+
+
+def _check_speakers(corpus: Corpus, problems: Problems) -> None:
+    if corpus.shared_speakers:
+        return
+    for speaker, splits in speaker_splits(corpus).items():
+        if len(splits) > 1:
+            counts = ", ".join(f"{splits[name]} in {name}" for name in SPLITS if name in splits)
+            problems.add(
+                f"speaker '{speaker}'", f"occurs in several splits ({counts} utterances); keep each speaker in one"
+            )
+
+
+def speaker_splits(corpus: Corpus) -> dict[str, Counter[str]]:
+    """Known speaker -> number of utterances in each split they occur in."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for u in corpus.utterances:
+        if u.speaker:
+            found[u.speaker][u.split] += 1
+    return dict(found)
+
+
+def _check_audio(utterance: Utterance, sample_rate: int, problems: Problems) -> None:
+    where = f"{utterance.origin}: {utterance.audio}"
+    try:
+        header = read_header(utterance.audio)
+    except CorpusError as error:
+        problems.add(where, str(error))
+        return
+    if header.sample_rate != sample_rate:
+        problems.add(where, f"sampled at {header.sample_rate} Hz where the corpus has {sample_rate} Hz; resample it")
+    if header.channels != 1:
+        problems.add(where, f"has {header.channels} channels; mix it down to one")
+    if header.duration <= 0:
+        problems.add(where, "holds no samples; record it again or remove its line")
+    elif abs(header.duration - utterance.duration) > DURATION_TOLERANCE:
+        problems.add(
+            where, f"lasts {header.duration:.2f} s where {utterance.duration:.2f} s is stated; correct the duration"
+        )

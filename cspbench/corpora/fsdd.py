@@ -1,0 +1,149 @@
+"""Free Spoken Digit Dataset: single digits of six speakers at 8 kHz, joined into digit strings of one speaker."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+from pydantic import Field, model_validator
+
+from cspbench.corpora.base import SPLITS, Corpus, CorpusLoader, Progress, Split, register
+from cspbench.corpora.carve import ranked
+from cspbench.corpora.checks import Problems
+from cspbench.corpora.derived import Clip, derived
+from cspbench.corpora.utterance import file_marks
+from cspbench.errors import CorpusError
+from cspbench.hyper import Hyperparameters
+
+SAMPLE_RATE = 8000
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[a-z]+)_(?P<take>[0-9]+)\.wav")
+TEST_TAKES = range(5)  # published: takes 0-4 of each digit and speaker are the test set
+DEV_TAKES = range(5, 10)
+RECIPE = 1  # raise when the same options come to give other audio
+
+
+class Take(NamedTuple):
+    """One recording of one digit."""
+
+    file: Path
+    digit: int
+    speaker: str
+    number: int
+
+
+@register("fsdd")
+class FSDD(CorpusLoader):
+    """Seeded digit strings. By default the published split holds: no recording is heard in two splits."""
+
+    summary = "FSDD: spoken digit strings of six speakers, 8 kHz, joined from real recordings of single digits"
+
+    class Options(Hyperparameters):
+        """How many strings, how long, and who speaks where."""
+
+        train: int = Field(1850, ge=1, description="strings; the default is about 57 minutes")
+        dev: int = Field(180, ge=1, description="strings")
+        test: int = Field(300, ge=1, description="strings")
+        min_digits: int = Field(2, ge=1, le=20)
+        max_digits: int = Field(5, ge=1, le=20)
+        min_pause: float = Field(0.05, ge=0, le=2, description="seconds between digits, at least")
+        max_pause: float = Field(0.2, ge=0, le=2, description="seconds between digits, at most")
+        speaker_disjoint: bool = Field(False, description="4 speakers train, 1 dev, 1 test; else all speak in all")
+        seed: int = Field(0, ge=0)
+
+        @model_validator(mode="after")
+        def _ordered(self) -> FSDD.Options:
+            if self.min_digits > self.max_digits or self.min_pause > self.max_pause:
+                raise ValueError("min_digits and min_pause may not exceed max_digits and max_pause")
+            return self
+
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
+        """Join the recordings of ``recordings/`` into strings under `cache`, unless they lie there."""
+        assert path is not None
+        takes = _takes(path)
+        source = [[take.file.name, *mark] for take, mark in zip(takes, file_marks(t.file for t in takes), strict=True)]
+        identity = {"recipe": RECIPE, "source": source, "options": options.model_dump(mode="json")}
+
+        def make() -> Iterator[Clip]:
+            progress(f"fsdd: joining {len(takes)} recordings into {options.train + options.dev + options.test} strings")
+            return _strings(takes, options)
+
+        utterances = derived(cache, "fsdd", SAMPLE_RATE, identity, make)
+        return Corpus("fsdd", SAMPLE_RATE, tuple(utterances), shared_speakers=not options.speaker_disjoint)
+
+
+def _takes(path: Path) -> list[Take]:
+    folder = path / "recordings" if (path / "recordings").is_dir() else path
+    takes = [
+        Take(file, int(match["digit"]), match["speaker"], int(match["take"]))
+        for file in sorted(folder.glob("*.wav"))
+        if (match := NAME.fullmatch(file.name))
+    ]
+    if not takes:
+        raise CorpusError(f"{folder}: no recordings named like 7_jackson_32.wav; corpus.path must name a copy of FSDD")
+    return takes
+
+
+def _divide(takes: list[Take], options: Any) -> dict[Split, list[Take]]:
+    if options.speaker_disjoint:
+        dev, test, *train = ranked((take.speaker for take in takes), options.seed)
+        speakers: dict[Split, list[str]] = {"train": train, "dev": [dev], "test": [test]}
+        return {split: [take for take in takes if take.speaker in speakers[split]] for split in SPLITS}
+    held = {**dict.fromkeys(TEST_TAKES, "test"), **dict.fromkeys(DEV_TAKES, "dev")}
+    return {split: [take for take in takes if held.get(take.number, "train") == split] for split in SPLITS}
+
+
+def _strings(takes: list[Take], options: Any) -> Iterator[Clip]:
+    samples = _read(takes)
+    for split, held in _divide(takes, options).items():
+        rng = Random(f"{options.seed}/{split}")
+        by_speaker: dict[str, list[Take]] = defaultdict(list)
+        for take in held:
+            by_speaker[take.speaker].append(take)
+        decks = {speaker: _deck(by_speaker[speaker], rng) for speaker in sorted(by_speaker)}
+        speakers = list(decks)
+        if not speakers:
+            raise CorpusError(f"fsdd: no recordings for {split}; the published set has takes 0-49 of six speakers")
+        for index in range(getattr(options, split)):
+            speaker = speakers[index % len(speakers)]
+            chosen = [next(decks[speaker]) for _ in range(rng.randint(options.min_digits, options.max_digits))]
+            audio = _join([samples[take.file] for take in chosen], options, rng)
+            text = " ".join(WORDS[take.digit] for take in chosen)
+            yield Clip(f"{split}-{index:05d}-{speaker}", audio, speaker, text, split)
+
+
+def _deck(takes: list[Take], rng: Random) -> Iterator[Take]:
+    """Deal all takes in random order, again and again: each is heard equally often."""
+    while True:
+        yield from rng.sample(takes, len(takes))
+
+
+def _join(digits: list[np.ndarray], options: Any, rng: Random) -> np.ndarray:
+    parts = [digits[0]]
+    for digit in digits[1:]:
+        pause = rng.uniform(options.min_pause, options.max_pause)
+        parts += [np.zeros(round(pause * SAMPLE_RATE), dtype=np.int16), digit]
+    return np.concatenate(parts)
+
+
+def _read(takes: list[Take]) -> dict[Path, np.ndarray]:
+    """Read all recordings, (time,) int16 each."""
+    problems = Problems("FSDD cannot be read:")
+    samples = {}
+    for take in takes:
+        try:
+            audio, rate = soundfile.read(take.file, dtype="int16")
+        except (soundfile.LibsndfileError, OSError) as error:
+            problems.add(take.file, f"audio cannot be read ({error}); copy it again")
+            continue
+        if rate != SAMPLE_RATE or audio.ndim != 1 or not len(audio):
+            problems.add(take.file, f"expected mono audio at {SAMPLE_RATE} Hz, found {rate} Hz, shape {audio.shape}")
+        samples[take.file] = audio
+    problems.check()
+    return samples

@@ -1,0 +1,121 @@
+"""JSONL manifests: one utterance a line, our field names or NeMo's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from cspbench.corpora.checks import Problems, read_header
+from cspbench.corpora.utterance import SPLITS, Split, Utterance
+from cspbench.errors import CorpusError
+
+Normalise = Callable[[str], str]
+
+
+def lower(text: str) -> str:
+    """Lower case, words parted by single spaces."""
+    return " ".join(text.lower().split())
+
+
+def read_manifest(files: dict[Path, Split | None], normalise: Normalise = lower) -> list[Utterance]:
+    """Read manifests.
+
+    Each line is a JSON object with `audio` (or `audio_filepath`), `text`, and optionally `duration` in seconds (read
+    from the audio where absent), `speaker`, `id` and `split`. Relative audio paths start at the manifest's folder.
+
+    Args:
+        files: manifest -> the split all its lines belong to, or None to read each line's `split` field.
+        normalise: applied to every transcript.
+
+    Raises:
+        CorpusError: missing manifests and every line that cannot be used.
+    """
+    problems = Problems("manifest cannot be read:")
+    found = []
+    for file, split in files.items():
+        for origin, row in _rows(file, problems):
+            try:
+                found.append((row, _utterance(row, file.parent, split, normalise, origin)))
+            except CorpusError as error:
+                problems.add(origin, str(error))
+    problems.check()
+    return _with_ids(found)
+
+
+def _rows(file: Path, problems: Problems) -> Iterable[tuple[str, dict[str, Any]]]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(file, f"cannot be read as UTF-8 text ({error})")
+        return
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        origin = f"{file}:{number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            problems.add(origin, f"not JSON ({error}); write one JSON object a line")
+            continue
+        if isinstance(row, dict):
+            yield origin, row
+        else:
+            problems.add(origin, 'not a JSON object; write {"audio": …, "text": …}')
+
+
+def _utterance(row: dict[str, Any], folder: Path, split: Split | None, normalise: Normalise, origin: str) -> Utterance:
+    if row.get("offset"):
+        raise CorpusError(f"offset {row['offset']} is not supported; cut the audio into one file an utterance")
+    audio = _audio(_field(row, "audio", "audio_filepath"), folder)
+    duration = row.get("duration")
+    if duration is None:
+        duration = read_header(audio).duration
+    if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < float("inf"):
+        raise CorpusError(f"duration {duration!r} is not a positive number of seconds")
+    return Utterance(
+        id=str(row.get("id", "")),
+        audio=audio,
+        duration=float(duration),
+        speaker=str(row.get("speaker") or ""),
+        text=normalise(_field(row, "text")),
+        split=split or _split(row),
+        origin=origin,
+    )
+
+
+def _field(row: dict[str, Any], *names: str) -> str:
+    for name in names:
+        if isinstance(row.get(name), str):
+            return str(row[name])
+    raise CorpusError(f"no text field {' or '.join(repr(name) for name in names)}; found {sorted(row)}")
+
+
+def _audio(name: str, folder: Path) -> Path:
+    if not name:
+        raise CorpusError("empty audio path")
+    path = PurePath(name)
+    if not path.is_absolute() and ".." in path.parts:
+        raise CorpusError(f"audio path '{name}' climbs out of the manifest's folder; write it as an absolute path")
+    return folder / path
+
+
+def _split(row: dict[str, Any]) -> Split:
+    for name in SPLITS:
+        if row.get("split") == name:
+            return name
+    raise CorpusError(f"split {row.get('split')!r} is none of {', '.join(SPLITS)}")
+
+
+def _with_ids(found: list[tuple[dict[str, Any], Utterance]]) -> list[Utterance]:
+    """Name what has no `id` by its path below the folder all audio shares, so that ids survive a move."""
+    if not found:
+        return []
+    shared = os.path.commonpath([u.audio.parent for _, u in found])
+    return [
+        u if row.get("id") else replace(u, id=u.audio.relative_to(shared).with_suffix("").as_posix())
+        for row, u in found
+    ]

@@ -1,0 +1,86 @@
+"""The values a corpus is made of: utterances in three splits."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cspbench.spec import content_id
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+SAMPLE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and what was said.
+
+    Attributes:
+        id: unique within the corpus.
+        audio: file readable by soundfile.
+        duration: seconds.
+        speaker: empty where unknown.
+        text: normalised transcript.
+        origin: ``file:line`` of the transcript, for error messages.
+    """
+
+    id: str
+    audio: Path
+    duration: float
+    speaker: str
+    text: str
+    split: Split
+    origin: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Utterances of one sample rate (Hz).
+
+    Attributes:
+        name: of the loader that made it.
+        sample_rate: Hz, of every file.
+        utterances: all splits.
+        synthetic: True if any audio was made by a machine.
+        shared_speakers: True where the options let a speaker occur in several splits; otherwise none may.
+    """
+
+    name: str
+    sample_rate: int
+    utterances: tuple[Utterance, ...]
+    synthetic: bool = False
+    shared_speakers: bool = False
+
+    def split(self, name: Split) -> list[Utterance]:
+        """Utterances of one split, in corpus order."""
+        return [u for u in self.utterances if u.split == name]
+
+    def fingerprint(self) -> str:
+        """Hash of what training and evaluation depend on; independent of where the files lie."""
+        marks = file_marks(u.audio for u in self.utterances)
+        rows = [
+            [u.id, u.speaker, u.text, u.split, round(u.duration, 3), mark]
+            for u, mark in zip(self.utterances, marks, strict=True)
+        ]
+        return content_id("corpus", [self.sample_rate, rows])
+
+
+def file_marks(files: Iterable[Path]) -> list[tuple[int, int]]:
+    """Size and checksum of `SAMPLE_BYTES` from the middle of each file.
+
+    Equal sizes alone would not tell two noise levels of the same utterance apart; reading every byte of a corpus
+    of hundreds of hours at every start would take minutes.
+    """
+    return [_mark(file) for file in files]
+
+
+def _mark(file: Path) -> tuple[int, int]:
+    with file.open("rb") as opened:
+        size = opened.seek(0, 2)
+        opened.seek(max(0, (size - SAMPLE_BYTES) // 2))
+        return size, zlib.crc32(opened.read(SAMPLE_BYTES))
