@@ -1,0 +1,284 @@
+"""The training loop: the same for dense training and for every pruning method."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cspbench.asr.loss import transducer_loss
+from cspbench.asr.model import Transducer
+from cspbench.asr.tokenizer import BLANK
+from cspbench.corpora.batches import Batch, collate, epoch_order
+from cspbench.corpora.features import FeatureSet
+from cspbench.pruning.method import Phase, Progress, PruningMethod
+from cspbench.spec import AugmentSpec, TrainSpec
+from cspbench.training.checkpoint import load_checkpoint, save_checkpoint
+from cspbench.training.events import Event, Listener, silent
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training features by speed, their targets, and the frames a model step joins."""
+
+    by_speed: Mapping[float, FeatureSet]
+    targets: Sequence[Sequence[int]]
+    stack: int
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Batches of one epoch."""
+        return math.ceil(len(self.targets) / batch_size)
+
+    def batches(self, spec: TrainSpec, seed: int, epoch: int) -> list[Callable[[], Batch]]:
+        """The batches of one epoch, each made when called."""
+        speeds = spec.augment.speeds
+        speed = speeds[int(np.random.default_rng([seed, epoch, 1]).integers(len(speeds)))]
+        features = self.by_speed[speed]
+        order = epoch_order(features.lengths(self.stack), spec.batch_size, seed, epoch)
+        return [lambda rows=rows: collate(features, self.targets, rows, self.stack) for rows in order]
+
+
+@dataclass
+class TrainingRun:
+    """What is being trained, and everything that decides how.
+
+    Attributes:
+        model: on its device already.
+        data: training features and targets.
+        spec: optimiser, schedule, augmentation.
+        seed: of batch order, augmentation and dropout.
+        phases: stretches of training, each under its own learning-rate cycle.
+        method: pruning method, or None for dense training.
+        checkpoint: file to resume from and to write to; None keeps nothing.
+        evaluate: called at epoch ends, returns metrics (e.g. dev WER) for the curve.
+        on_step: called with the number of steps done before each step and at the end (snapshots).
+        listener: hears of progress.
+        stage: what the listener is told this is.
+    """
+
+    model: Transducer
+    data: TrainingData
+    spec: TrainSpec
+    seed: int
+    phases: list[Phase]
+    method: PruningMethod | None = None
+    checkpoint: Path | None = None
+    evaluate: Callable[[], dict[str, float]] | None = None
+    on_step: Callable[[int], None] | None = None
+    listener: Listener = silent
+    stage: str = "train"
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.total = sum(phase.steps for phase in self.phases)
+        self.device = self.model.feature_mean.device
+        self._losses: list[Tensor] = []
+
+    def run(self) -> None:
+        """Train to the end, going on from the checkpoint if there is one."""
+        self._optimizer, self._scaler = self._fresh_optimizer()
+        step = self._resume()
+        if step == 0 and self.method is not None:
+            self.method.start()
+        per_epoch = self.data.steps_per_epoch(self.spec.batch_size)
+        epoch_batches: tuple[int, list[Callable[[], Batch]]] = (-1, [])
+        last_save = time.monotonic()
+        while step < self.total:
+            began = time.monotonic()
+            epoch, batch = divmod(step, per_epoch)
+            if epoch != epoch_batches[0]:
+                epoch_batches = (epoch, self.data.batches(self.spec, self.seed, epoch))
+            if self.on_step is not None:
+                self.on_step(step)
+            progress = self._progress(step)
+            self._begin_phase(progress)
+            self._train_step(epoch_batches[1][batch](), progress, epoch)
+            step += 1
+            self.seconds += time.monotonic() - began
+            self._after(step, per_epoch, progress)
+            if self.checkpoint is not None and time.monotonic() - last_save > CHECKPOINT_SECONDS:
+                self._save(step)
+                last_save = time.monotonic()
+        if self.on_step is not None:
+            self.on_step(step)
+        if self.method is not None:
+            self.method.finish()
+        self._save(step)
+
+    def _phase_of(self, step: int) -> tuple[int, int]:
+        """Index of the phase a step belongs to, and the step within it."""
+        for index, phase in enumerate(self.phases):
+            if step < phase.steps:
+                return index, step
+            step -= phase.steps
+        raise AssertionError("step beyond the last phase")
+
+    def _progress(self, step: int) -> Progress:
+        index, within = self._phase_of(step)
+        rate = one_cycle(within, self.phases[index].steps, self.spec.learning_rate, self.spec.warmup)
+        return Progress(step=step, total=self.total, phase=index, learning_rate=rate)
+
+    def _begin_phase(self, progress: Progress) -> None:
+        if self._phase_of(progress.step)[1] == 0:
+            self._optimizer, self._scaler = self._fresh_optimizer()
+            if self.method is not None:
+                self.method.begin_phase(progress.phase)
+
+    def _fresh_optimizer(self) -> tuple[torch.optim.Optimizer, torch.amp.GradScaler]:
+        decayed = [p for p in self.model.parameters() if p.dim() >= 2]
+        plain = [p for p in self.model.parameters() if p.dim() < 2]
+        groups = [{"params": decayed, "weight_decay": self.spec.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.spec.learning_rate, betas=(0.9, 0.99))
+        scaling = self.spec.precision == "fp16" and self.device.type == "cuda"
+        return optimizer, torch.amp.GradScaler(self.device.type, enabled=scaling)
+
+    def _train_step(self, batch: Batch, progress: Progress, epoch: int) -> None:
+        # Dropout and augmentation of a step depend on (seed, step) alone: a resumed run repeats them exactly.
+        torch.manual_seed(self.seed * 1_000_003 + progress.step)
+        self.model.train()
+        if self.method is not None:
+            self.method.before_forward(progress)
+        for group in self._optimizer.param_groups:
+            group["lr"] = progress.learning_rate
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(batch.to(self.device), epoch)
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
+        if self.method is not None:
+            self.method.after_backward(progress)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self.method is not None:
+            self.method.after_step(progress)
+        self._losses.append(loss.detach())
+
+    def _loss(self, batch: Batch, epoch: int) -> Tensor:
+        features = self.model.normalise(batch.features)
+        if epoch >= self.spec.augment.start_epoch:
+            features = spec_augment(features, batch.frames, self.model.mels, self.spec.augment)
+        with autocast(self.device, self.spec.precision):
+            output = self.model(features, batch.targets)
+        loss = transducer_loss(output.joint, batch.targets, batch.frames, batch.labels, blank=BLANK)
+        if self.spec.ctc_weight:
+            loss = loss + self.spec.ctc_weight * ctc_loss(output.ctc, batch)
+        return loss
+
+    def _after(self, step: int, per_epoch: int, progress: Progress) -> None:
+        ended = step % per_epoch == 0 or step == self.total
+        epoch = math.ceil(step / per_epoch)
+        if ended and (epoch % self.spec.evaluate_every == 0 or step == self.total):
+            loss = float(torch.stack(self._losses).mean())
+            self._losses.clear()
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"{self.stage}: the loss became {loss} by step {step}; lower learning_rate")
+            metrics = {"loss": loss, "learning_rate": progress.learning_rate, **self._sparsity()}
+            if self.evaluate is not None:
+                metrics |= self.evaluate()
+            self.curve.append({"step": step, "epoch": step / per_epoch, **metrics})
+        recent = self.curve[-1] if self.curve else {}
+        shown = {k: v for k, v in recent.items() if k in ("loss", "dev_wer", "sparsity")}
+        self.listener(Event(self.stage, step, self.total, metrics=shown))
+
+    def _sparsity(self) -> dict[str, float]:
+        if self.method is None:
+            return {}
+        weights = self.method.context.weights.values()
+        zeros = sum(int((w == 0).sum()) for w in weights)
+        return {"sparsity": zeros / max(1, sum(w.numel() for w in weights))}
+
+    def _save(self, step: int) -> None:
+        if self.checkpoint is None:
+            return
+        state: dict[str, Any] = {
+            "step": step,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "method": {} if self.method is None else dict(self.method.state_dict()),
+            "losses": [float(x) for x in self._losses],
+            "curve": self.curve,
+            "seconds": self.seconds,
+        }
+        save_checkpoint(self.checkpoint, state)
+
+    def _resume(self) -> int:
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            return 0
+        state = load_checkpoint(self.checkpoint, self.device)
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self.method is not None:
+            self.method.load_state_dict(state["method"])
+        self._losses = [torch.tensor(x, device=self.device) for x in state["losses"]]
+        self.curve[:] = state["curve"]
+        self.seconds = state["seconds"]
+        return int(state["step"])
+
+
+def one_cycle(step: int, total: int, peak: float, warmup: float) -> float:
+    """Learning rate that rises linearly for `warmup` of the steps and falls to zero along a cosine.
+
+    After Smith & Topin 2018 (arXiv:1708.07120). `step` counts from 0 to total - 1; the rate is never zero.
+    """
+    position = (step + 1) / (total + 1)
+    if position < warmup:
+        return peak * position / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (position - warmup) / (1 - warmup)))
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Mixed precision for a forward pass: nothing for fp32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def ctc_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Connectionist temporal classification loss, mean over utterances; impossible alignments count zero."""
+    log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # (N, T, V) -> (T, N, V)
+    losses = nn.functional.ctc_loss(
+        log_probs, batch.targets, batch.frames, batch.labels, blank=BLANK, reduction="none", zero_infinity=True
+    )
+    return losses.mean()
+
+
+def spec_augment(features: Tensor, frames: Tensor, mels: int, spec: AugmentSpec) -> Tensor:
+    """Mask bands of frequency and stretches of time with the mean, which is zero (Park et al. 2019, arXiv:1904.08779).
+
+    Args:
+        features: normalised, (N, T, stack * mels).
+        frames: valid steps, (N,); a time mask covers at most a fifth of them.
+        mels: bins a frame.
+        spec: number and largest width of the masks.
+    """
+    n, t, _ = features.shape
+    x = features.unflatten(-1, (-1, mels))  # (N, T, stack, mels)
+    for _ in range(spec.frequency_masks):
+        limit = torch.full((n,), min(spec.frequency_width, mels), device=x.device)
+        x = x.masked_fill(_random_band(mels, limit, torch.full_like(limit, mels))[:, None, None, :], 0.0)
+    for _ in range(spec.time_masks):
+        limit = (frames // 5).clamp(max=spec.time_width)
+        x = x.masked_fill(_random_band(t, limit, frames)[:, :, None, None], 0.0)
+    return x.flatten(-2)
+
+
+def _random_band(size: int, limit: Tensor, extent: Tensor) -> Tensor:
+    """Bool (N, size): one band a row, its width uniform in [0, limit], inside [0, extent)."""
+    draw = torch.rand(2, len(limit), device=limit.device)
+    width = (draw[0] * (limit + 1)).floor()
+    start = (draw[1] * (extent - width + 1)).floor()
+    position = torch.arange(size, device=limit.device)
+    return (position >= start[:, None]) & (position < (start + width)[:, None])
