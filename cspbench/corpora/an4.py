@@ -11,7 +11,7 @@ from pydantic import Field
 
 from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, Utterance, register
 from cspbench.corpora.carve import carve_dev
-from cspbench.corpora.checks import Problems, read_header
+from cspbench.corpora.checks import Problems, measured
 from cspbench.corpora.jsonl import lower, read_manifest
 from cspbench.errors import CorpusError
 from cspbench.hyper import Hyperparameters
@@ -55,7 +55,7 @@ def _published(path: Path) -> list[Utterance]:
 
 def _read_cmu(folder: Path) -> list[Utterance]:
     problems = Problems("AN4 cannot be read:")
-    found = []
+    found: list[Utterance] = []
     for stem, split in TRANSCRIPTS.items():
         recordings = _recordings(folder, folder / f"{stem}.fileids", problems)
         transcripts = folder / f"{stem}.transcription"
@@ -66,25 +66,18 @@ def _read_cmu(folder: Path) -> list[Utterance]:
             match = LINE.fullmatch(line.strip())
             if match is None:
                 problems.add(origin, "not of the form '<s> WORDS </s> (id)'")
-            elif match["id"] not in recordings:
+                continue
+            if match["id"] not in recordings:
                 problems.add(origin, f"'{match['id']}' is not listed in {stem}.fileids")
-            else:
-                _add(found, problems, recordings.pop(match["id"]), match["id"], lower(match["text"]), split, origin)
+                continue
+            audio = recordings.pop(match["id"])
+            if (duration := measured(audio, origin, problems)) is not None:
+                speaker = audio.parent.name
+                found.append(Utterance(match["id"], audio, duration, speaker, lower(match["text"]), split, origin))
         for id, file in recordings.items():
             problems.add(transcripts, f"has no line for '{id}' ({file})")
     problems.check()
     return found
-
-
-def _add(
-    found: list[Utterance], problems: Problems, audio: Path, id: str, text: str, split: Split, origin: str
-) -> None:
-    try:
-        duration = read_header(audio).duration
-    except CorpusError as error:
-        problems.add(f"{origin}: {audio}", str(error))
-        return
-    found.append(Utterance(id, audio, duration, audio.parent.name, text, split, origin))
 
 
 def _recordings(folder: Path, fileids: Path, problems: Problems) -> dict[str, Path]:

@@ -72,6 +72,15 @@ def _header(file: Path, size: int, modified: int) -> Header:
         raise CorpusError(f"audio cannot be read ({error}); copy it again or remove its line") from error
 
 
+def measured(audio: Path, origin: str, problems: Problems) -> float | None:
+    """Seconds an audio file lasts; None, with a problem noted, where it cannot be read."""
+    try:
+        return read_header(audio).duration
+    except CorpusError as error:
+        problems.add(f"{origin}: {audio}", str(error))
+        return None
+
+
 def check_corpus(corpus: Corpus, *, audio: bool = True) -> None:
     """Check a whole corpus.
 

@@ -102,7 +102,7 @@ def _divide(takes: list[Take], options: Any) -> dict[Split, list[Take]]:
 def _strings(takes: list[Take], options: Any) -> Iterator[Clip]:
     samples = _read(takes)
     for split, held in _divide(takes, options).items():
-        rng = Random(f"{options.seed}/{split}")
+        rng = Random(f"{options.seed}/{split}")  # noqa: S311
         by_speaker: dict[str, list[Take]] = defaultdict(list)
         for take in held:
             by_speaker[take.speaker].append(take)

@@ -16,9 +16,14 @@ from cspbench.errors import CorpusError
 Normalise = Callable[[str], str]
 
 
+def collapse(text: str) -> str:
+    """Words parted by single spaces."""
+    return " ".join(text.split())
+
+
 def lower(text: str) -> str:
     """Lower case, words parted by single spaces."""
-    return " ".join(text.lower().split())
+    return collapse(text.lower())
 
 
 def read_manifest(files: dict[Path, Split | None], normalise: Normalise = lower) -> list[Utterance]:

@@ -1,0 +1,42 @@
+"""What a corpus holds, in numbers."""
+
+from __future__ import annotations
+
+from cspbench.corpora.checks import speaker_splits
+from cspbench.corpora.utterance import SPLITS, Corpus, Split
+
+
+def statistics(corpus: Corpus) -> list[dict[str, object]]:
+    """Describe each split in one row.
+
+    Returns:
+        For train, dev and test: `corpus`, `split`, `synthetic`, `sample_rate` (Hz), `utterances`, `minutes`,
+        `mean_seconds`, `max_seconds`, `speakers` (known ones), `shared_speakers` (of these, how many other splits
+        hold too), `words`, `distinct_words`, `unseen_words` (distinct ones that train lacks) and `characters` (the
+        distinct ones, sorted, space included).
+    """
+    return [_row(corpus, split) for split in SPLITS]
+
+
+def _row(corpus: Corpus, split: Split) -> dict[str, object]:
+    utterances = corpus.split(split)
+    seconds = [u.duration for u in utterances]
+    words = [word for u in utterances for word in u.text.split()]
+    known = {word for u in corpus.split("train") for word in u.text.split()}
+    speakers = [splits for splits in speaker_splits(corpus).values() if split in splits]
+    return {
+        "corpus": corpus.name,
+        "split": split,
+        "synthetic": corpus.synthetic,
+        "sample_rate": corpus.sample_rate,
+        "utterances": len(utterances),
+        "minutes": round(sum(seconds) / 60, 2),
+        "mean_seconds": round(sum(seconds) / len(seconds), 2) if seconds else 0.0,
+        "max_seconds": round(max(seconds, default=0.0), 2),
+        "speakers": len(speakers),
+        "shared_speakers": sum(len(splits) > 1 for splits in speakers),
+        "words": len(words),
+        "distinct_words": len(set(words)),
+        "unseen_words": len(set(words) - known),
+        "characters": "".join(sorted({letter for u in utterances for letter in u.text})),
+    }
