@@ -1,0 +1,143 @@
+"""What methods that prune by a mask share: they differ in the score alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cspbench.errors import PruningError
+from cspbench.hyper import Hyperparameters, Search
+from cspbench.pruning.mask import Scope, count_zeros, select
+from cspbench.pruning.method import Progress, PruningContext, PruningMethod
+from cspbench.pruning.schedule import Schedule, Shape
+
+
+class RampParams(Hyperparameters):
+    """Options of every method that prunes along a ramp."""
+
+    scope: Annotated[Scope, Search(choices=("global", "layer"))] = Field(
+        "global", description="rank all matrices together, or give each the same sparsity"
+    )
+    schedule: Annotated[Shape, Search(choices=("cubic", "linear", "one_shot"))] = Field(
+        "cubic", description="course of the ramp; one_shot prunes everything where the ramp begins"
+    )
+    begin: Annotated[float, Search(0.0, 0.2)] = Field(
+        0.0, ge=0, le=0.4, description="the ramp begins after this share of the steps"
+    )
+    end: Annotated[float, Search(0.3, 0.8)] = Field(
+        0.5, ge=0.4, le=1, description="the ramp is complete after this share of the steps"
+    )
+    interval: Annotated[int, Search(1, 40, log=True)] = Field(
+        10, ge=1, description="steps between two updates of the mask, at most (a short ramp still gets 8 stages)"
+    )
+
+
+class MaskedMethod(PruningMethod):
+    """Keeps a bool mask for each matrix, and the weights outside it at zero.
+
+    Gradients outside the mask are cleared, so that clipped or momentum-carrying optimisers learn from kept weights
+    alone, and weights are cleared after each step, because momentum from before a weight was dropped still moves it.
+    Between two calls of the protocol the zeros of the weights are those of the masks.
+    """
+
+    def __init__(self, params: Hyperparameters, context: PruningContext) -> None:
+        super().__init__(params, context)
+        self._masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in context.weights.items()}
+
+    @torch.no_grad()
+    def after_backward(self, progress: Progress) -> None:
+        """Clear the gradients of dropped weights."""
+        for name, weight in self.context.weights.items():
+            if weight.grad is not None:
+                weight.grad.mul_(self._masks[name])
+
+    def after_step(self, progress: Progress) -> None:
+        """Clear the dropped weights."""
+        self._apply()
+
+    def finish(self) -> None:
+        """Leave exactly `context.zeros` zeros."""
+        if count_zeros(self._masks) != self.context.zeros:
+            self._prune(self.context.zeros)
+        self._apply()
+
+    def masks(self) -> dict[str, Tensor]:
+        """Current masks by weight name: bool, True where a weight is kept, shape (out, in)."""
+        return dict(self._masks)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The masks, as ``mask.<weight name>``."""
+        return pack("mask", self._masks)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the masks of a saved run; raises PruningError where they do not fit the weights."""
+        unpack("mask", state, self._masks)
+
+    def _scores(self) -> dict[str, Tensor]:
+        """Importance of every weight, by name; the smallest go first."""
+        raise NotImplementedError
+
+    def _scope(self) -> Scope:
+        return "global"
+
+    def _prune(self, zeros: int) -> None:
+        """Recompute the masks so that they drop `zeros` weights."""
+        self._masks = select(self._scores(), zeros, self._scope())
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        for name, weight in self.context.weights.items():
+            weight.mul_(self._masks[name])
+
+
+class RampedMethod(MaskedMethod):
+    """A masked method whose masks shrink along a schedule."""
+
+    Params: ClassVar[type[Hyperparameters]] = RampParams
+    params: RampParams
+
+    def __init__(self, params: RampParams, context: PruningContext) -> None:
+        super().__init__(params, context)
+        self.schedule = Schedule(context.steps, params.schedule, params.begin, params.end, params.interval)
+
+    def start(self) -> None:
+        """Prune what the schedule wants gone before the first step."""
+        self._follow_schedule(done=0)
+
+    def after_step(self, progress: Progress) -> None:
+        """Prune what has become due, and clear the dropped weights."""
+        self._follow_schedule(done=progress.step + 1)
+        self._apply()
+
+    def _scope(self) -> Scope:
+        return self.params.scope
+
+    def _follow_schedule(self, done: int) -> None:
+        if self.schedule.due(done):
+            zeros = round(self.schedule.share(done) * self.context.zeros)
+            if zeros > 0:
+                self._prune(zeros)
+                self._apply()
+
+
+def pack(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Flat copy of tensors by weight name, keys ``<kind>.<weight name>``."""
+    return {f"{kind}.{name}": tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def unpack(kind: str, state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
+    """Copy what `pack` wrote into existing tensors; raises PruningError where a tensor is absent or misshapen."""
+    for name, tensor in into.items():
+        saved = state.get(f"{kind}.{name}")
+        if saved is None or saved.shape != tensor.shape:
+            found = "absent" if saved is None else f"of shape {tuple(saved.shape)}"
+            raise PruningError(
+                f"checkpoint does not fit: '{kind}.{name}' should have shape {tuple(tensor.shape)} and is {found}; "
+                "it belongs to another model or method, remove it to start afresh"
+            )
+        tensor.copy_(saved)
