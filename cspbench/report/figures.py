@@ -1,0 +1,225 @@
+"""The three pictures of a study: WER over sparsity, WER over latency, latency over sparsity.
+
+Drawn on `Axes` that may be yours (a notebook) or on a `Figure` of our own; pyplot and its global state are not used.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from cspbench.report.axes import axis
+from cspbench.report.pareto import pareto_front
+from cspbench.report.table import DENSE, select_on_dev, summary
+
+# Okabe and Ito's palette without yellow and black, continued from Tol's muted one: safe for colour blindness.
+_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#332288", "#999933", "#882255")
+_MARKERS = "osD^vPXp<>hd"
+_FIRST = ("csp", "magnitude", "movement", "lottery")
+"""Methods with a look of their own in every figure of every study; others take what follows, by name."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture: quantities of a `summary` on two axes, whether more of the first is better, and a file name."""
+
+    name: str
+    x: str
+    y: str
+
+    @property
+    def title(self) -> str:
+        """Names of the two quantities."""
+        return f"{axis(self.y).name} vs {axis(self.x).name}"
+
+
+PANELS = (
+    Panel("wer_vs_sparsity", "sparsity", "wer"),
+    Panel("wer_vs_latency", "latency_ms", "wer"),
+    Panel("latency_vs_sparsity", "sparsity", "latency_ms"),
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and marker of a method."""
+
+    colour: str
+    marker: str
+
+
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """Give each method a colour and a marker; the usual methods always have the same ones."""
+    others = sorted(set(methods) - set(_FIRST))
+    return {
+        method: Look(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)])
+        for i, method in enumerate((*_FIRST, *others))
+    }
+
+
+def draw(axes: Axes, frame: pd.DataFrame, panel: Panel) -> None:
+    """Draw one panel of one corpus.
+
+    Args:
+        axes: where to draw.
+        frame: as from `load_results`, trials of one corpus; settings are chosen on dev here.
+        panel: one of `PANELS`.
+
+    Raises:
+        ValueError: trials of several corpora, which no axis can compare.
+    """
+    if frame["corpus"].nunique() > 1:
+        raise ValueError(f"one corpus a picture, got {sorted(frame['corpus'].unique())}")
+    points = select_on_dev(frame)
+    cells = summary(frame).dropna(subset=[panel.x, panel.y])
+    x, y = axis(panel.x), axis(panel.y)
+    _draw_dense(axes, cells, panel)
+    methods = [method for method in cells["method"].unique() if method != DENSE]
+    shifts = np.linspace(-1, 1, len(methods)) * x.dodge if len(methods) > 1 else [0.0]
+    style = looks(methods)
+    for method, shift in zip(methods, shifts, strict=True):
+        own = points[points["method"] == method]
+        if len(own) > cells["method"].eq(method).sum():
+            axes.scatter(
+                x.place(own[panel.x]) + shift,
+                y.place(own[panel.y]),
+                s=14,
+                color=style[method].colour,
+                alpha=0.45,
+                linewidths=0,
+                zorder=3,
+            )
+        _draw_method(axes, cells[cells["method"] == method], panel, style[method], float(shift))
+    _draw_front(axes, cells, panel, dict(zip(methods, shifts, strict=True)))
+    x.dress(axes.xaxis, np.concatenate([cells[panel.x], points[panel.x]]))
+    y.dress(axes.yaxis, np.concatenate([cells[panel.y], points[panel.y]]))
+    axes.set_title(panel.title, fontsize=10)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def figure(frame: pd.DataFrame, panels: Sequence[Panel] = PANELS, title: str = "") -> Figure:
+    """Draw panels side by side, with one legend and a caption that says what is shown.
+
+    Args:
+        frame: as from `load_results`, trials of one corpus with at least one finished.
+        panels: which pictures.
+        title: of the whole; the corpus, and whether its speech is synthetic, is added.
+    """
+    wide = len(panels) > 1
+    picture = Figure(figsize=(4.6 * len(panels), 4.7) if wide else (6.4, 5.2), layout="constrained")
+    FigureCanvasAgg(picture)
+    for axes, panel in zip(np.atleast_1d(picture.subplots(1, len(panels))), panels, strict=True):
+        draw(axes, frame, panel)
+    picture.suptitle(heading(frame, title), fontsize=12)
+    handles = legend_handles(frame)
+    columns = len(handles) if wide else 4
+    picture.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    caption = textwrap.fill(_caption(frame, panels), 150 if wide else 88)
+    picture.supxlabel(caption, fontsize=7.5, color="0.35")
+    return picture
+
+
+def save(picture: Figure, stem: Path) -> list[Path]:
+    """Write a figure as ``<stem>.png`` (150 dpi) and ``<stem>.svg``; equal figures give equal files."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+    with mpl.rc_context({"svg.hashsalt": "cspbench"}):
+        picture.savefig(paths[0], dpi=150, metadata={"Software": "cspbench"})
+        picture.savefig(paths[1], metadata={"Date": None, "Creator": "cspbench"})
+    return paths
+
+
+def heading(frame: pd.DataFrame, title: str = "") -> str:
+    """Title of a figure or page: synthetic speech is never passed off as people's."""
+    corpus = ", ".join(sorted(frame["corpus"].unique()))
+    synthetic = frame["synthetic"].eq(True).any()
+    return ": ".join(filter(None, [title, corpus])) + (" (synthetic speech)" if synthetic else "")
+
+
+def legend_handles(frame: pd.DataFrame) -> list[Line2D]:
+    """Handles for the methods of a frame, the dense reference and the mark of the Pareto front."""
+    methods = sorted(frame["method"].unique())
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, label=method, markersize=6)
+        for method, look in looks(methods).items()
+        if method in methods
+    ]
+    handles.append(Line2D([], [], color="0.25", linestyle="--", marker="*", label="dense", markersize=9))
+    front = Line2D([], [], color="0.6", linestyle=":", marker="o", markersize=10, label="Pareto front")
+    front.set_markerfacecolor("none")
+    front.set_markeredgecolor("0.15")
+    handles.append(front)
+    return handles
+
+
+def _draw_method(axes: Axes, cells: pd.DataFrame, panel: Panel, look: Look, shift: float) -> None:
+    cells = cells.sort_values("sparsity_requested")
+    x, y = axis(panel.x).place(cells[panel.x]) + shift, axis(panel.y).place(cells[panel.y])
+    low, high = _bounds(cells, panel.y)
+    axes.errorbar(
+        x,
+        y,
+        yerr=np.abs([y - low, high - y]),
+        color=look.colour,
+        marker=look.marker,
+        markersize=6,
+        linewidth=1.4,
+        elinewidth=0.9,
+        capsize=2.5,
+        zorder=4,
+    )
+
+
+def _bounds(cells: pd.DataFrame, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the bars: the 95 % interval of a WER; from the median to the 95th percentile of a latency."""
+    columns = {"wer": ("wer_low", "wer_high"), "latency_ms": ("latency_ms", "latency_p95_ms")}[quantity]
+    return axis(quantity).place(cells[columns[0]]), axis(quantity).place(cells[columns[1]])
+
+
+def _draw_dense(axes: Axes, cells: pd.DataFrame, panel: Panel) -> None:
+    dense = cells[cells["method"] == DENSE]
+    if dense.empty:
+        return
+    low, high = _bounds(dense, panel.y)
+    level = axis(panel.y).place(dense[panel.y])[0]
+    axes.axhline(level, color="0.25", linestyle="--", linewidth=1.1, zorder=2)
+    axes.axhspan(low[0], high[0], color="0.25", alpha=0.08, linewidth=0, zorder=1)
+    axes.plot(axis(panel.x).place(dense[panel.x]), [level], color="0.25", marker="*", markersize=10, zorder=4)
+
+
+def _draw_front(axes: Axes, cells: pd.DataFrame, panel: Panel, shifts: dict[str, float]) -> None:
+    """Ring the cells that no other beats on this panel's two axes, and join them."""
+    x, y = axis(panel.x), axis(panel.y)
+    values = np.stack([x.sign * cells[panel.x], y.sign * cells[panel.y]], axis=1)
+    front = cells[pareto_front(values)].sort_values(panel.x)
+    shift = front["method"].map(shifts).fillna(0.0).to_numpy(dtype=float)
+    across, up = x.place(front[panel.x]) + shift, y.place(front[panel.y])
+    axes.plot(across, up, color="0.6", linestyle=":", linewidth=1.2, zorder=2)
+    axes.scatter(across, up, s=120, facecolors="none", edgecolors="0.15", linewidths=1.1, zorder=5)
+
+
+def _caption(frame: pd.DataFrame, panels: Sequence[Panel]) -> str:
+    shown = {panel.x for panel in panels} | {panel.y for panel in panels}
+    points = select_on_dev(frame)
+    parts = []
+    if "wer" in shown:
+        parts.append("WER on the test set; bars and band: 95 % bootstrap interval over utterances.")
+    if "latency_ms" in shown:
+        text = "Latency measured on packed weights, median a model step"
+        parts.append(text + ("; bars: to the 95th percentile." if any(p.y == "latency_ms" for p in panels) else "."))
+    if points.groupby(["method", "sparsity_requested"]).size().gt(1).any():
+        parts.append("Dots: seeds; lines: their mean.")
+    parts.append("Settings chosen by dev WER.")
+    return " ".join(parts)

@@ -1,0 +1,44 @@
+"""Pareto fronts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def pareto_front(values: ArrayLike) -> NDArray[np.bool_]:
+    """Mark the points that no other point beats, every column being minimised.
+
+    A point beats another if it is no worse in any column and better in one; so equal points stand or fall together. A
+    point with a NaN is never on the front and beats nothing.
+
+    Args:
+        values: points, shape (n, k), k >= 1. Negate what is to be maximised.
+
+    Returns:
+        Mask of shape (n,), True on the front.
+
+    Raises:
+        ValueError: not two-dimensional, or without columns.
+
+    Example:
+        >>> pareto_front([[1, 4], [2, 2], [3, 3], [2, 2]]).tolist()
+        [True, True, False, True]
+    """
+    points = np.asarray(values, dtype=float)
+    if points.ndim != 2 or points.shape[1] == 0:
+        raise ValueError(f"points must have shape (n, k) with k >= 1, got {points.shape}")
+    candidates = np.flatnonzero(~np.isnan(points).any(axis=1))
+    # In lexicographic order nothing is beaten by what comes later: one pass over the survivors finds the front, each
+    # clearing away all it beats at once.
+    candidates = candidates[np.lexsort(points[candidates].T[::-1])]
+    passed = 0
+    while passed < len(candidates):
+        best = points[candidates[passed]]
+        rest = points[candidates]
+        beaten = (best <= rest).all(axis=1) & (best < rest).any(axis=1)
+        candidates = candidates[~beaten]
+        passed += 1
+    front = np.zeros(len(points), dtype=bool)
+    front[candidates] = True
+    return front

@@ -1,0 +1,190 @@
+"""Reads a study back: one row a trial, hypotheses and training curves.
+
+The list of a study's trials says what was asked for; each trial's own folder says what came out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from cspbench.errors import CspbenchError, did_you_mean
+from cspbench.result import TrialResult
+from cspbench.spec import TrialSpec, content_id
+from cspbench.store import Store
+
+MEASURES = [
+    *("sparsity", "wer", "wer_low", "wer_high", "dev_wer"),
+    *("latency_ms", "latency_p95_ms", "rtf", "size_bytes"),
+    *("dense_wer", "dense_wer_low", "dense_wer_high", "dense_dev_wer"),
+    *("dense_latency_ms", "dense_latency_p95_ms", "dense_rtf", "dense_size_bytes"),
+    *("steps", "train_seconds", "seconds", "words", "utterances"),
+]
+"""Numeric columns that only a finished trial has; NaN elsewhere."""
+
+COLUMNS = [
+    *("trial_id", "number", "state", "corpus", "synthetic", "method", "sparsity_requested", "seed", "setting"),
+    *("dense_id", "device", "error"),
+    *MEASURES,
+]
+
+
+class ResultsError(CspbenchError):
+    """Results that are not there or cannot be read."""
+
+
+def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
+    """Read the trials of a study, one row each, in the order in which they were asked for.
+
+    Args:
+        name: the study, the top-level ``name`` of its sweep file.
+        root: folder the sweep wrote to.
+
+    Returns:
+        A frame with `COLUMNS`, then ``params.<name>`` for every hyperparameter that any trial's method has and
+        ``protocol.<key>`` for what was recorded with the latency. Word error rates and sparsities are fractions,
+        latencies milliseconds a model step, sizes bytes. ``wer`` is measured on test, ``dev_wer`` on dev: select on
+        ``dev_wer``. ``state`` is complete, failed, pruned, running, or missing (finished once, but its result is
+        gone); measures of all but complete trials are NaN. ``setting`` is equal for trials that differ in sparsity and
+        seed alone.
+
+    Raises:
+        ResultsError: no such study, or a record that this version cannot read.
+
+    Example:
+        >>> import cspbench
+        >>> cspbench.load_results("rnnt").query("state == 'complete'").nsmallest(5, "dev_wer")  # doctest: +SKIP
+    """
+    store = Store(root)
+    rows = [_row(store, entry, where) for entry, where in _entries(store, name)]
+    extra = {key: None for row in rows for key in row if key not in COLUMNS}
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(extra)])
+    return frame.astype(dict.fromkeys((*MEASURES, "sparsity_requested"), float))
+
+
+def load_hypotheses(store: Store, trial_id: str) -> pd.DataFrame:
+    """Read what a trial's recogniser wrote for each test utterance.
+
+    Returns:
+        One row an utterance: ``id``, ``reference``, ``hypothesis``, ``edits``, ``words``.
+
+    Raises:
+        ResultsError: the trial has no hypotheses.
+    """
+    return _lines_of(store.trial(trial_id) / "hypotheses.jsonl")
+
+
+def load_curve(store: Store, trial_id: str) -> pd.DataFrame:
+    """Read a trial's training curve, one row a record, columns as the training wrote them."""
+    return _lines_of(store.trial(trial_id) / "curve.jsonl")
+
+
+def load_result(store: Store, trial_id: str) -> TrialResult:
+    """Read a finished trial's result; raises ResultsError where there is none or it cannot be read."""
+    path = store.trial(trial_id) / "result.json"
+    try:
+        return TrialResult.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultsError(f"trial {trial_id} has no result: {path} is missing") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path} is not a result this cspbench can read: {error}") from error
+
+
+def studies(store: Store) -> list[str]:
+    """Names of the studies that have a list of trials, sorted."""
+    return sorted(path.parent.name for path in store.root.glob("studies/*/trials.jsonl"))
+
+
+def _entries(store: Store, name: str) -> list[tuple[dict[str, Any], str]]:
+    """Last record of each trial of a study beside ``file:line``, in order of first appearance."""
+    path = store.study(name) / "trials.jsonl"
+    if not path.is_file():
+        known = studies(store)
+        listed = ", ".join(known) if known else "none yet: run `cspbench sweep`"
+        raise ResultsError(f"no study '{name}' under {store.root}{did_you_mean(name, known)} (studies there: {listed})")
+    latest: dict[str, tuple[dict[str, Any], str]] = {}
+    for number, record in _records(path):
+        try:
+            latest[record["trial_id"]] = (record, f"{path}:{number}")
+        except (TypeError, KeyError):
+            raise ResultsError(f"{path}:{number}: not a trial record: it has no trial_id") from None
+    return list(latest.values())
+
+
+def _records(path: Path) -> list[tuple[int, Any]]:
+    """Numbered JSON lines. A last line cut short (a killed sweep) is left out; a damaged one elsewhere is warned of."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = text.splitlines()
+    records = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            records.append((number, json.loads(line)))
+        except json.JSONDecodeError:
+            if number < len(lines) or text.endswith("\n"):
+                warnings.warn(f"{path}:{number}: damaged line left out", stacklevel=2)
+    return records
+
+
+def _lines_of(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise ResultsError(f"{path} is missing: the trial has not finished, or was made without it")
+    return pd.DataFrame([record for _, record in _records(path)])
+
+
+def _row(store: Store, entry: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        spec = TrialSpec.model_validate(entry["spec"])
+    except (KeyError, ValidationError) as error:
+        raise ResultsError(f"{where}: no spec that this cspbench can read: {error}") from error
+    row: dict[str, Any] = {
+        "trial_id": entry["trial_id"],
+        "number": entry.get("number"),
+        "corpus": spec.dense.corpus.name,
+        "method": spec.method.name,
+        "sparsity_requested": spec.sparsity,
+        "seed": spec.seed,
+        "setting": _setting(spec),
+        "dense_id": spec.dense.id,
+    }
+    row |= {f"params.{key}": value for key, value in spec.method.params.items()}
+    return row | _outcome(store, entry)
+
+
+def _setting(spec: TrialSpec) -> str:
+    """Hash of what a researcher chose: everything but sparsity, seeds and how latency was measured."""
+    chosen = spec.model_dump(mode="json", include={"method", "training", "prunable"})
+    dense = spec.dense.model_dump(mode="json", exclude={"seed", "corpus"})
+    return content_id("setting", chosen | {"dense": dense, "corpus": spec.dense.corpus.identity()})
+
+
+def _outcome(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
+    """State, error and measures. A result on disk counts even if the sweep died before it took note."""
+    state, error = entry.get("state"), entry.get("error")
+    finished = (store.trial(entry["trial_id"]) / "result.json").is_file()
+    if finished and state in ("complete", "running"):
+        return {"state": "complete", "error": None} | _measures(load_result(store, entry["trial_id"]))
+    if state == "complete":
+        return {"state": "missing", "error": f"{store.trial(entry['trial_id']) / 'result.json'} is missing"}
+    return {"state": state, "error": error}
+
+
+def _measures(result: TrialResult) -> dict[str, Any]:
+    packed, dense = result.latency.packed, result.latency.dense
+    return {
+        **{key: getattr(result, key) for key in ("sparsity", "size_bytes", "dense_size_bytes", "steps")},
+        **{key: getattr(result, key) for key in ("train_seconds", "seconds", "device", "synthetic")},
+        **{"wer": result.test.wer, "wer_low": result.test.low, "wer_high": result.test.high},
+        **{"words": result.test.words, "utterances": result.test.utterances, "dev_wer": result.dev.wer},
+        **{"dense_wer": result.dense_test.wer, "dense_dev_wer": result.dense_dev.wer},
+        **{"dense_wer_low": result.dense_test.low, "dense_wer_high": result.dense_test.high},
+        **{"latency_ms": packed.median_ms, "latency_p95_ms": packed.p95_ms, "rtf": packed.rtf},
+        **{"dense_latency_ms": dense.median_ms, "dense_latency_p95_ms": dense.p95_ms, "dense_rtf": dense.rtf},
+        **{f"protocol.{key}": value for key, value in result.latency.protocol.items()},
+    }
