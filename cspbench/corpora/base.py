@@ -70,7 +70,7 @@ def load_corpus(spec: CorpusSpec, cache: Path, progress: Progress = _silent, *, 
     """
     loader = corpora.get(spec.name)()
     corpus = loader.load(_folder(spec, loader), parse_options(spec), cache, progress)
-    check_corpus(corpus, audio=check_audio)
+    check_corpus(corpus, audio=check_audio, made_in=_made_in(corpus, cache))
     if spec.fingerprint is not None:
         _check_fingerprint(corpus, spec.fingerprint)
     return corpus
@@ -109,6 +109,14 @@ def _folder(spec: CorpusSpec, loader: CorpusLoader) -> Path | None:
     if not path.exists():
         raise CorpusError(f"{path}: no such file or folder; corpus.path must name where '{spec.name}' lies")
     return path
+
+
+def _made_in(corpus: Corpus, cache: Path) -> Path | None:
+    """Folder of the cache that holds the corpus, or None where the audio is the user's own."""
+    for u in corpus.utterances[:1]:
+        if u.audio.is_relative_to(cache):
+            return cache / u.audio.relative_to(cache).parts[0]
+    return None
 
 
 def _check_fingerprint(corpus: Corpus, expected: str) -> None:

@@ -53,7 +53,7 @@ def read_header(file: Path) -> Header:
     """
     try:
         stat = file.stat()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise CorpusError("no such audio file; restore it or remove its line") from error
     return _header(file, stat.st_size, stat.st_mtime_ns)
 
@@ -81,17 +81,19 @@ def measured(audio: Path, origin: str, problems: Problems) -> float | None:
         return None
 
 
-def check_corpus(corpus: Corpus, *, audio: bool = True) -> None:
+def check_corpus(corpus: Corpus, *, audio: bool = True, made_in: Path | None = None) -> None:
     """Check a whole corpus.
 
     Args:
         corpus: as its loader returned it.
         audio: also compare every file's header (sample rate, channels, duration) with the corpus.
+        made_in: folder of audio we made, which the user need not mend: deleting it is enough.
 
     Raises:
         CorpusError: every problem found (the first ten in full), each with file, line and remedy.
     """
-    problems = Problems(f"corpus '{corpus.name}' cannot be used:")
+    remedy = f" (made by cspbench: delete {made_in}, and it is made again)" if made_in else ""
+    problems = Problems(f"corpus '{corpus.name}' cannot be used{remedy}:")
     _check_splits(corpus, problems)
     _check_ids(corpus, problems)
     _check_speakers(corpus, problems)

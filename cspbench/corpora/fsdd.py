@@ -92,7 +92,10 @@ def _takes(path: Path) -> list[Take]:
 
 def _divide(takes: list[Take], options: Any) -> dict[Split, list[Take]]:
     if options.speaker_disjoint:
-        dev, test, *train = ranked((take.speaker for take in takes), options.seed)
+        speakers_found = ranked((take.speaker for take in takes), options.seed)
+        if len(speakers_found) < 3:
+            raise CorpusError(f"fsdd: speaker_disjoint needs three speakers, found only {', '.join(speakers_found)}")
+        dev, test, *train = speakers_found
         speakers: dict[Split, list[str]] = {"train": train, "dev": [dev], "test": [test]}
         return {split: [take for take in takes if take.speaker in speakers[split]] for split in SPLITS}
     held = {**dict.fromkeys(TEST_TAKES, "test"), **dict.fromkeys(DEV_TAKES, "dev")}

@@ -14,6 +14,7 @@ from cspbench.corpora.utterance import SPLITS, Split, Utterance
 from cspbench.errors import CorpusError
 
 Normalise = Callable[[str], str]
+LONGEST = 86400.0  # seconds; a day in one utterance is a mistake
 
 
 def collapse(text: str) -> str:
@@ -44,7 +45,7 @@ def read_manifest(files: dict[Path, Split | None], normalise: Normalise = lower)
     for file, split in files.items():
         for origin, row in _rows(file, problems):
             try:
-                found.append((row, _utterance(row, file.parent, split, normalise, origin)))
+                found.append(_utterance(row, file.parent, split, normalise, origin))
             except CorpusError as error:
                 problems.add(origin, str(error))
     problems.check()
@@ -53,7 +54,7 @@ def read_manifest(files: dict[Path, Split | None], normalise: Normalise = lower)
 
 def _rows(file: Path, problems: Problems) -> Iterable[tuple[str, dict[str, Any]]]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would part at U+2028 too
     except (OSError, UnicodeDecodeError) as error:
         problems.add(file, f"cannot be read as UTF-8 text ({error})")
         return
@@ -79,13 +80,13 @@ def _utterance(row: dict[str, Any], folder: Path, split: Split | None, normalise
     duration = row.get("duration")
     if duration is None:
         duration = read_header(audio).duration
-    if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < float("inf"):
-        raise CorpusError(f"duration {duration!r} is not a positive number of seconds")
+    if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < LONGEST:
+        raise CorpusError(f"duration {duration!r} is not a number of seconds above 0 and below a day")
     return Utterance(
-        id=str(row.get("id", "")),
+        id=_name(row, "id"),
         audio=audio,
         duration=float(duration),
-        speaker=str(row.get("speaker") or ""),
+        speaker=_name(row, "speaker"),
         text=normalise(_field(row, "text")),
         split=split or _split(row),
         origin=origin,
@@ -96,7 +97,14 @@ def _field(row: dict[str, Any], *names: str) -> str:
     for name in names:
         if isinstance(row.get(name), str):
             return str(row[name])
-    raise CorpusError(f"no text field {' or '.join(repr(name) for name in names)}; found {sorted(row)}")
+    wanted = " or ".join(f"'{name}'" for name in names)
+    raise CorpusError(f"no field {wanted} that holds a string; found the fields {', '.join(sorted(row)) or 'none'}")
+
+
+def _name(row: dict[str, Any], field: str) -> str:
+    """An id or speaker, which may be written as a number; empty where unknown."""
+    value = row.get(field)
+    return "" if value is None else str(value)
 
 
 def _audio(name: str, folder: Path) -> Path:
@@ -115,12 +123,9 @@ def _split(row: dict[str, Any]) -> Split:
     raise CorpusError(f"split {row.get('split')!r} is none of {', '.join(SPLITS)}")
 
 
-def _with_ids(found: list[tuple[dict[str, Any], Utterance]]) -> list[Utterance]:
+def _with_ids(found: list[Utterance]) -> list[Utterance]:
     """Name what has no `id` by its path below the folder all audio shares, so that ids survive a move."""
     if not found:
         return []
-    shared = os.path.commonpath([u.audio.parent for _, u in found])
-    return [
-        u if row.get("id") else replace(u, id=u.audio.relative_to(shared).with_suffix("").as_posix())
-        for row, u in found
-    ]
+    shared = os.path.commonpath([u.audio.parent for u in found])
+    return [u if u.id else replace(u, id=u.audio.relative_to(shared).with_suffix("").as_posix()) for u in found]
