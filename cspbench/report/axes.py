@@ -23,7 +23,7 @@ class Axis:
         sign: 1 where less is better, -1 where more is.
         place: from values to positions on the axis.
         dress: sets scale, ticks and label of a matplotlib axis for the values drawn on it.
-        dodge: half of the width, in positions, over which methods that share a value are spread.
+        dodge: positions between methods that share a value, so that none hides another.
     """
 
     name: str
@@ -56,7 +56,7 @@ def _dress_sparsity(axis: MplAxis, values: Floats) -> None:
     ticks = drawn if len(drawn) <= 8 else np.array([0, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99])
     axis.set_major_locator(FixedLocator(_halvings(ticks).tolist()))
     axis.set_major_formatter(FixedFormatter([f"{100 * tick:.4g}" for tick in ticks]))
-    axis.set_label_text("sparsity (% of prunable weights; scale by weights left)")
+    axis.set_label_text("sparsity (%), spaced by weights left")
 
 
 def _dress_wer(axis: MplAxis, values: Floats) -> None:
@@ -66,7 +66,7 @@ def _dress_wer(axis: MplAxis, values: Floats) -> None:
 
 def _dress_latency(axis: MplAxis, values: Floats) -> None:
     _scale(axis, values, smallest=0.01)
-    axis.set_label_text("latency (ms a model step, median)")
+    axis.set_label_text("latency (ms per model step)")
 
 
 def _scale(axis: MplAxis, values: Floats, smallest: float) -> None:
@@ -99,7 +99,7 @@ def _one_two_five(low: float, high: float) -> list[float]:
 
 
 _AXES = {
-    "sparsity": Axis("sparsity", -1, _halvings, _dress_sparsity, dodge=0.08),
+    "sparsity": Axis("sparsity", -1, _halvings, _dress_sparsity, dodge=0.05),
     "wer": Axis("WER", 1, _percent, _dress_wer),
     "latency_ms": Axis("latency", 1, _plain, _dress_latency),
 }

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
@@ -28,15 +29,26 @@ _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#
 _MARKERS = "osD^vPXp<>hd"
 _FIRST = ("csp", "magnitude", "movement", "lottery")
 """Methods with a look of their own in every figure of every study; others take what follows, by name."""
+_JOINED = 8
+"""A method with more cells than this was searched over sparsity: a line through them would be noise."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: quantities of a `summary` on two axes, whether more of the first is better, and a file name."""
+    """One picture.
+
+    Attributes:
+        name: of its files.
+        x: quantity across, a column of `summary`.
+        y: quantity upwards.
+        front: the two quantities whose Pareto front is ringed. Latency and sparsity are no trade-off (both gain
+            together), so their picture shows where the front of WER and latency lies.
+    """
 
     name: str
     x: str
     y: str
+    front: tuple[str, str]
 
     @property
     def title(self) -> str:
@@ -45,9 +57,9 @@ class Panel:
 
 
 PANELS = (
-    Panel("wer_vs_sparsity", "sparsity", "wer"),
-    Panel("wer_vs_latency", "latency_ms", "wer"),
-    Panel("latency_vs_sparsity", "sparsity", "latency_ms"),
+    Panel("wer_vs_sparsity", "sparsity", "wer", front=("sparsity", "wer")),
+    Panel("wer_vs_latency", "latency_ms", "wer", front=("latency_ms", "wer")),
+    Panel("latency_vs_sparsity", "sparsity", "latency_ms", front=("latency_ms", "wer")),
 )
 
 
@@ -86,7 +98,7 @@ def draw(axes: Axes, frame: pd.DataFrame, panel: Panel) -> None:
     x, y = axis(panel.x), axis(panel.y)
     _draw_dense(axes, cells, panel)
     methods = [method for method in cells["method"].unique() if method != DENSE]
-    shifts = np.linspace(-1, 1, len(methods)) * x.dodge if len(methods) > 1 else [0.0]
+    shifts = (np.arange(len(methods)) - (len(methods) - 1) / 2) * x.dodge
     style = looks(methods)
     for method, shift in zip(methods, shifts, strict=True):
         own = points[points["method"] == method]
@@ -96,7 +108,7 @@ def draw(axes: Axes, frame: pd.DataFrame, panel: Panel) -> None:
                 y.place(own[panel.y]),
                 s=14,
                 color=style[method].colour,
-                alpha=0.45,
+                alpha=0.5,
                 linewidths=0,
                 zorder=3,
             )
@@ -118,17 +130,28 @@ def figure(frame: pd.DataFrame, panels: Sequence[Panel] = PANELS, title: str = "
         title: of the whole; the corpus, and whether its speech is synthetic, is added.
     """
     wide = len(panels) > 1
-    picture = Figure(figsize=(4.6 * len(panels), 4.7) if wide else (6.4, 5.2), layout="constrained")
+    handles = legend_handles(frame)
+    columns = min(len(handles), 10 if wide else 4)
+    rows = -(-len(handles) // columns)
+    caption = textwrap.wrap(_caption(frame, panels), 165 if wide else 100)
+    # What stands below the axes is placed by hand: constrained layout lets an outside legend and a caption overlap.
+    width, below = (4.6 * len(panels) if wide else 6.4), 0.1 + 0.22 * rows + 0.15 * len(caption)
+    height = 4.2 + below
+    layout = ConstrainedLayoutEngine(rect=(0, below / height, 1, 1 - below / height), w_pad=0.1)
+    picture = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(picture)
     for axes, panel in zip(np.atleast_1d(picture.subplots(1, len(panels))), panels, strict=True):
         draw(axes, frame, panel)
     picture.suptitle(heading(frame, title), fontsize=12)
-    handles = legend_handles(frame)
-    columns = len(handles) if wide else 4
-    picture.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
-    caption = textwrap.fill(_caption(frame, panels), 150 if wide else 88)
-    picture.supxlabel(caption, fontsize=7.5, color="0.35")
+    legend = picture.legend(handles=handles, loc="upper center", ncols=columns, frameon=False, fontsize=9)
+    legend.set_bbox_to_anchor((0.5, below / height))
+    picture.text(0.5, 0.06 / height, "\n".join(caption), ha="center", va="bottom", fontsize=7.5, color="0.35")
     return picture
+
+
+def on_front(cells: pd.DataFrame, panel: Panel) -> NDArray[np.bool_]:
+    """Mark the rows of a `summary` that no other beats in the two quantities whose front `panel` shows, shape (n,)."""
+    return pareto_front(np.stack([axis(name).sign * cells[name] for name in panel.front], axis=1))
 
 
 def save(picture: Figure, stem: Path) -> list[Path]:
@@ -168,18 +191,10 @@ def _draw_method(axes: Axes, cells: pd.DataFrame, panel: Panel, look: Look, shif
     cells = cells.sort_values("sparsity_requested")
     x, y = axis(panel.x).place(cells[panel.x]) + shift, axis(panel.y).place(cells[panel.y])
     low, high = _bounds(cells, panel.y)
-    axes.errorbar(
-        x,
-        y,
-        yerr=np.abs([y - low, high - y]),
-        color=look.colour,
-        marker=look.marker,
-        markersize=6,
-        linewidth=1.4,
-        elinewidth=0.9,
-        capsize=2.5,
-        zorder=4,
-    )
+    joined = "-" if len(cells) <= _JOINED else ""
+    axes.plot(x, y, color=look.colour, marker=look.marker, markersize=6, linewidth=1.4, linestyle=joined, zorder=4)
+    bars = np.abs([y - low, high - y])
+    axes.errorbar(x, y, yerr=bars, ecolor=look.colour, fmt="none", elinewidth=0.9, capsize=2, alpha=0.6, zorder=3)
 
 
 def _bounds(cells: pd.DataFrame, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -200,13 +215,13 @@ def _draw_dense(axes: Axes, cells: pd.DataFrame, panel: Panel) -> None:
 
 
 def _draw_front(axes: Axes, cells: pd.DataFrame, panel: Panel, shifts: dict[str, float]) -> None:
-    """Ring the cells that no other beats on this panel's two axes, and join them."""
+    """Ring the cells on the front, and join them where the axes are those of the front."""
     x, y = axis(panel.x), axis(panel.y)
-    values = np.stack([x.sign * cells[panel.x], y.sign * cells[panel.y]], axis=1)
-    front = cells[pareto_front(values)].sort_values(panel.x)
+    front = cells[on_front(cells, panel)].sort_values(panel.x)
     shift = front["method"].map(shifts).fillna(0.0).to_numpy(dtype=float)
     across, up = x.place(front[panel.x]) + shift, y.place(front[panel.y])
-    axes.plot(across, up, color="0.6", linestyle=":", linewidth=1.2, zorder=2)
+    if panel.front == (panel.x, panel.y):
+        axes.plot(across, up, color="0.6", linestyle=":", linewidth=1.2, zorder=2)
     axes.scatter(across, up, s=120, facecolors="none", edgecolors="0.15", linewidths=1.1, zorder=5)
 
 
@@ -221,5 +236,7 @@ def _caption(frame: pd.DataFrame, panels: Sequence[Panel]) -> str:
         parts.append(text + ("; bars: to the 95th percentile." if any(p.y == "latency_ms" for p in panels) else "."))
     if points.groupby(["method", "sparsity_requested"]).size().gt(1).any():
         parts.append("Dots: seeds; lines: their mean.")
+    if any(panel.front != (panel.x, panel.y) for panel in panels) and len(panels) == 1:
+        parts.append("Rings: Pareto front of WER and latency.")
     parts.append("Settings chosen by dev WER.")
     return " ".join(parts)

@@ -1,0 +1,131 @@
+"""The report as one HTML file that needs nothing beside it, and the table as Markdown. All text is escaped."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+import cspbench
+from cspbench.report.figures import heading
+from cspbench.report.table import display_rows
+from cspbench.store import Store
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
+img { max-width: 100%; height: auto }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+code, pre { background: #f4f4f4; padding: .1rem .3rem }
+.warn { background: #fff3d6; padding: .5rem .8rem; border-left: 4px solid #e69f00 }
+"""
+
+NOTES = (
+    "WER is measured on the test set, corpus level: edits over reference words. Its interval is a 95 % bootstrap over "
+    "test utterances; for several seeds WER and bounds are means over seeds.",
+    "Where several settings of a method were tried at a sparsity, the one with the best dev WER is shown.",
+    "Sparsity is the share of zeros among the prunable weights. Sizes are those of the serialised model, 1 MB = 10^6 bytes.",
+    "Latency is measured on packed weights, a model step at a time, beside the dense model in the same process; "
+    "“faster” is the dense median over the packed one, RTF seconds of work per second of audio.",
+)
+"""What a reader must know to read the table; printed under it wherever it goes."""
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """Word a `summary` as a Markdown table."""
+    rows = display_rows(table)
+    if not rows:
+        return ""
+    head = list(rows[0])
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([*row.values()] for row in rows)]
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n" for line in lines
+    )
+
+
+def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame, pictures: Sequence[Path]) -> str:
+    """Assemble the page.
+
+    Args:
+        name: of the study.
+        store: where it lies, for the command that makes the page again.
+        frame: as from `load_results`.
+        table: its `summary`.
+        pictures: SVG files to embed, in order.
+    """
+    title = f"Study {heading(frame, name)}"
+    parts = [f"<h1>{escape(title)}</h1>", _warning(frame), f"<p>{escape(_counts(frame))}</p>"]
+    parts += [f'<p><img alt="{escape(path.stem.replace("_", " "))}" src="{_inline(path)}"></p>' for path in pictures]
+    parts += ["<h2>Methods by sparsity</h2>", _html_table(display_rows(table))]
+    parts += ["<ul>", *(f"<li>{escape(note)}</li>" for note in NOTES), "</ul>"]
+    parts += ["<h2>How latency was measured</h2>", _html_table(protocol_rows(frame))]
+    parts += [_troubles(frame), "<h2>Made by</h2>", f"<pre>{escape(command(name, store))}</pre>"]
+    parts.append(f"<p>cspbench {escape(cspbench.__version__)}</p>")
+    body = "\n".join(filter(None, parts))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def command(name: str, store: Store) -> str:
+    """The line that makes the report again."""
+    root = "" if store.root == Path("runs").absolute() else f" --root {shlex.quote(str(store.root))}"
+    return f"cspbench report {shlex.quote(name)}{root}"
+
+
+def protocol_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """Latency protocol, one row a property; trials that were measured differently show as several values."""
+    rows = []
+    for column in (c for c in frame.columns if c.startswith("protocol.")):
+        values = sorted({str(value) for value in frame[column].dropna()})
+        rows.append({"property": column.removeprefix("protocol.").replace("_", " "), "value": ", ".join(values)})
+    return rows
+
+
+def _counts(frame: pd.DataFrame) -> str:
+    states = frame["state"].value_counts()
+    return f"{len(frame)} trials: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
+
+
+def _warning(frame: pd.DataFrame) -> str:
+    if not frame["synthetic"].eq(True).any():
+        return ""
+    return (
+        '<p class="warn">The speech of this study is synthetic: it was made by a machine, not recorded from people.</p>'
+    )
+
+
+def _troubles(frame: pd.DataFrame) -> str:
+    bad = frame[frame["error"].notna()]
+    rows = [
+        {
+            "trial": str(row["trial_id"]),
+            "method": str(row["method"]),
+            "sparsity %": f"{100 * row['sparsity_requested']:.4g}",
+            "state": str(row["state"]),
+            "error": str(row["error"]).strip().splitlines()[-1] if str(row["error"]).strip() else "",
+        }
+        for row in bad.to_dict("records")
+    ]
+    return "<h2>Trials that failed</h2>\n" + _html_table(rows) if rows else ""
+
+
+def _html_table(rows: list[dict[str, str]]) -> str:
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(key)}</th>" for key in rows[0])
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row.values()) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _inline(path: Path) -> str:
+    """An SVG as a data URI. As an image it can run no script, and its ids cannot clash with another's."""
+    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,91 @@
+"""`cspbench report`: everything a study has to show, written into its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from cspbench.report.figures import PANELS, figure, on_front, save
+from cspbench.report.page import NOTES, command, heading, html_page, markdown_table
+from cspbench.report.results import ResultsError, load_results
+from cspbench.report.table import summary
+from cspbench.store import Store, write_atomic
+
+
+def write_report(name: str, store: Store) -> list[Path]:
+    """Write the report of a study into ``<study>/report``; what was there of an earlier one is replaced.
+
+    Written are, for each corpus of the study, the three pictures and ``overview`` (all three side by side), as PNG and
+    SVG; ``results.csv`` (one row a trial), ``summary.csv`` and ``summary.md`` (method by sparsity), ``pareto.csv`` (rows
+    of the summary on a front, with a column a front), and ``report.html``, which holds all of it in one file.
+
+    Args:
+        name: the study.
+        store: where it lies.
+
+    Returns:
+        The files written; ``report.html`` is last.
+
+    Raises:
+        ResultsError: no such study, or none of its trials has finished.
+    """
+    frame = load_results(name, store.root)
+    done = frame[frame["state"] == "complete"]
+    if done.empty:
+        states = (
+            ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items()) or "none at all"
+        )
+        errors = frame["error"].dropna()
+        hint = f"; the first error was: {errors.iloc[0]}" if len(errors) else ""
+        raise ResultsError(f"study '{name}' has no finished trial to report (trials: {states}){hint}")
+    folder = store.study(name) / "report"
+    pictures = _write_pictures(name, frame, folder)
+    table = summary(frame)
+    page = html_page(
+        name, store, frame, table, [p for p in pictures if p.suffix == ".svg" and "overview" not in p.name]
+    )
+    texts = {
+        "results.csv": frame.to_csv(index=False),
+        "summary.csv": table.to_csv(index=False),
+        "pareto.csv": fronts(table).to_csv(index=False),
+        "summary.md": _markdown(name, store, frame, table),
+        "report.html": page,
+    }
+    for file, text in texts.items():
+        write_atomic(folder / file, text)
+    return [*pictures, *(folder / file for file in texts)]
+
+
+def fronts(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a `summary` on the Pareto front of WER and sparsity or of WER and latency, of their corpus.
+
+    A bool column a front, named after its picture, is put first. Fronts are of test WER, as drawn: they describe what
+    came out. To choose what to deploy, look at ``dev_wer``.
+    """
+    drawn = PANELS[:2]
+    marked = table.copy()
+    for place, panel in enumerate(drawn):
+        on = pd.Series(False, index=table.index)
+        for _, part in table.groupby("corpus"):
+            on[part.index] = on_front(part, panel)
+        marked.insert(place, panel.name, on)
+    return marked[marked[[panel.name for panel in drawn]].any(axis=1)]
+
+
+def _write_pictures(name: str, frame: pd.DataFrame, folder: Path) -> list[Path]:
+    several = frame["corpus"].nunique() > 1
+    paths = []
+    for corpus, part in frame.groupby("corpus"):
+        if not part["state"].eq("complete").any():
+            continue
+        ending = f"_{corpus}" if several else ""
+        for panel in PANELS:
+            paths += save(figure(part, [panel], name), folder / f"{panel.name}{ending}")
+        paths += save(figure(part, PANELS, name), folder / f"overview{ending}")
+    return paths
+
+
+def _markdown(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame) -> str:
+    notes = "".join(f"- {note}\n" for note in NOTES)
+    return f"# {heading(frame, name)}\n\n{markdown_table(table)}\n{notes}\nMade by `{command(name, store)}`.\n"
