@@ -30,7 +30,8 @@ NOTES = (
     "WER is measured on the test set, corpus level: edits over reference words. Its interval is a 95 % bootstrap over "
     "test utterances; for several seeds WER and bounds are means over seeds.",
     "Where several settings of a method were tried at a sparsity, the one with the best dev WER is shown.",
-    "Sparsity is the share of zeros among the prunable weights. Sizes are those of the serialised model, 1 MB = 10^6 bytes.",
+    "Sparsity is the share of zeros among the prunable weights. Sizes are those of the serialised model; 1 MB is 10^6 "
+    "bytes.",
     "Latency is measured on packed weights, a model step at a time, beside the dense model in the same process; "
     "“faster” is the dense median over the packed one, RTF seconds of work per second of audio.",
 )
@@ -44,9 +45,7 @@ def markdown_table(table: pd.DataFrame) -> str:
         return ""
     head = list(rows[0])
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *([*row.values()] for row in rows)]
-    return "".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n" for line in lines
-    )
+    return "".join("| " + " | ".join(map(_markdown_cell, line)) + " |\n" for line in lines)
 
 
 def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame, pictures: Sequence[Path]) -> str:
@@ -88,6 +87,10 @@ def protocol_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
         values = sorted({str(value) for value in frame[column].dropna()})
         rows.append({"property": column.removeprefix("protocol.").replace("_", " "), "value": ", ".join(values)})
     return rows
+
+
+def _markdown_cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _counts(frame: pd.DataFrame) -> str:

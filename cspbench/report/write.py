@@ -17,8 +17,8 @@ def write_report(name: str, store: Store) -> list[Path]:
     """Write the report of a study into ``<study>/report``; what was there of an earlier one is replaced.
 
     Written are, for each corpus of the study, the three pictures and ``overview`` (all three side by side), as PNG and
-    SVG; ``results.csv`` (one row a trial), ``summary.csv`` and ``summary.md`` (method by sparsity), ``pareto.csv`` (rows
-    of the summary on a front, with a column a front), and ``report.html``, which holds all of it in one file.
+    SVG; ``results.csv`` (one row a trial), ``summary.csv`` and ``summary.md`` (method by sparsity), ``pareto.csv``
+    (rows of the summary on a front, with a column a front), and ``report.html``, which holds all of it in one file.
 
     Args:
         name: the study.
@@ -33,24 +33,17 @@ def write_report(name: str, store: Store) -> list[Path]:
     frame = load_results(name, store.root)
     done = frame[frame["state"] == "complete"]
     if done.empty:
-        states = (
-            ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items()) or "none at all"
-        )
-        errors = frame["error"].dropna()
-        hint = f"; the first error was: {errors.iloc[0]}" if len(errors) else ""
-        raise ResultsError(f"study '{name}' has no finished trial to report (trials: {states}){hint}")
+        raise ResultsError(f"study '{name}' has no finished trial to report: {_why_none(frame)}")
     folder = store.study(name) / "report"
     pictures = _write_pictures(name, frame, folder)
     table = summary(frame)
-    page = html_page(
-        name, store, frame, table, [p for p in pictures if p.suffix == ".svg" and "overview" not in p.name]
-    )
+    embedded = [path for path in pictures if path.suffix == ".svg" and not path.name.startswith("overview")]
     texts = {
         "results.csv": frame.to_csv(index=False),
         "summary.csv": table.to_csv(index=False),
         "pareto.csv": fronts(table).to_csv(index=False),
         "summary.md": _markdown(name, store, frame, table),
-        "report.html": page,
+        "report.html": html_page(name, store, frame, table, embedded),
     }
     for file, text in texts.items():
         write_atomic(folder / file, text)
@@ -71,6 +64,12 @@ def fronts(table: pd.DataFrame) -> pd.DataFrame:
             on[part.index] = on_front(part, panel)
         marked.insert(place, panel.name, on)
     return marked[marked[[panel.name for panel in drawn]].any(axis=1)]
+
+
+def _why_none(frame: pd.DataFrame) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
+    errors = frame["error"].dropna()
+    return (states or "it has no trials") + (f"; the first error was: {errors.iloc[0]}" if len(errors) else "")
 
 
 def _write_pictures(name: str, frame: pd.DataFrame, folder: Path) -> list[Path]:
