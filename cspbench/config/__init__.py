@@ -1,0 +1,10 @@
+"""The schema of a sweep file: the one source of truth for its names, ranges and defaults."""
+
+from cspbench.config.axes import Axis, Choice, Range
+from cspbench.config.load import Override, load_config, parse_override
+from cspbench.config.schema import DenseTraining, MethodEntry, SamplerSpec, SparsityAxis, SweepConfig
+
+__all__ = [
+    "Axis", "Choice", "DenseTraining", "MethodEntry", "Override", "Range", "SamplerSpec", "SparsityAxis", "SweepConfig",
+    "load_config", "parse_override",
+]  # fmt: skip

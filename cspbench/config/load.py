@@ -1,0 +1,136 @@
+"""Reading a sweep file: parse, override, validate, and report everything wrong at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cspbench.config.problems import Problem, from_validation, not_finite, report
+from cspbench.config.rules import rule_problems
+from cspbench.config.schema import SweepConfig
+from cspbench.config.yamlfile import Location, parse_value, read_yaml
+from cspbench.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Override:
+    """A value from the command line: where it goes, what it is, and the words it came from."""
+
+    at: Location
+    value: Any
+    origin: str
+
+
+def parse_override(text: str) -> Override:
+    """Read ``prune.epochs=4`` or ``methods.0.params.damping=[0.1, 1e-2]``; the value is YAML. Raises ConfigError."""
+    key, equals, value = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {text}: must look like key.inner=value")
+    at = tuple(int(part) if part.isdigit() else part for part in parts)
+    return Override(at, parse_value(value), f"--set {text}")
+
+
+def load_config(path: Path | str, overrides: Iterable[Override] = ()) -> SweepConfig:
+    """Read and check a sweep file.
+
+    Raises:
+        ConfigError: the file cannot be read, or one message with all that is wrong in it.
+    """
+    path = Path(path)
+    data, lines = read_yaml(path)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values, such as `name: my-sweep`")
+    origins: dict[Location, str] = {}
+    problems = []
+    for override in overrides:
+        wrong = _set(data, override)
+        problems += [wrong] if wrong else []
+        origins[override.at] = override.origin
+    config, found = check_config(data)
+    if problems or found or config is None:
+        raise ConfigError(report(str(path), [*problems, *found], lines, origins))
+    return config
+
+
+def check_config(data: dict[str, Any]) -> tuple[SweepConfig | None, list[Problem]]:
+    """Validate parsed data; the configuration is None where there are problems."""
+    problems: list[Problem] = list(not_finite(data))
+    config, found = _validate(data)
+    problems += found
+    if config is None:
+        # What is broken is left out, so that the rules can still judge the rest.
+        config, _ = _validate(_without(data, [problem.at for problem in found]))
+    if config is not None:
+        broken = {problem.at[0] for problem in found if problem.at} - {"methods"}
+        problems += [p for p in rule_problems(config) if p.at[0] not in broken]
+    return (None if problems else config), problems
+
+
+def _validate(data: dict[str, Any]) -> tuple[SweepConfig | None, list[Problem]]:
+    try:
+        return SweepConfig.model_validate(data), []
+    except ValidationError as error:
+        found: dict[Location, Problem] = {}
+        for problem in from_validation(error, SweepConfig):
+            at = _as_written(data, problem.at)
+            found.setdefault(at, Problem(at, problem.message))
+        return None, list(found.values())
+
+
+def _as_written(data: Any, at: Location) -> Location:
+    """Location without what the schema adds where a shorthand was written out (`[0.5]` is `{values: [0.5]}`)."""
+    kept: list[str | int] = []
+    for part in at:
+        if isinstance(data, dict) or (isinstance(data, list) and isinstance(part, int)):
+            kept.append(part)
+            data = data.get(part, {}) if isinstance(data, dict) else data[part]
+    return tuple(kept)
+
+
+def _without(data: dict[str, Any], places: list[Location]) -> dict[str, Any]:
+    """Copy that the schema accepts: broken keys take their default, broken methods a name that rules pass over."""
+    stand_ins: dict[str, Any] = {"name": "unnamed", "sparsity": [0.0], "methods": [""]}
+    rest = deepcopy(data)
+    for at in places:
+        if at[0] == "methods" and len(at) > 1 and isinstance(at[1], int):
+            rest["methods"][at[1]] = ""
+        elif at[0] in stand_ins:
+            rest[str(at[0])] = stand_ins[str(at[0])]
+        else:
+            rest.pop(at[0], None)
+    return rest
+
+
+def _set(data: dict[str, Any], override: Override) -> Problem | None:
+    """Put a value where it belongs, making mappings on the way."""
+    here: Any = data
+    *parents, last = override.at
+    for depth, part in enumerate(parents):
+        if isinstance(here, dict):
+            if not isinstance(here.get(str(part)), (dict, list)):
+                here[str(part)] = _opened(here.get(str(part)))
+            here = here[str(part)]
+        else:
+            if not (isinstance(part, int) and part < len(here)):
+                return Problem(override.at[: depth + 1], f"no such item: the list has {len(here)}")
+            if not isinstance(here[part], (dict, list)):
+                here[part] = _opened(here[part])
+            here = here[part]
+    if isinstance(here, dict):
+        here[str(last)] = override.value
+    elif isinstance(last, int) and last < len(here):
+        here[last] = override.value
+    else:
+        return Problem(override.at, f"no such item: the list has {len(here)}")
+    return None
+
+
+def _opened(value: Any) -> dict[str, Any]:
+    """Mapping in place of a shorthand: `csp` becomes `{name: csp}`, so that `methods.0.params.x=1` can be set."""
+    return {"name": value} if isinstance(value, str) else {}

@@ -1,0 +1,126 @@
+"""What must hold between the parts of a sweep file, and with the plug-ins it names."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from cspbench.config.axes import Axis, Choice, Range, declared_axis, edge_values, is_integer, read_axis
+from cspbench.config.problems import Problem, from_validation
+from cspbench.config.schema import MethodEntry, SweepConfig
+from cspbench.config.yamlfile import Location
+from cspbench.corpora import corpora
+from cspbench.errors import did_you_mean
+from cspbench.hyper import Hyperparameters
+from cspbench.pruning import methods
+from cspbench.spec import CorpusSpec
+
+COMBINATIONS = 10_000
+"""Combinations of one method's listed values that a grid may hold."""
+
+
+def method_axes(entry: MethodEntry) -> dict[str, Axis]:
+    """Axes of a valid entry by hyperparameter; those that keep their default are left out."""
+    params = methods.get(entry.name).Params
+    axes: dict[str, Axis] = {}
+    if entry.search:
+        axes = {name: declared_axis(note, is_integer(params, name)) for name, note in params.search_space().items()}
+    return axes | {name: read_axis(value, is_integer(params, name)) for name, value in entry.params.items()}
+
+
+def rule_problems(config: SweepConfig) -> Iterator[Problem]:
+    """Everything wrong with a file whose single values are right."""
+    grid = config.sampler.name == "grid"
+    if grid and config.sparsity.values is None:
+        yield Problem(("sparsity",), "a grid needs a list; a range needs another sampler (random, tpe, nsga2)")
+    if not grid and config.trials is None:
+        yield Problem(("trials",), f"must be given: the sampler '{config.sampler.name}' never ends by itself")
+    yield from _corpus_problems(config.corpus)
+    seen: set[str] = set()
+    for index, entry in enumerate(config.methods):
+        yield from _method_problems(entry, ("methods", index), grid)
+        if entry.name and entry.name in seen:
+            yield Problem(("methods", index), f"'{entry.name}' is listed twice: give lists in its params instead")
+        seen.add(entry.name)
+
+
+def _corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
+    known = corpora.names()
+    if spec.name not in known:
+        message = f"unknown corpus '{spec.name}'{did_you_mean(spec.name, known)} (known: {', '.join(known)})"
+        yield Problem(("corpus", "name"), message)
+        return
+    loader = corpora.get(spec.name)
+    if loader.needs_path and spec.path is None:
+        yield Problem(("corpus", "path"), f"must be given: the folder the audio of '{spec.name}' lies in")
+    if not loader.needs_path and spec.path is not None:
+        yield Problem(("corpus", "path"), f"'{spec.name}' makes its own audio; remove the path")
+    try:
+        loader.Options.model_validate(spec.options)
+    except ValidationError as error:
+        yield from from_validation(error, loader.Options, ("corpus", "options"))
+
+
+def _method_problems(entry: MethodEntry, at: Location, grid: bool) -> Iterator[Problem]:
+    known = methods.names()
+    if not entry.name:  # already reported: the entry could not be read
+        return
+    if entry.name not in known:
+        message = f"unknown pruning method '{entry.name}'{did_you_mean(entry.name, known)} (known: {', '.join(known)})"
+        yield Problem((*at, "name"), message)
+        return
+    params = methods.get(entry.name).Params
+    if grid and entry.search:
+        yield Problem((*at, "search"), "a grid cannot search ranges; use another sampler (random, tpe, nsga2)")
+    axes: dict[str, Axis] = {}
+    found = []
+    for name, written in entry.params.items():
+        place = (*at, "params", name)
+        if name not in params.model_fields:
+            names = list(params.model_fields)
+            hint = f"{did_you_mean(name, names)} (known: {', '.join(names) or 'none'})"
+            found.append(Problem(place, f"'{entry.name}' has no such hyperparameter{hint}"))
+            continue
+        try:
+            axes[name] = read_axis(written, is_integer(params, name))
+        except ValueError as error:
+            found.append(Problem(place, str(error)))
+            continue
+        if grid and isinstance(axes[name], Range):
+            found.append(Problem(place, "a grid needs a list; a range needs another sampler (random, tpe, nsga2)"))
+        found += _value_problems(params, name, axes[name], place)
+    yield from found
+    if not found:
+        yield from _combination_problems(params, axes, (*at, "params"))
+
+
+def _value_problems(params: type[Hyperparameters], name: str, axis: Axis, at: Location) -> Iterator[Problem]:
+    """Each value by itself: problems that pydantic finds at this hyperparameter."""
+    several = isinstance(axis, Choice) and len(axis.values) > 1
+    for index, value in enumerate(edge_values(axis)):
+        place = (*at, index) if several else (*at, ("low", "high")[index]) if isinstance(axis, Range) else at
+        try:
+            params.model_validate({name: value})
+        except ValidationError as error:
+            for problem in from_validation(error, params):
+                if problem.at[:1] == (name,):
+                    yield Problem((*place, *problem.at[1:]), problem.message)
+
+
+def _combination_problems(params: type[Hyperparameters], axes: dict[str, Axis], at: Location) -> Iterator[Problem]:
+    """Values that are right one by one but not together."""
+    fixed: dict[str, Any] = {name: edge_values(axis) for name, axis in axes.items()}
+    messages: set[str] = set()
+    for values in itertools.islice(itertools.product(*fixed.values()), COMBINATIONS):
+        combination = dict(zip(fixed, values, strict=True))
+        try:
+            params.model_validate(combination)
+        except ValidationError as error:
+            for problem in from_validation(error, params, at):
+                if problem.message not in messages:
+                    messages.add(problem.message)
+                    shown = ", ".join(f"{name}: {value}" for name, value in combination.items())
+                    yield Problem(problem.at, f"{problem.message} (with {shown})")

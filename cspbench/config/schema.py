@@ -1,0 +1,118 @@
+"""What a sweep file may say."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from cspbench.hyper import Frozen
+from cspbench.spec import CorpusSpec, FeatureSpec, LatencySpec, ModelSpec, TrainSpec
+from cspbench.store import NAME
+
+Objective = Literal["wer", "latency", "size"]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class DenseTraining(TrainSpec):
+    """Training of the dense recogniser that all trials start from."""
+
+    seed: Annotated[int, Field(ge=0)] | Literal["each"] = Field(
+        0, description="one dense recogniser for all trials; `each` trains one for every seed of `seeds`"
+    )
+
+    @property
+    def training(self) -> TrainSpec:
+        """The run without its seed."""
+        return TrainSpec.model_validate(self.model_dump(exclude={"seed"}))
+
+
+class MethodEntry(Frozen):
+    """A pruning method to compare; a bare name is enough.
+
+    A hyperparameter is a fixed value, a list of choices or a range ``{low, high, log}``. Those not named keep their
+    default, or with `search` are searched over the range the method declares.
+    """
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    search: bool = False
+
+
+class SparsityAxis(Frozen):
+    """Sparsities to test: a list, or a range ``{low, high}`` for a sampler to draw from."""
+
+    values: tuple[Share, ...] | None = None
+    low: Share | None = None
+    high: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SparsityAxis:
+        if self.values is not None:
+            if not self.values:
+                raise ValueError("an empty list leaves nothing to test")
+            if len(set(self.values)) < len(self.values):
+                raise ValueError("the same sparsity is listed twice")
+        elif self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError("must be a list of sparsities, or a range {low, high} with low less than high")
+        return self
+
+
+class SamplerSpec(Frozen):
+    """Who proposes settings: `grid` runs all combinations, the others are Optuna's."""
+
+    name: Literal["grid", "random", "tpe", "nsga2"] = "grid"
+    seed: int = Field(0, ge=0)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {"values": [value]}
+    return {"values": value} if isinstance(value, list) else value
+
+
+class SweepConfig(Frozen):
+    """A whole sweep file."""
+
+    name: str = Field(description="names the study and its MLflow experiment")
+    corpus: Annotated[CorpusSpec, BeforeValidator(_named)] = CorpusSpec()
+    features: FeatureSpec = FeatureSpec()
+    model: ModelSpec = ModelSpec()
+    dense: DenseTraining = DenseTraining()
+    prune: TrainSpec = Field(TrainSpec(), description="the run in which a method prunes")
+    sparsity: Annotated[SparsityAxis, BeforeValidator(_listed)] = Field(description="absolute share of zeros")
+    methods: tuple[Annotated[MethodEntry, BeforeValidator(_named)], ...] = Field(min_length=1)
+    prunable: tuple[str, ...] = Field(("*",), min_length=1, description="glob patterns over names of weight matrices")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, description="every setting runs once each")
+    latency: LatencySpec = LatencySpec()
+    sampler: Annotated[SamplerSpec, BeforeValidator(_named)] = SamplerSpec()
+    objectives: tuple[Objective, ...] = Field(("wer",), min_length=1, description="what Optuna minimises; wer is of dev")
+    trials: int | None = Field(None, ge=1, description="settings to run, each once a seed; unset: the whole grid")
+    workers: int = Field(1, ge=1, description="processes on this machine")
+    device: str = "auto"
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"'{name}' cannot name a folder: use letters, digits, '.', '_' and '-'")
+        return name
+
+    @field_validator("seeds", "objectives")
+    @classmethod
+    def _all_different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"the same value is listed twice: {', '.join(map(str, values))}")
+        return values
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
+            raise ValueError(f"'{device}' is not allowed (allowed: auto, cpu, cuda, cuda:0, cuda:1, ...)")
+        return device

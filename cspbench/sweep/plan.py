@@ -1,0 +1,104 @@
+"""A sweep file resolved: the corpus found and fingerprinted, every setting turned into full specs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cspbench.config import SweepConfig
+from cspbench.corpora import Corpus, load_corpus, parse_options
+from cspbench.spec import CorpusSpec, DenseSpec, TrialSpec
+from cspbench.store import Store
+from cspbench.sweep.space import Setting, Space, space_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do.
+
+    Attributes:
+        config: the checked sweep file.
+        corpus: the corpus with all options, an absolute path and its fingerprint.
+        synthetic: whether any of its audio was made by a machine.
+        space: what may be tried.
+    """
+
+    config: SweepConfig
+    corpus: CorpusSpec
+    synthetic: bool
+    space: Space
+
+    def dense_specs(self) -> list[DenseSpec]:
+        """The dense recognisers that trials start from: one, or one for each seed."""
+        return list({spec.id: spec for spec in map(self._dense, self.config.seeds)}.values())
+
+    def specs(self, setting: Setting) -> list[TrialSpec]:
+        """The trials of a setting: every seed once, so that no setting wins by a lucky one."""
+        return [
+            TrialSpec(
+                dense=self._dense(seed),
+                method=setting.method,
+                sparsity=setting.sparsity,
+                training=self.config.prune,
+                prunable=self.config.prunable,
+                latency=self.config.latency,
+                seed=seed,
+            )
+            for seed in self.config.seeds
+        ]
+
+    def grid_specs(self) -> list[TrialSpec]:
+        """All trials of a grid, as far as `trials` allows."""
+        points = self.space.grid()[: self.config.trials]
+        return [spec for point in points for spec in self.specs(self.space.setting(point))]
+
+    def identity(self) -> dict[str, Any]:
+        """What a study stands for, as JSON: a study is resumed only under the same identity."""
+        config = self.config
+        return {
+            "dense": {spec.id: spec.model_dump(mode="json", exclude={"corpus"}) for spec in self.dense_specs()},
+            "corpus": self.corpus.identity(),
+            "prune": config.prune.model_dump(mode="json"),
+            "prunable": list(config.prunable),
+            "latency": config.latency.model_dump(mode="json"),
+            "seeds": list(config.seeds),
+            "space": self.space.describe(),
+            "sampler": config.sampler.model_dump(mode="json"),
+            "objectives": list(config.objectives),
+        }
+
+    def _dense(self, seed: int) -> DenseSpec:
+        dense = self.config.dense
+        return DenseSpec(
+            corpus=self.corpus,
+            features=self.config.features,
+            model=self.config.model,
+            training=dense.training,
+            seed=seed if dense.seed == "each" else dense.seed,
+        )
+
+
+def resolve(config: SweepConfig, store: Store, note: Callable[[str], None]) -> Plan:
+    """Prepare and check the corpus of a sweep.
+
+    Args:
+        config: the checked sweep file.
+        store: keeps audio that has to be made.
+        note: receives plain lines during long preparation.
+
+    Raises:
+        CorpusError: audio or transcripts that cannot be used.
+    """
+    corpus, spec = prepare_corpus(config.corpus, store, note)
+    return Plan(config, spec, corpus.synthetic, space_of(config))
+
+
+def prepare_corpus(spec: CorpusSpec, store: Store, note: Callable[[str], None]) -> tuple[Corpus, CorpusSpec]:
+    """Load a corpus; its spec comes back with all options, an absolute path and the fingerprint."""
+    options = parse_options(spec).model_dump(mode="json")
+    path = str(Path(spec.path).expanduser().absolute()) if spec.path is not None else None
+    spec = spec.model_copy(update={"options": options, "path": path})
+    corpus = load_corpus(spec, store.corpora, note)
+    return corpus, spec.model_copy(update={"fingerprint": corpus.fingerprint()})

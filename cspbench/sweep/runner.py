@@ -1,0 +1,195 @@
+"""A sweep from its file to its report: `run_sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cspbench.config import SweepConfig
+from cspbench.errors import CspbenchError
+from cspbench.result import TrialResult
+from cspbench.spec import TrialSpec
+from cspbench.store import Store
+from cspbench.sweep.executors import Executor, make_executor, run_all
+from cspbench.sweep.log import TrialLog
+from cspbench.sweep.plan import Plan, resolve
+from cspbench.sweep.progress import Display, label_of
+from cspbench.sweep.study import Proposal, Study, open_study
+from cspbench.sweep.tracking import Tracker, open_client
+from cspbench.sweep.work import Outcome, train_dense_models
+
+
+class SweepBusy(CspbenchError):
+    """Another process is at work on the same study."""
+
+
+class Interrupted(CspbenchError):
+    """A person stopped the work; nothing finished is lost."""
+
+    exit_code = 130
+
+
+@dataclass
+class Summary:
+    """What a sweep did in this run.
+
+    Attributes:
+        name: of the study.
+        ended: trials that ended, by id.
+        unresolved: settings whose values did not fit together, in words.
+    """
+
+    name: str
+    ended: dict[str, Outcome] = field(default_factory=dict)
+    unresolved: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[str]:
+        """Each trial that failed, and why."""
+        failed = [f"{label_of(o.spec)}: {o.error}" for o in self.ended.values() if o.result is None]
+        return [*failed, *self.unresolved]
+
+
+def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Executor | None = None) -> Summary:
+    """Run what is left to do of a sweep.
+
+    Args:
+        config: the checked sweep file.
+        store: where everything goes.
+        display: is told what happens.
+        executor: runs the trials; by default as `config.workers` says.
+
+    Raises:
+        CspbenchError: the corpus is unusable, the study belongs to something else or is busy, or a person
+            interrupted the work. A failing trial does not raise: see `Summary.failures`.
+    """
+    display.note(f"sweep {config.name}: corpus {config.corpus.name}")
+    plan = resolve(config, store, display.note)
+    with _alone(store.study(config.name)):
+        study = open_study(plan, store)
+        tracker = _open_tracker(plan, store)
+        executor = executor or make_executor(
+            config.workers, store, config.device, lambda spec, event: display.event(label_of(spec), event)
+        )
+        sweep = _Sweep(plan, store, study, tracker, display)
+        try:
+            train_dense_models(plan.dense_specs(), store, config.device, lambda e: display.event("dense model", e))
+            with executor:
+                sweep.run(executor)
+        except KeyboardInterrupt:
+            tracker.finish("KILLED")
+            raise Interrupted("stopped; the same command goes on from here") from None
+        except BaseException:
+            tracker.finish("FAILED")
+            raise
+        finish(sweep.summary, store, tracker, display)
+    return sweep.summary
+
+
+def finish(summary: Summary, store: Store, tracker: Tracker, display: Display) -> None:
+    """Write the report of a study, and close its run in MLflow with it."""
+    files: list[Path] = []
+    if any(outcome.result for outcome in summary.ended.values()):
+        from cspbench.report import write_report
+
+        display.note("writing the report")
+        files = [path for path in write_report(summary.name, store) if path.is_file()]
+    counts = {"trials": float(len(summary.ended)), "failed": float(len(summary.failures))}
+    tracker.finish("FAILED" if summary.failures else "FINISHED", counts, files)
+
+
+class _Sweep:
+    """Carries specs from the study to the executor, and outcomes back to study, log and MLflow."""
+
+    def __init__(self, plan: Plan, store: Store, study: Study, tracker: Tracker, display: Display) -> None:
+        self.summary = Summary(plan.config.name)
+        self._plan, self._store, self._study = plan, store, study
+        self._tracker, self._display = tracker, display
+        self._log = TrialLog(store.study(plan.config.name) / "trials.jsonl")
+        self._open: dict[int, _Open] = {}
+        self._cached: set[str] = set()
+
+    def run(self, executor: Executor) -> None:
+        self._display.expect(self._study.remaining * len(self._plan.config.seeds))
+        for outcome in run_all(self._specs(), executor):
+            self._settle(outcome)
+
+    def _specs(self) -> Iterator[TrialSpec]:
+        """Trials to run, asked for one by one; a trial that several settings mean runs once."""
+        while self._study.remaining:
+            proposal = self._propose()
+            if proposal is None:
+                continue
+            opened = self._open[proposal.number] = _Open(self._plan.specs(proposal.setting))
+            under_way = {spec.id for other in self._open.values() if other is not opened for spec in other.specs}
+            for spec in opened.specs:
+                if spec.id not in under_way and spec.id not in self.summary.ended:
+                    self._begin(spec, proposal.number)
+                    yield spec
+            self._close_complete()
+
+    def _propose(self) -> Proposal | None:
+        try:
+            return self._study.ask()
+        except ValueError as error:
+            self.summary.unresolved.append(f"a setting was refused: {error}")
+            self._display.note(self.summary.unresolved[-1])
+            return None
+
+    def _begin(self, spec: TrialSpec, number: int) -> None:
+        if (self._store.trial(spec.id) / "result.json").exists():
+            self._cached.add(spec.id)
+        self._log.write(spec, "running", number=number)
+
+    def _settle(self, outcome: Outcome) -> None:
+        spec = outcome.spec
+        number = next(n for n, opened in self._open.items() if any(s.id == spec.id for s in opened.specs))
+        self._log.write(spec, "failed" if outcome.result is None else "complete", outcome.error, number)
+        self.summary.ended[spec.id] = outcome
+        self._tracker.log(outcome)
+        self._display.ended(outcome, cached=spec.id in self._cached)
+        self._close_complete()
+
+    def _close_complete(self) -> None:
+        """Tell the study of every setting whose trials have all ended."""
+        for number, opened in list(self._open.items()):
+            outcomes = [self.summary.ended.get(spec.id) for spec in opened.specs]
+            results = [o.result for o in outcomes if o is not None and o.result is not None]
+            if all(o is not None for o in outcomes):
+                self._study.tell(number, results if len(results) == len(outcomes) else None)
+                del self._open[number]
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A setting under way."""
+
+    specs: list[TrialSpec]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Have a study to oneself: what is marked as running in it then belongs to a dead process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise SweepBusy(f"another process is at work on the sweep in {folder}: wait for it, or stop it") from None
+
+
+def _open_tracker(plan: Plan, store: Store) -> Tracker:
+    name = plan.config.name
+    tags = {"synthetic": str(plan.synthetic).lower(), "corpus": plan.corpus.name}
+    tracker = Tracker(open_client(store), store, name, plan.identity(), tags)
+    described = plan.space.describe()
+    params = {"corpus": plan.corpus.name, "seeds": plan.config.seeds, "sampler": plan.config.sampler.name}
+    tracker.log_sweep(
+        params | {"sparsity": described["sparsity"], "methods": list(described["methods"])},
+        [store.study(name) / "sweep.json"],
+    )
+    return tracker

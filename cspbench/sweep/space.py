@@ -1,0 +1,122 @@
+"""What a sweep searches: sparsity, method, and each method's own hyperparameters, drawn only where they apply."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cspbench.config import Axis, Choice, Range, SweepConfig
+from cspbench.config.rules import method_axes
+from cspbench.pruning import methods
+from cspbench.spec import MethodSpec
+
+if TYPE_CHECKING:
+    import optuna
+
+Point = dict[str, Any]
+"""One setting in Optuna's names: ``sparsity``, ``method`` and ``<method>.<hyperparameter>``."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a trial of the study means: run once for each seed of the sweep."""
+
+    sparsity: float
+    method: MethodSpec
+
+
+@dataclass(frozen=True)
+class MethodSpace:
+    """One method: the hyperparameters that vary, and the values of those that do not."""
+
+    name: str
+    axes: dict[str, Axis]
+    fixed: dict[str, Any]
+
+    def spec(self, drawn: dict[str, Any]) -> MethodSpec:
+        """Method with every hyperparameter resolved; raises pydantic.ValidationError where values do not fit."""
+        params = methods.get(self.name).Params.model_validate(self.fixed | drawn)
+        return MethodSpec(name=self.name, params=params.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class Space:
+    """All settings a sweep may try."""
+
+    sparsity: Axis
+    methods: tuple[MethodSpace, ...]
+
+    def suggest(self, trial: optuna.Trial) -> Setting:
+        """Let Optuna decide; hyperparameters are drawn only for the method chosen (``csp.damping``)."""
+        sparsity = _suggest(trial, "sparsity", self.sparsity)
+        chosen = _suggest(trial, "method", Choice(tuple(space.name for space in self.methods)))
+        space = next(space for space in self.methods if space.name == chosen)
+        drawn = {name: _suggest(trial, f"{chosen}.{name}", axis) for name, axis in space.axes.items()}
+        return Setting(sparsity, space.spec(drawn))
+
+    def grid(self) -> list[Point]:
+        """Every combination of the listed values, sparsity by sparsity so that methods can be compared early."""
+        return [
+            {"sparsity": sparsity, "method": space.name} | dict(zip(names, values, strict=True))
+            for sparsity in _listed(self.sparsity)
+            for space in self.methods
+            for names in [[f"{space.name}.{name}" for name in space.axes]]
+            for values in itertools.product(*([_label(v) for v in _listed(axis)] for axis in space.axes.values()))
+        ]
+
+    def setting(self, point: Point) -> Setting:
+        """What a point of the grid means."""
+        space = next(space for space in self.methods if space.name == point["method"])
+        labels = {name: {_label(v): v for v in _listed(axis)} for name, axis in space.axes.items()}
+        return Setting(point["sparsity"], space.spec({n: labels[n][point[f"{space.name}.{n}"]] for n in space.axes}))
+
+    def describe(self) -> dict[str, Any]:
+        """The space as JSON, for its hash and for people."""
+        spaces = {
+            space.name: {"axes": {n: _describe(axis) for n, axis in space.axes.items()}, "fixed": space.spec({}).params}
+            for space in self.methods
+        }
+        return {"sparsity": _describe(self.sparsity), "methods": spaces}
+
+
+def space_of(config: SweepConfig) -> Space:
+    """The space a checked sweep file spans."""
+    spans = config.sparsity
+    if spans.values is not None:
+        sparsity: Axis = Choice(spans.values)
+    else:
+        assert spans.low is not None and spans.high is not None  # the schema sees to it
+        sparsity = Range(spans.low, spans.high)
+    spaces = []
+    for entry in config.methods:
+        axes = method_axes(entry)
+        fixed = {n: axis.values[0] for n, axis in axes.items() if isinstance(axis, Choice) and len(axis.values) == 1}
+        spaces.append(MethodSpace(entry.name, {n: axis for n, axis in axes.items() if n not in fixed}, fixed))
+    return Space(sparsity, tuple(spaces))
+
+
+def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
+    if isinstance(axis, Choice):
+        labels = {_label(value): value for value in axis.values}
+        return labels[trial.suggest_categorical(name, list(labels))]
+    if axis.integer:
+        return trial.suggest_int(name, int(axis.low), int(axis.high), log=axis.log)
+    return trial.suggest_float(name, axis.low, axis.high, log=axis.log)
+
+
+def _label(value: Any) -> Any:
+    """The value as Optuna can store it: lists and mappings as JSON text."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value, sort_keys=True)
+
+
+def _listed(axis: Axis) -> tuple[Any, ...]:
+    assert isinstance(axis, Choice)  # the rules of a sweep file refuse ranges in a grid
+    return axis.values
+
+
+def _describe(axis: Axis) -> Any:
+    if isinstance(axis, Choice):
+        return list(axis.values)
+    return {"low": axis.low, "high": axis.high, "log": axis.log, "integer": axis.integer}

@@ -1,0 +1,182 @@
+"""The Optuna study behind a sweep: proposes settings, is told how they did, and survives a kill.
+
+Only the sweep's own process talks to it, so sqlite has one user and no trial is ever half-known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from cspbench.config import SweepConfig
+from cspbench.errors import ConfigError
+from cspbench.result import TrialResult
+from cspbench.store import Store, read_json, write_json
+from cspbench.sweep.plan import Plan
+from cspbench.sweep.space import Setting
+
+REPLACES = "replaces"
+"""User attribute of a trial that does again what an earlier one, killed or failed, did not finish."""
+
+SHOWN = 8
+"""Differences listed when a sweep file has changed."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A setting to run, and its number in the study."""
+
+    number: int
+    setting: Setting
+
+
+class Study:
+    """A study on disk, opened by `open_study`.
+
+    Attributes:
+        remaining: settings still to be proposed.
+    """
+
+    def __init__(self, plan: Plan, study: optuna.Study) -> None:
+        self._plan, self._study = plan, study
+        replaced = {trial.user_attrs.get(REPLACES) for trial in study.get_trials(deepcopy=False)}
+        finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and t.number not in replaced]
+        self.remaining = max(0, _target(plan) - len(finished))
+
+    def ask(self) -> Proposal:
+        """Propose the next setting.
+
+        Raises:
+            pydantic.ValidationError: the values drawn do not fit together; the study has been told.
+        """
+        self.remaining -= 1
+        trial = self._study.ask()
+        try:
+            return Proposal(trial.number, self._plan.space.suggest(trial))
+        except ValueError:
+            self.tell(trial.number, None)
+            raise
+
+    def tell(self, number: int, results: Sequence[TrialResult] | None) -> None:
+        """Report the results of a setting, one a seed; None if any failed."""
+        if results is None:
+            self._study.tell(number, state=TrialState.FAIL)
+        else:
+            self._study.tell(number, [_mean(results, name) for name in self._plan.config.objectives])
+
+
+def objective(result: TrialResult, name: str) -> float:
+    """What Optuna minimises: dev WER (never test), median latency of the packed weights, or their size."""
+    return {
+        "wer": result.dev.wer,
+        "latency": result.latency.packed.median_ms,
+        "size": float(result.size_bytes),
+    }[name]
+
+
+def open_study(plan: Plan, store: Store) -> Study:
+    """Create or resume the study of a plan; what was running when the last process died is queued again.
+
+    Settings that failed are queued again as well: whoever starts a sweep again has usually mended something.
+
+    Raises:
+        ConfigError: the folder holds a study of something else.
+    """
+    folder = store.study(plan.config.name)
+    _claim(folder, plan)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{folder / 'optuna.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
+    )
+    study = optuna.create_study(
+        storage=storage,
+        study_name=plan.config.name,
+        directions=["minimize"] * len(plan.config.objectives),
+        load_if_exists=True,
+    )
+    study.sampler = _sampler(plan.config, len(study.get_trials(deepcopy=False)))
+    if plan.config.sampler.name == "grid":
+        _enqueue_grid(study, plan)
+    _queue_again(study)
+    return Study(plan, study)
+
+
+def _claim(folder: Path, plan: Plan) -> None:
+    path, identity = folder / "sweep.json", plan.identity()
+    if path.exists():
+        changes = list(_differences(read_json(path)["identity"], identity))
+        if changes:
+            more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
+            raise ConfigError(
+                f"{folder} holds a study named '{plan.config.name}' of something else:\n"
+                + "\n".join(f"  {change}" for change in [*changes[:SHOWN], *more])
+                + "\nGive this sweep another name, or delete that folder (finished trials are kept elsewhere and reused)."
+            )
+    write_json(path, {"identity": identity, "config": plan.config.model_dump(mode="json")})
+
+
+def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            inner = f"{at}.{key}" if at else key
+            if key not in old or key not in new:
+                yield f"{inner}: {'new' if key in new else 'gone'}"
+            else:
+                yield from _differences(old[key], new[key], inner)
+    elif old != new:
+        yield f"{at}: was {old}, is {new}"
+
+
+def _target(plan: Plan) -> int:
+    config = plan.config
+    if config.sampler.name != "grid":
+        assert config.trials is not None  # the rules of a sweep file see to it
+        return config.trials
+    size = len(plan.space.grid())
+    return size if config.trials is None else min(size, config.trials)
+
+
+def _sampler(config: SweepConfig, asked: int) -> optuna.samplers.BaseSampler:
+    """Sampler seeded by how many trials there are: a resumed study must not draw its first settings again."""
+    seed = int.from_bytes(hashlib.sha256(f"{config.sampler.seed}/{asked}".encode()).digest()[:4], "big")
+    if config.sampler.name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    if config.sampler.name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)  # also for a grid, whose points are queued
+
+
+def _enqueue_grid(study: optuna.Study, plan: Plan) -> None:
+    """Queue the whole grid, once; a process killed while doing so left off somewhere."""
+    if not study.user_attrs.get("enqueued"):
+        fresh = not study.get_trials(deepcopy=False)
+        for point in plan.space.grid():
+            study.enqueue_trial(point, skip_if_exists=not fresh)
+        study.set_user_attr("enqueued", True)
+
+
+def _queue_again(study: optuna.Study) -> None:
+    trials = study.get_trials(deepcopy=False)
+    replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+    for trial in trials:
+        if trial.state == TrialState.RUNNING:  # only one process at a time has the study, so its runner is dead
+            study.tell(trial.number, state=TrialState.FAIL)
+        elif trial.state != TrialState.FAIL:
+            continue
+        if trial.number not in replaced:
+            study.enqueue_trial(_params(trial), user_attrs={REPLACES: trial.number})
+
+
+def _params(trial: FrozenTrial) -> dict[str, Any]:
+    """What was asked of a trial, even if it died before all of it was drawn."""
+    return trial.system_attrs.get("fixed_params", {}) | trial.params
+
+
+def _mean(results: Sequence[TrialResult], name: str) -> float:
+    return sum(objective(result, name) for result in results) / len(results)

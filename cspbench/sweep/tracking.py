@@ -1,0 +1,239 @@
+"""A view of a sweep in MLflow: a run for the sweep, a child run for each trial. Never the source of truth.
+
+Only the sweep's own process logs, as results arrive and from what lies on disk; what is logged already is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cspbench.result import TrialResult
+from cspbench.spec import TrialSpec, content_id
+from cspbench.store import Store
+from cspbench.sweep.work import Outcome
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TRIAL, SWEEP, CONTENT = "cspbench.trial_id", "cspbench.sweep", "cspbench.content"
+PARENT = "mlflow.parentRunId"
+CURVE_POINTS = 150
+"""Records of a training curve that are logged: MLflow takes 0.2 ms for each number."""
+
+BATCH = 1000
+"""Metrics in a batch, MLflow's limit."""
+
+
+def database_uri(store: Store) -> str:
+    """Where MLflow keeps its runs."""
+    return f"sqlite:///{store.mlflow / 'mlflow.db'}"
+
+
+def ui_command(store: Store) -> str:
+    """The line a person types to look at the results."""
+    return f"cspbench ui --root {store.root}"
+
+
+def open_client(store: Store) -> MlflowClient:
+    """Client of the store's database, which is made if needed (some seconds); MLflow sends nothing anywhere."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    store.mlflow.mkdir(parents=True, exist_ok=True)
+    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):  # importing it set them back
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=database_uri(store))
+
+
+class Tracker:
+    """Logs one sweep.
+
+    Args:
+        client: from `open_client`.
+        store: where trials lie.
+        name: of the sweep and its experiment.
+        content: what the sweep stands for, as JSON; the same content goes on in the same parent run.
+        tags: repeated on every run, so that filters find children too.
+    """
+
+    def __init__(
+        self, client: MlflowClient, store: Store, name: str, content: Any, tags: Mapping[str, str] | None = None
+    ) -> None:
+        self._client, self._store = client, store
+        self._tags = {SWEEP: name, CONTENT: content_id("sweep", content), **(tags or {})}
+        self._experiment = self._open_experiment(name)
+        self.parent = self._open_parent(name)
+        self._logged = {run.data.tags[TRIAL]: run for run in self._children()}
+
+    def log(self, outcome: Outcome) -> None:
+        """Log how a trial ended, unless that is logged already; half-logged and failed runs are replaced."""
+        known = self._logged.get(outcome.spec.id)
+        if known is not None:
+            if known.info.status == "FINISHED" or (known.info.status == "FAILED" and outcome.result is None):
+                return
+            self._client.delete_run(known.info.run_id)
+        run_id = self._create_child(outcome)
+        if outcome.result is not None:
+            self._log_result(run_id, outcome.spec, outcome.result)
+        self._client.set_terminated(run_id, "FAILED" if outcome.result is None else "FINISHED")
+        self._logged[outcome.spec.id] = self._client.get_run(run_id)
+
+    def finish(self, status: str, metrics: Mapping[str, float] | None = None, files: Iterable[Path] = ()) -> None:
+        """Close the parent run: its tables and plots are artifacts, `status` one of MLflow's."""
+        for path in files:
+            self._client.log_artifact(self.parent, str(path), "report")
+        for name, value in (metrics or {}).items():
+            self._client.log_metric(self.parent, name, value)
+        self._client.set_terminated(self.parent, status)
+
+    def log_sweep(self, params: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
+        """Log what the sweep as a whole was asked to do."""
+        from mlflow.entities import Param
+
+        self._client.log_batch(self.parent, params=[Param(k, _text(v)) for k, v in params.items()])
+        for path in files:
+            self._client.log_artifact(self.parent, str(path))
+
+    def _open_experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+            return found.experiment_id
+        # Without a place of its own MLflow would put artifacts under the working folder.
+        return self._client.create_experiment(name, artifact_location=(self._store.mlflow / "artifacts" / name).as_uri())
+
+    def _open_parent(self, name: str) -> str:
+        content = self._tags[CONTENT]
+        query = f"tags.`{CONTENT}` = '{content}' AND tags.`cspbench.kind` = 'sweep'"
+        for run in self._client.search_runs([self._experiment], query, max_results=1):
+            self._client.update_run(run.info.run_id, status="RUNNING")
+            return run.info.run_id
+        tags = self._tags | {"cspbench.kind": "sweep"}
+        return self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
+
+    def _children(self) -> Iterator[Any]:
+        token = None
+        while True:
+            query = f"tags.`{PARENT}` = '{self.parent}'"
+            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _create_child(self, outcome: Outcome) -> str:
+        spec, result = outcome.spec, outcome.result
+        tags = self._tags | {"cspbench.kind": "trial", TRIAL: spec.id, PARENT: self.parent}
+        if outcome.error is not None:
+            tags["cspbench.error"] = outcome.error[:5000]
+        started = time.time() - (result.seconds if result else 0)
+        name = f"{spec.method.name}-{spec.sparsity:g}-seed{spec.seed}"
+        run = self._client.create_run(self._experiment, start_time=int(started * 1000), tags=tags, run_name=name)
+        from mlflow.entities import Param
+
+        self._client.log_batch(run.info.run_id, params=[Param(k, _text(v)) for k, v in trial_params(spec).items()])
+        return run.info.run_id
+
+    def _log_result(self, run_id: str, spec: TrialSpec, result: TrialResult) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        folder = self._store.trial(spec.id)
+        metrics = [Metric(name, value, now, 0) for name, value in trial_metrics(result).items()]
+        for record in thinned(_records(folder / "curve.jsonl")):
+            metrics += [Metric(k, v, now, record["step"]) for k, v in _curve_metrics(record)]
+        for start in range(0, len(metrics), BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        hypotheses = _records(folder / "hypotheses.jsonl")
+        if hypotheses:
+            columns = {key: [row.get(key) for row in hypotheses] for key in hypotheses[0]}
+            self._client.log_table(run_id, columns, "hypotheses.json")
+        for name in ("model.safetensors", "model.json"):
+            if (folder / name).exists():
+                self._client.log_artifact(run_id, str(folder / name), "checkpoint")
+        for name in ("spec.json", "result.json"):
+            if (folder / name).exists():
+                self._client.log_artifact(run_id, str(folder / name))
+
+
+def trial_params(spec: TrialSpec) -> dict[str, Any]:
+    """What distinguishes a trial, flat; hyperparameters under their method's name, as in Optuna."""
+    return {
+        "method": spec.method.name,
+        "sparsity": spec.sparsity,
+        "seed": spec.seed,
+        **{f"{spec.method.name}.{key}": value for key, value in spec.method.params.items()},
+        "trial_id": spec.id,
+        "dense_id": spec.dense.id,
+        "dense_seed": spec.dense.seed,
+        "corpus": spec.dense.corpus.name,
+        "corpus_fingerprint": spec.dense.corpus.fingerprint,
+        "model": spec.dense.model.preset,
+        "dense_epochs": spec.dense.training.epochs,
+        "epochs": spec.training.epochs,
+        "learning_rate": spec.training.learning_rate,
+        "batch_size": spec.training.batch_size,
+        "prunable": ",".join(spec.prunable),
+    }
+
+
+def trial_metrics(result: TrialResult) -> dict[str, float]:
+    """A result as flat numbers: fractions, milliseconds, bytes, seconds. Names as the columns of the report."""
+    packed, dense = result.latency.packed, result.latency.dense
+    metrics = {
+        "wer": result.test.wer,
+        "wer_low": result.test.low,
+        "wer_high": result.test.high,
+        "dev_wer": result.dev.wer,
+        "dense_wer": result.dense_test.wer,
+        "dense_dev_wer": result.dense_dev.wer,
+        "sparsity": result.sparsity,
+        "sparsity_requested": result.sparsity_requested,
+        "latency_ms": packed.median_ms,
+        "latency_p95_ms": packed.p95_ms,
+        "rtf": packed.rtf,
+        "dense_latency_ms": dense.median_ms,
+        "dense_latency_p95_ms": dense.p95_ms,
+        "dense_rtf": dense.rtf,
+        "speedup": dense.median_ms / packed.median_ms,
+        "size_bytes": float(result.size_bytes),
+        "dense_size_bytes": float(result.dense_size_bytes),
+        "compression": result.dense_size_bytes / result.size_bytes,
+        "steps": float(result.steps),
+        "train_seconds": result.train_seconds,
+        "seconds": result.seconds,
+    }
+    return metrics | {f"layer_sparsity/{layer}": share for layer, share in result.layer_sparsity.items()}
+
+
+def thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most about `CURVE_POINTS` records, evenly spread; those with a dev WER and the last one always stay."""
+    every = max(1, -(-len(records) // CURVE_POINTS))
+    last = len(records) - 1
+    return [r for i, r in enumerate(records) if i % every == 0 or i == last or r.get("dev_wer") is not None]
+
+
+def _curve_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for key, value in record.items():
+        if key != "step" and isinstance(value, (int, float)):
+            yield f"curve/{key}", float(value)
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
