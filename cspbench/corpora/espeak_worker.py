@@ -12,6 +12,7 @@ import os
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import espeakng_loader
 
@@ -53,10 +54,10 @@ def main() -> None:
     out.flush()
 
 
-def _choose_voice(library: ctypes.CDLL, data: Path, request: dict[str, str]) -> None:
+def _choose_voice(library: ctypes.CDLL, data: Path, request: dict[str, Any]) -> None:
     variant = request["voice"].partition("+")[2]
     # espeak-ng says nothing of a variant it lacks and speaks with the plain voice.
-    missing = variant and not (data / "voices" / "!v" / variant).is_file()
+    missing = variant and variant not in {entry.name for entry in (data / "voices" / "!v").iterdir()}
     if missing or library.espeak_SetVoiceByName(request["voice"].encode()):
         sys.exit(f"espeak-ng has no voice '{request['voice']}'")
     library.espeak_SetParameter(SPEED, request["speed"], 0)

@@ -6,6 +6,7 @@ task of synthetic speech; they say nothing of real speech, and everything that s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -91,10 +92,20 @@ def _plan(options: Any) -> list[Planned]:
 
 
 def _divide(seed: int) -> dict[Split, list[str]]:
-    """Sentences of each split, none in two."""
+    """Sentences of each split, none in two, each word in at least two sentences of train."""
     order = ranked(sentences(), seed)
     test, dev = (round(SENTENCE_SHARE[name] * len(order)) for name in ("test", "dev"))
-    return {"train": order[test + dev :], "dev": order[test : test + dev], "test": order[:test]}
+    left = Counter(word for sentence in order for word in set(sentence.split()))
+    held: list[str] = []
+    train: list[str] = []
+    for sentence in order:
+        words = set(sentence.split())
+        if len(held) < test + dev and all(left[word] > 2 for word in words):
+            left -= Counter(words)
+            held.append(sentence)
+        else:
+            train.append(sentence)
+    return {"train": train, "dev": held[test:], "test": held[:test]}
 
 
 def _speak(plan: list[Planned], options: Any, progress: Progress) -> Iterator[Clip]:
