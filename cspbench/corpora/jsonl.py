@@ -64,7 +64,7 @@ def _rows(file: Path, problems: Problems) -> Iterable[tuple[str, dict[str, Any]]
         origin = f"{file}:{number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.add(origin, f"not JSON ({error}); write one JSON object a line")
             continue
         if isinstance(row, dict):
@@ -108,9 +108,9 @@ def _name(row: dict[str, Any], field: str) -> str:
 
 
 def _audio(name: str, folder: Path) -> Path:
-    if not name:
-        raise CorpusError("empty audio path")
     path = PurePath(name)
+    if not path.name:
+        raise CorpusError(f"audio path '{name}' names no file")
     if not path.is_absolute() and ".." in path.parts:
         raise CorpusError(f"audio path '{name}' climbs out of the manifest's folder; write it as an absolute path")
     return folder / path

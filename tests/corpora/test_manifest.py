@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from corpus_trees import load, row, small_manifest, tone, write_manifest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cspbench.corpora import statistics
 from cspbench.errors import CorpusError
@@ -84,7 +88,9 @@ def test_durations_may_be_left_out(tmp_path: Path) -> None:
         ("{oops", "not JSON"),
         ("[1, 2]", "not a JSON object"),
         (row("a0", audio=None), "no field 'audio' or 'audio_filepath' that holds a string; found the fields duration"),
-        (row("a0", audio=""), "empty audio path"),
+        (row("a0", audio=""), "audio path '' names no file"),
+        (row("a0", audio="/"), "audio path '/' names no file"),
+        ("[" * 100_000, "not JSON"),
         (row("a0", audio="../a0.wav"), "climbs out of the manifest's folder; write it as an absolute path"),
         (row("a0", audio="b/../../a0.wav"), "climbs out"),
         (row("a0", text=None), "no field 'text'"),
@@ -106,6 +112,23 @@ def test_lines_that_cannot_be_read(tmp_path: Path, line: object, complaint: str)
         load("manifest", tmp_path, tmp_path)
     assert f"{tmp_path}/manifest.jsonl:4: " in str(caught.value)
     assert complaint in str(caught.value)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from(["audio", "text", "duration", "speaker", "id", "split", "offset"]), json_values))
+def test_whatever_a_line_holds_the_error_is_for_people(changes: dict[str, Any]) -> None:
+    with TemporaryDirectory() as folder:
+        rows = [row(name, split) for name, split in (("a0", "train"), ("b0", "dev"), ("c0", "test"))]
+        file = write_manifest(Path(folder) / "manifest.jsonl", [*rows[1:], rows[0] | changes])
+        with pytest.raises(CorpusError):  # no audio there
+            load("manifest", file, Path(folder))
 
 
 def test_absolute_paths_may_lie_anywhere_and_ids_survive_a_move(tmp_path: Path) -> None:
