@@ -89,7 +89,9 @@ def not_finite(value: Any, at: Location = ()) -> Iterator[Problem]:
             yield from not_finite(inner, (*at, index))
 
 
-def report(title: str, problems: Iterable[Problem], lines: Mapping[Location, int], origins: Mapping[Location, str]) -> str:
+def report(
+    title: str, problems: Iterable[Problem], lines: Mapping[Location, int], origins: Mapping[Location, str]
+) -> str:
     """The message: a heading, then a line a problem in the order of the file.
 
     Args:

@@ -88,10 +88,14 @@ class SweepConfig(Frozen):
     sparsity: Annotated[SparsityAxis, BeforeValidator(_listed)] = Field(description="absolute share of zeros")
     methods: tuple[Annotated[MethodEntry, BeforeValidator(_named)], ...] = Field(min_length=1)
     prunable: tuple[str, ...] = Field(("*",), min_length=1, description="glob patterns over names of weight matrices")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, description="every setting runs once each")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="every setting runs once each"
+    )
     latency: LatencySpec = LatencySpec()
     sampler: Annotated[SamplerSpec, BeforeValidator(_named)] = SamplerSpec()
-    objectives: tuple[Objective, ...] = Field(("wer",), min_length=1, description="what Optuna minimises; wer is of dev")
+    objectives: tuple[Objective, ...] = Field(
+        ("wer",), min_length=1, description="what Optuna minimises; wer is of dev"
+    )
     trials: int | None = Field(None, ge=1, description="settings to run, each once a seed; unset: the whole grid")
     workers: int = Field(1, ge=1, description="processes on this machine")
     device: str = "auto"

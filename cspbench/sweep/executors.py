@@ -111,9 +111,7 @@ class LocalProcesses:
     running, which starts again from its checkpoint, `LIVES` times at most. Messages are JSON.
     """
 
-    def __init__(
-        self, workers: int, store: Store, device: str, listen: Listening, run: RunTrial | None = None
-    ) -> None:
+    def __init__(self, workers: int, store: Store, device: str, listen: Listening, run: RunTrial | None = None) -> None:
         self.workers = workers
         self._store, self._device, self._listen, self._run = store, device, listen, run
         self._idle: list[_Worker] = []

@@ -116,9 +116,7 @@ class Lines:
     def ended(self, outcome: Outcome, cached: bool) -> None:
         self._clock.count(cached)
         left = self._clock.left()
-        self.note(
-            f"[{self._clock.ended}/{self._clock.total}] {_sentence(outcome, cached)}{'; ' if left else ''}{left}"
-        )
+        self.note(f"[{self._clock.ended}/{self._clock.total}] {_sentence(outcome, cached)}{'; ' if left else ''}{left}")
 
     def __enter__(self) -> Self:
         return self

@@ -86,20 +86,22 @@ def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Exe
         except BaseException:
             tracker.finish("FAILED")
             raise
-        finish(sweep.summary, store, tracker, display)
+        close_study(config.name, store, tracker, display, complete=not sweep.summary.failures)
     return sweep.summary
 
 
-def finish(summary: Summary, store: Store, tracker: Tracker, display: Display) -> None:
-    """Write the report of a study, and close its run in MLflow with it."""
-    files: list[Path] = []
-    if any(outcome.result for outcome in summary.ended.values()):
-        from cspbench.report import write_report
+def close_study(name: str, store: Store, tracker: Tracker, display: Display, complete: bool) -> None:
+    """Write the report of a study, and close its run in MLflow with it; `complete` if no trial failed."""
+    from cspbench.report.results import load_results
+    from cspbench.report.write import write_report
 
+    frame = load_results(name, store.root)
+    counts = {f"trials_{state}": float(count) for state, count in frame["state"].value_counts().items()}
+    files: list[Path] = []
+    if counts.get("trials_complete"):
         display.note("writing the report")
-        files = [path for path in write_report(summary.name, store) if path.is_file()]
-    counts = {"trials": float(len(summary.ended)), "failed": float(len(summary.failures))}
-    tracker.finish("FAILED" if summary.failures else "FINISHED", counts, files)
+        files = write_report(name, store)
+    tracker.finish("FINISHED" if complete else "FAILED", counts, files)
 
 
 class _Sweep:
@@ -110,7 +112,7 @@ class _Sweep:
         self._plan, self._store, self._study = plan, store, study
         self._tracker, self._display = tracker, display
         self._log = TrialLog(store.study(plan.config.name) / "trials.jsonl")
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, list[TrialSpec]] = {}
         self._cached: set[str] = set()
 
     def run(self, executor: Executor) -> None:
@@ -124,9 +126,9 @@ class _Sweep:
             proposal = self._propose()
             if proposal is None:
                 continue
-            opened = self._open[proposal.number] = _Open(self._plan.specs(proposal.setting))
-            under_way = {spec.id for other in self._open.values() if other is not opened for spec in other.specs}
-            for spec in opened.specs:
+            under_way = {spec.id for specs in self._open.values() for spec in specs}
+            specs = self._open[proposal.number] = self._plan.specs(proposal.setting)
+            for spec in specs:
                 if spec.id not in under_way and spec.id not in self.summary.ended:
                     self._begin(spec, proposal.number)
                     yield spec
@@ -147,7 +149,7 @@ class _Sweep:
 
     def _settle(self, outcome: Outcome) -> None:
         spec = outcome.spec
-        number = next(n for n, opened in self._open.items() if any(s.id == spec.id for s in opened.specs))
+        number = next(n for n, specs in self._open.items() if any(s.id == spec.id for s in specs))
         self._log.write(spec, "failed" if outcome.result is None else "complete", outcome.error, number)
         self.summary.ended[spec.id] = outcome
         self._tracker.log(outcome)
@@ -156,19 +158,12 @@ class _Sweep:
 
     def _close_complete(self) -> None:
         """Tell the study of every setting whose trials have all ended."""
-        for number, opened in list(self._open.items()):
-            outcomes = [self.summary.ended.get(spec.id) for spec in opened.specs]
+        for number, specs in list(self._open.items()):
+            outcomes = [self.summary.ended.get(spec.id) for spec in specs]
             results = [o.result for o in outcomes if o is not None and o.result is not None]
             if all(o is not None for o in outcomes):
                 self._study.tell(number, results if len(results) == len(outcomes) else None)
                 del self._open[number]
-
-
-@dataclass(frozen=True)
-class _Open:
-    """A setting under way."""
-
-    specs: list[TrialSpec]
 
 
 @contextmanager

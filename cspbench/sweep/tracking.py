@@ -110,7 +110,9 @@ class Tracker:
                 self._client.restore_experiment(found.experiment_id)
             return found.experiment_id
         # Without a place of its own MLflow would put artifacts under the working folder.
-        return self._client.create_experiment(name, artifact_location=(self._store.mlflow / "artifacts" / name).as_uri())
+        return self._client.create_experiment(
+            name, artifact_location=(self._store.mlflow / "artifacts" / name).as_uri()
+        )
 
     def _open_parent(self, name: str) -> str:
         content = self._tags[CONTENT]
@@ -225,7 +227,7 @@ def thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _curve_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for key, value in record.items():
-        if key != "step" and isinstance(value, (int, float)):
+        if key not in ("step", "epoch") and isinstance(value, (int, float)):
             yield f"curve/{key}", float(value)
 
 

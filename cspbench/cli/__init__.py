@@ -1,0 +1,56 @@
+"""The command line: parse, call, print. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cspbench import __version__
+from cspbench.cli import data, plugins, results, sweep, trials, ui
+from cspbench.errors import CspbenchError
+
+app = typer.Typer(
+    help="Puts pruning of speech recognisers to the test.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(sweep.sweep)
+app.add_typer(trials.app, name="trials")
+app.command()(plugins.methods)
+app.add_typer(data.app, name="data")
+app.command("results")(results.results)
+app.command()(results.report)
+app.command()(ui.ui)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cspbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: an error a person can mend is one message and its exit code, all else a traceback."""
+    try:
+        app()
+    except CspbenchError as error:
+        sys.exit(fail(error))
+
+
+def fail(error: CspbenchError) -> int:
+    """Print an error on stderr and return its exit code."""
+    sys.stdout.flush()
+    typer.echo(f"error: {error}", err=True)
+    return error.exit_code

@@ -1,0 +1,81 @@
+"""``cspbench sweep``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cspbench.cli.options import Root, messages, output, print_rows
+from cspbench.errors import CspbenchError
+
+if TYPE_CHECKING:
+    from cspbench.config import Override
+    from cspbench.store import Store
+
+RUNS = Path("runs")
+
+
+class TrialsFailed(CspbenchError):
+    """The sweep ended, but not all of its trials did well."""
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="The sweep file (YAML).")],
+    trials: Annotated[int | None, typer.Option(help="Settings to run, instead of what the file says.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: a.b=value, as often as needed.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine, instead of what the file says.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N, instead of what the file says.")
+    ] = None,
+    root: Root = RUNS,
+) -> None:
+    """Train, prune and measure what a sweep file asks for; goes on where an earlier run of it stopped."""
+    from cspbench.config import load_config
+    from cspbench.store import Store
+    from cspbench.sweep.progress import make_display
+    from cspbench.sweep.runner import run_sweep
+    from cspbench.sweep.tracking import ui_command
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    config = load_config(file, overrides(set_ or [], trials=trials, workers=workers, device=device))
+    store = Store(root)
+    with make_display(messages(), config.workers) as display:
+        summary = run_sweep(config, store, display)
+    print_summary(config.name, store)
+    output().print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
+    if summary.failures:
+        lines = "\n".join(f"  {failure}" for failure in summary.failures)
+        raise TrialsFailed(f"{len(summary.failures)} of this run's trials failed; start it again to retry:\n{lines}")
+
+
+def overrides(texts: list[str], **options: int | str | None) -> list[Override]:
+    """What the command line says in place of the file."""
+    from cspbench.config import Override, parse_override
+
+    given = [Override((key,), value, f"--{key} {value}") for key, value in options.items() if value is not None]
+    return [*map(parse_override, texts), *given]
+
+
+def print_summary(name: str, store: Store) -> None:
+    """Print a study as a table of methods and sparsities."""
+    from cspbench.report.results import load_results
+    from cspbench.report.table import display_rows, summary
+
+    frame = load_results(name, store.root)
+    synthetic = " (synthetic speech)" if frame["synthetic"].eq(True).any() else ""
+    print_rows(display_rows(summary(frame)), f"{name}{synthetic}: test WER with its 95 % interval")
+    folder = store.study(name) / "report"
+    if folder.is_dir():
+        output().print(f"figures and tables: {folder}", soft_wrap=True)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Turn SIGTERM (a container or cluster stopping us) into what Ctrl-C does."""
+    raise KeyboardInterrupt

@@ -1,0 +1,38 @@
+"""``cspbench ui``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from cspbench.cli.options import Root, output
+from cspbench.cli.sweep import RUNS
+from cspbench.errors import ConfigError
+
+HOST = "127.0.0.1"
+
+
+def ui(
+    root: Root = RUNS, port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000
+) -> None:
+    """Open MLflow's UI on the results, on this machine only. Ctrl-C ends it."""
+    from cspbench.store import Store
+    from cspbench.sweep.tracking import database_uri
+
+    store = Store(root)
+    if not (store.mlflow / "mlflow.db").exists():
+        raise ConfigError(f"nothing is logged under {store.root} yet: run `cspbench sweep`, or give another --root")
+    output().print(f"http://{HOST}:{port} (Ctrl-C ends it)", soft_wrap=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database_uri(store)]
+    # Artifacts are read where their experiment says they are; a default under the working folder is never used.
+    command += ["--default-artifact-root", (store.mlflow / "artifacts").as_uri(), "--no-serve-artifacts"]
+    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
+    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"} | dict(os.environ)
+    try:
+        raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
