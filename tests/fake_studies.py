@@ -142,6 +142,7 @@ def _hypotheses(trial: TrialSpec, outcome: TrialResult) -> list[dict[str, Any]]:
     return [
         {
             "id": f"u{index:03d}",
+            "speaker": f"s{index % 6}",
             "reference": REFERENCE,
             "hypothesis": " ".join(["<wrong>"] * int(count) + REFERENCE.split()[int(count) :]),
             "edits": int(count),

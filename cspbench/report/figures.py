@@ -80,6 +80,24 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     }
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What pictures of one corpus show: a dot a trial of the chosen settings, a mark a row of their summary."""
+
+    points: pd.DataFrame
+    cells: pd.DataFrame
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> _Shown:
+        if frame["corpus"].nunique() > 1:
+            raise ValueError(f"one corpus a picture, got {sorted(frame['corpus'].unique())}")
+        return cls(select_on_dev(frame), summary(frame))
+
+    @property
+    def seeds(self) -> bool:
+        return bool((self.cells.loc[self.cells["method"] != DENSE, "seeds"] > 1).any())
+
+
 def draw(axes: Axes, frame: pd.DataFrame, panel: Panel) -> None:
     """Draw one panel of one corpus.
 
@@ -91,10 +109,11 @@ def draw(axes: Axes, frame: pd.DataFrame, panel: Panel) -> None:
     Raises:
         ValueError: trials of several corpora, which no axis can compare.
     """
-    if frame["corpus"].nunique() > 1:
-        raise ValueError(f"one corpus a picture, got {sorted(frame['corpus'].unique())}")
-    points = select_on_dev(frame)
-    cells = summary(frame).dropna(subset=[panel.x, panel.y])
+    _draw(axes, _Shown.of(frame), panel)
+
+
+def _draw(axes: Axes, shown: _Shown, panel: Panel) -> None:
+    points, cells = shown.points, shown.cells.dropna(subset=[panel.x, panel.y])
     x, y = axis(panel.x), axis(panel.y)
     _draw_dense(axes, cells, panel)
     methods = [method for method in cells["method"].unique() if method != DENSE]
@@ -102,7 +121,7 @@ def draw(axes: Axes, frame: pd.DataFrame, panel: Panel) -> None:
     style = looks(methods)
     for method, shift in zip(methods, shifts, strict=True):
         own = points[points["method"] == method]
-        if len(own) > cells["method"].eq(method).sum():
+        if shown.seeds:
             axes.scatter(
                 x.place(own[panel.x]) + shift,
                 y.place(own[panel.y]),
@@ -129,11 +148,11 @@ def figure(frame: pd.DataFrame, panels: Sequence[Panel] = PANELS, title: str = "
         panels: which pictures.
         title: of the whole; the corpus, and whether its speech is synthetic, is added.
     """
-    wide = len(panels) > 1
+    shown, wide = _Shown.of(frame), len(panels) > 1
     handles = legend_handles(frame)
     columns = min(len(handles), 10 if wide else 4)
     rows = -(-len(handles) // columns)
-    caption = textwrap.wrap(_caption(frame, panels), 165 if wide else 100)
+    caption = textwrap.wrap(_caption(shown, panels), 165 if wide else 100)
     # What stands below the axes is placed by hand: constrained layout lets an outside legend and a caption overlap.
     width, below = (4.6 * len(panels) if wide else 6.4), 0.1 + 0.22 * rows + 0.15 * len(caption)
     height = 4.2 + below
@@ -141,7 +160,7 @@ def figure(frame: pd.DataFrame, panels: Sequence[Panel] = PANELS, title: str = "
     picture = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(picture)
     for axes, panel in zip(np.atleast_1d(picture.subplots(1, len(panels))), panels, strict=True):
-        draw(axes, frame, panel)
+        _draw(axes, shown, panel)
     picture.suptitle(heading(frame, title), fontsize=12)
     legend = picture.legend(handles=handles, loc="upper center", ncols=columns, frameon=False, fontsize=9)
     legend.set_bbox_to_anchor((0.5, below / height))
@@ -160,6 +179,7 @@ def save(picture: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     with mpl.rc_context({"svg.hashsalt": "cspbench"}):
         picture.savefig(paths[0], dpi=150, metadata={"Software": "cspbench"})
+        picture.set_layout_engine("none")  # laid out by now: both files the same way, and in half the time
         picture.savefig(paths[1], metadata={"Date": None, "Creator": "cspbench"})
     return paths
 
@@ -225,16 +245,15 @@ def _draw_front(axes: Axes, cells: pd.DataFrame, panel: Panel, shifts: dict[str,
     axes.scatter(across, up, s=120, facecolors="none", edgecolors="0.15", linewidths=1.1, zorder=5)
 
 
-def _caption(frame: pd.DataFrame, panels: Sequence[Panel]) -> str:
-    shown = {panel.x for panel in panels} | {panel.y for panel in panels}
-    points = select_on_dev(frame)
+def _caption(shown: _Shown, panels: Sequence[Panel]) -> str:
+    quantities = {panel.x for panel in panels} | {panel.y for panel in panels}
     parts = []
-    if "wer" in shown:
+    if "wer" in quantities:
         parts.append("WER on the test set; bars and band: 95 % bootstrap interval over utterances.")
-    if "latency_ms" in shown:
+    if "latency_ms" in quantities:
         text = "Latency measured on packed weights, median a model step"
         parts.append(text + ("; bars: to the 95th percentile." if any(p.y == "latency_ms" for p in panels) else "."))
-    if points.groupby(["method", "sparsity_requested"]).size().gt(1).any():
+    if shown.seeds:
         parts.append("Dots: seeds; lines: their mean.")
     if any(panel.front != (panel.x, panel.y) for panel in panels) and len(panels) == 1:
         parts.append("Rings: Pareto front of WER and latency.")

@@ -71,7 +71,7 @@ def load_hypotheses(store: Store, trial_id: str) -> pd.DataFrame:
     """Read what a trial's recogniser wrote for each test utterance.
 
     Returns:
-        One row an utterance: ``id``, ``reference``, ``hypothesis``, ``edits``, ``words``.
+        One row an utterance: ``id``, ``speaker``, ``reference``, ``hypothesis``, ``edits``, ``words``.
 
     Raises:
         ResultsError: the trial has no hypotheses.

@@ -87,31 +87,47 @@ def paired_bootstrap(
         difference=float(observed),
         low=float(low),
         high=float(high),
-        p_value=float((1 + extreme.sum()) / (1 + resamples)),
+        p_value=float((1 + extreme.sum()) / (1 + len(draws))),
         units=len(table),
     )
 
 
 def compare_trials(
-    store: Store, first: Sequence[str], second: Sequence[str], *, resamples: int = 10_000, seed: int = 0
+    store: Store,
+    first: Sequence[str],
+    second: Sequence[str],
+    *,
+    by_speaker: bool = False,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> PairedComparison:
     """Compare two lists of trials (the seeds of two settings) on the test utterances they all share.
 
     An utterance's errors are averaged over the trials of a list before utterances are drawn.
 
+    Args:
+        store: where the trials lie.
+        first: ids of the trials of the first setting, at least one.
+        second: ids of those of the second.
+        by_speaker: draw whole speakers instead of utterances.
+        resamples: number of draws.
+        seed: of the draws.
+
     Raises:
         CspbenchError: a trial without hypotheses, or trials that were tested on different utterances.
     """
-    frames = [load_hypotheses(store, trial).set_index("id").sort_index() for trial in (*first, *second)]
-    reference = frames[0]["reference"]
-    for trial, frame in zip((*first, *second), frames, strict=True):
-        if not frame["reference"].equals(reference):
-            raise CspbenchError(f"trials {first[0]} and {trial} were not tested on the same utterances")
+    trials = [*first, *second]
+    frames = [load_hypotheses(store, trial).set_index("id").sort_index() for trial in trials]
+    reference = frames[0]
+    for trial, frame in zip(trials, frames, strict=True):
+        if not frame["reference"].equals(reference["reference"]):
+            raise CspbenchError(f"trials {trials[0]} and {trial} were not tested on the same utterances")
     edits = [frame["edits"].to_numpy(dtype=float) for frame in frames]
     return paired_bootstrap(
         np.mean(edits[: len(first)], axis=0),
         np.mean(edits[len(first) :], axis=0),
-        frames[0]["words"].to_numpy(),
+        reference["words"].to_numpy(),
+        groups=reference["speaker"].tolist() if by_speaker else None,
         resamples=resamples,
         seed=seed,
     )
@@ -125,7 +141,7 @@ def _differences(table: NDArray[np.float64], resamples: int, rng: np.random.Gene
         size = min(resamples, max(1, _CHUNK // units))
         counts = rng.multinomial(units, np.full(units, 1 / units), size=size)  # (size, units)
         edits_a, edits_b, words = (counts @ table).T
-        # A draw of utterances without a single reference word has no error rate; it says nothing for either side.
-        differences.append(np.divide(edits_a - edits_b, words, out=np.zeros(size), where=words > 0))
+        drawn = words > 0  # a draw without a single reference word has no error rate
+        differences.append((edits_a[drawn] - edits_b[drawn]) / words[drawn])
         resamples -= size
     return np.concatenate(differences)

@@ -10,6 +10,14 @@ import pandas as pd
 CELL = ["corpus", "method", "sparsity_requested"]
 """A cell of the table: what is compared at equal sparsity."""
 
+SUMMARY = [
+    *CELL,
+    *("sparsity", "wer", "wer_low", "wer_high", "dev_wer", "wer_std", "dense_wer"),
+    *("size_bytes", "compression", "latency_ms", "latency_p95_ms", "rtf", "speedup"),
+    *("steps", "train_seconds", "seeds", "settings", "failed", "params"),
+]
+"""Columns of a `summary`."""
+
 DENSE = "dense"
 """Name under which the unpruned recogniser stands in tables."""
 
@@ -64,12 +72,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     for _, cell in frame.groupby(CELL, sort=True):
         trials = chosen[chosen["trial_id"].isin(cell["trial_id"])]
         rows.append(_cell_row(cell, trials, varied))
-    columns = list(_cell_row(frame.head(1), chosen.head(0), [])) if len(frame) else []
-    table = pd.DataFrame(rows, columns=columns or None)
-    if len(table):
-        table["_rank"] = (table["method"] != DENSE).astype(int)
-        table = table.sort_values(["corpus", "_rank", "method", "sparsity_requested"], kind="stable")
-    return table.drop(columns="_rank", errors="ignore").reset_index(drop=True)
+    table = pd.DataFrame(rows, columns=SUMMARY)
+    dense_first = table.assign(pruned=table["method"] != DENSE)
+    order = dense_first.sort_values(["corpus", "pruned", "method", "sparsity_requested"], kind="stable").index
+    return table.loc[order].reset_index(drop=True)
 
 
 def display_rows(table: pd.DataFrame) -> list[dict[str, str]]:
