@@ -1,6 +1,7 @@
 """Pruning methods by name. Importing this package registers the built-in ones."""
 
-from cspbench.pruning import magnitude
+from cspbench.pruning import csp, lottery, magnitude, movement
+from cspbench.pruning.catalogue import MethodInfo, OptionInfo, describe_methods
 from cspbench.pruning.method import (
     REWIND_POINTS,
     Phase,
@@ -13,11 +14,17 @@ from cspbench.pruning.method import (
 
 __all__ = [
     "REWIND_POINTS",
+    "MethodInfo",
+    "OptionInfo",
     "Phase",
     "Progress",
     "PruningContext",
     "PruningMethod",
+    "csp",
+    "describe_methods",
+    "lottery",
     "magnitude",
     "methods",
+    "movement",
     "register",
 ]

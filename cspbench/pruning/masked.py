@@ -26,10 +26,10 @@ class RampParams(Hyperparameters):
         "cubic", description="course of the ramp; one_shot prunes everything where the ramp begins"
     )
     begin: Annotated[float, Search(0.0, 0.2)] = Field(
-        0.0, ge=0, le=0.4, description="the ramp begins after this share of the steps"
+        0.0, ge=0, le=0.3, description="the ramp begins after this share of the steps"
     )
     end: Annotated[float, Search(0.3, 0.8)] = Field(
-        0.5, ge=0.4, le=1, description="the ramp is complete after this share of the steps"
+        0.5, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
     )
     interval: Annotated[int, Search(1, 40, log=True)] = Field(
         10, ge=1, description="steps between two updates of the mask, at most (a short ramp still gets 8 stages)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -49,12 +48,12 @@ class Schedule:
     @property
     def first(self) -> int:
         """Steps done when the ramp begins."""
-        return math.floor(self.begin * self.total)
+        return round(self.begin * self.total)
 
     @property
     def last(self) -> int:
         """Steps done when the ramp is complete."""
-        return self.first if self.shape == "one_shot" else math.ceil(self.end * self.total)
+        return self.first if self.shape == "one_shot" else round(self.end * self.total)
 
     def progress(self, done: int) -> float:
         """Place in the ramp after `done` steps, in [0, 1]."""

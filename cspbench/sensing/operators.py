@@ -52,6 +52,11 @@ class Operator(ABC):
         largest = torch.linalg.eigvalsh(self.gram().double())[-1]
         return max(float(largest) * (1 + 1e-6), torch.finfo(torch.float32).tiny)
 
+    @cached_property
+    def mean_curvature(self) -> float:
+        """Mean of the Gram's diagonal: one for columns of unit norm."""
+        return max(float(self.gram().diagonal().mean()), torch.finfo(torch.float32).tiny)
+
 
 class Identity(Operator):
     """Measures the weights themselves: the limit in which sensing is proximal pruning."""

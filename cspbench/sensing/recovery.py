@@ -177,7 +177,7 @@ def htp(
     """
     x = torch.zeros_like(correlations) if start is None else _threshold(start, rule)[0]
     support = torch.zeros_like(x, dtype=torch.bool)
-    rate = 1 / operator.gram().diagonal().mean()
+    rate = 1 / operator.mean_curvature
     converged = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
     for done in range(1, iterations + 1):
         chosen = rule(x + rate * (correlations - operator.normal(x)))
