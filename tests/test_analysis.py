@@ -1,0 +1,76 @@
+"""The notebook runs from top to bottom on a study, and shows what the study holds."""
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import jupytext
+import pandas as pd
+from fake_studies import record, spec, write_study
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).resolve().parent.parent / "analysis" / "pareto.py"
+
+
+def execute(folder, monkeypatch):
+    """Run the notebook in `folder`, on its ``runs``."""
+    monkeypatch.setenv("CSPBENCH_STUDY", "demo")
+    monkeypatch.delenv("CSPBENCH_ROOT", raising=False)
+    notebook = jupytext.read(NOTEBOOK)
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    return client.execute()
+
+
+def outputs(notebook, kind):
+    """All outputs of a MIME type, in order."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    data = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    return [item[kind] for item in data if kind in item]
+
+
+def table(notebook, column):
+    """The first table that has a column, as text."""
+    for html in outputs(notebook, "text/html"):
+        found = re.search(r"<table.*</table>", html, re.DOTALL)
+        if found:
+            head, *body = ET.fromstring(found.group()).iter("tr")
+            columns = ["".join(cell.itertext()) for cell in head]
+            if column in columns:
+                return pd.DataFrame([["".join(cell.itertext()) for cell in row] for row in body], columns=columns)
+    raise AssertionError(f"no table has a column {column}")
+
+
+def test_the_notebook_shows_a_study(tmp_path, monkeypatch):
+    store = write_study(tmp_path / "runs", synthetic=True)
+    record(store, "demo", spec("lottery", 0.99), "failed", "boom")
+    notebook = execute(tmp_path, monkeypatch)
+    assert len(outputs(notebook, "image/png")) == 4
+    printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream")
+    assert "demo: fsdd (synthetic speech)" in printed
+
+    cells = table(notebook, "WER %")
+    assert cells["method"].value_counts().to_dict() == {
+        "lottery": 4,
+        "csp": 3,
+        "magnitude": 3,
+        "movement": 3,
+        "dense": 1,
+    }
+    assert cells.query("method == 'dense'")["WER %"].tolist() == ["2.0 [1.4, 2.6]"]
+    assert set(table(notebook, "wer_vs_latency")["method"]) == {"dense", "csp"}
+
+    significance = table(notebook, "95 % interval")
+    assert significance["sparsity %"].tolist() == ["50.0", "75.0", "90.0"]
+    assert (significance["difference"].astype(float) < 0).all()
+    assert float(significance["p"].iloc[-1]) < 0.05
+
+    worst = table(notebook, "csp edits")
+    assert worst["csp edits"].astype(int).is_monotonic_decreasing
+    assert worst["reference"].str.startswith("one two").all()
+
+
+def test_a_study_without_the_compared_methods_still_runs(tmp_path, monkeypatch):
+    write_study(tmp_path / "runs", methods=["lottery"], sparsities=[0.5], seeds=[0])
+    notebook = execute(tmp_path, monkeypatch)
+    assert len(outputs(notebook, "image/png")) == 3
+    assert "lottery edits" in table(notebook, "lottery edits").columns
