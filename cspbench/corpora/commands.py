@@ -9,38 +9,31 @@ from typing import NamedTuple
 from cspbench.corpora.utterance import Split
 
 SLOTS: dict[str, tuple[str, ...]] = {
-    "switch": ("on", "off"),
-    "way": ("up", "down"),
+    "switch": ("on", "off", "up", "down"),
     "shut": ("open", "close", "lock"),
-    "room": ("kitchen", "bedroom", "bathroom", "garage", "office", "hall", "garden"),
-    "device": ("lights", "heater", "fan", "radio", "camera"),
-    "opening": ("door", "window", "blinds"),
-    "number": ("two", "three", "five", "eight", "ten", "twelve", "fifteen", "twenty", "thirty", "forty"),
+    "room": ("kitchen", "bedroom", "bathroom", "garage", "office", "garden"),
+    "device": ("lights", "heater", "fan", "radio"),
+    "opening": ("door", "window"),
+    "number": ("two", "five", "seven", "ten", "twelve", "twenty"),
     "unit": ("seconds", "minutes", "hours"),
-    "purpose": ("timer", "alarm"),
-    "music": ("jazz", "rock", "piano music", "folk songs", "the news", "a story"),
-    "day": ("today", "tomorrow", "on monday", "on friday", "on sunday"),
-    "weather": ("rain", "snow", "be sunny", "be cold", "be windy"),
-    "place": ("here", "in london", "in paris", "in chicago", "at the lake"),
-    "person": ("mother", "father", "my sister", "doctor brown", "anna", "peter"),
-    "manner": ("at home", "at work", "on the mobile", "now", "after dinner"),
-    "item": ("milk", "bread", "apples", "coffee", "rice", "soap", "two lemons", "green tea"),
-    "list": ("shopping list", "order", "menu"),
+    "music": ("jazz", "rock", "piano music", "the news", "a story"),
+    "weather": ("rain", "snow"),
+    "day": ("today", "tomorrow", "on monday", "on friday"),
+    "person": ("mother", "father", "anna", "peter"),
+    "manner": ("now", "later", "at work", "on monday"),
 }
 TEMPLATES = (
     "turn {switch} the {room} {device}",
-    "turn {way} the {room} {device}",
     "{shut} the {room} {opening}",
     "set the {room} heater to {number}",
-    "set {purpose} for {number} {unit}",
+    "wait {number} {unit}",
     "play {music} in the {room}",
-    "will it {weather} {place} {day}",
+    "will it {weather} {day}",
     "call {person} {manner}",
-    "put {item} on the {list}",
 )
 
 # Every variant is a timbre of its own and belongs to one split; all accents are heard in every split.
-ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-us-nyc", "en-029")
+ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland")
 VARIANTS: dict[Split, tuple[str, ...]] = {
     "train": (
         "m1", "f1", "m2", "f2", "m3", "f4", "m4", "Annie", "m5", "belinda", "m6", "steph", "m8", "Alicia", "john",
@@ -74,6 +67,6 @@ def sentences() -> list[str]:
 def voices(split: Split) -> list[Voice]:
     """The voices of one split: each variant with an accent, a pitch and a speed of its own."""
     return [
-        Voice(f"{ACCENTS[i % len(ACCENTS)]}+{variant}", 35 + 13 * i % 31, 145 + 17 * i % 51)
+        Voice(f"{ACCENTS[i % len(ACCENTS)]}+{variant}", 35 + 13 * i % 31, 160 + 17 * i % 41)
         for i, variant in enumerate(VARIANTS[split])
     ]

@@ -49,12 +49,12 @@ class SpokenCommands(CorpusLoader):
     class Options(Hyperparameters):
         """How many utterances, and how noisy."""
 
-        train: int = Field(1000, ge=1, description="utterances; the default is about 30 minutes")
+        train: int = Field(1400, ge=1, description="utterances; the default is about 35 minutes")
         dev: int = Field(150, ge=1, description="utterances")
         test: int = Field(300, ge=1, description="utterances")
         quietest_db: float = Field(-10.0, ge=-40, le=0, description="gain, drawn between this and 0 dB")
-        min_snr_db: float = Field(15.0, ge=-10, le=80, description="white noise, at its loudest")
-        max_snr_db: float = Field(35.0, ge=-10, le=80, description="white noise, at its softest")
+        min_snr_db: float = Field(20.0, ge=-10, le=80, description="white noise, at its loudest")
+        max_snr_db: float = Field(40.0, ge=-10, le=80, description="white noise, at its softest")
         seed: int = Field(0, ge=0)
 
         @model_validator(mode="after")

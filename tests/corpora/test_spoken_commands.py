@@ -34,8 +34,8 @@ def test_sentences_and_voices_are_disjoint_at_full_size() -> None:
         assert not texts[a] & texts[b]
         assert not speakers[a] & speakers[b]
         assert not set(VARIANTS[a]) & set(VARIANTS[b])  # not even with another accent
-    assert len(sentences()) > 500
-    assert len(texts["test"]) > 100
+    assert len(sentences()) == 240
+    assert len(texts["test"]) == 48
     assert {split: len(voices(split)) for split in SPLITS} == {"train": 36, "dev": 6, "test": 12}
 
 
@@ -54,9 +54,9 @@ def test_every_voice_speaks_differently(corpus: Corpus) -> None:
     for u in corpus.utterances:
         samples, rate = soundfile.read(u.audio)
         assert rate == 16000
-        assert 0.02 < np.sqrt(np.mean(samples**2)) < 0.5
+        assert 0.01 < np.sqrt(np.mean(samples**2)) < 0.5
         assert np.abs(samples).max() < 1
-        assert 0.7 < u.duration < 4
+        assert 0.5 < u.duration < 4
 
 
 @needs_espeak
@@ -116,4 +116,4 @@ def test_without_espeak_the_remedy_and_the_licence_are_named(tmp_path: Path, mon
 
 def test_bad_options(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="min_snr_db may not exceed max_snr_db"):
-        load("spoken_commands", None, tmp_path, min_snr_db=40)
+        load("spoken_commands", None, tmp_path, min_snr_db=45)
