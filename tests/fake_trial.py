@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -69,10 +68,9 @@ def install() -> None:
 
 
 @pytest.fixture
-def fake_trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fake_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cspbench.sweep.trial", ModuleType("placeholder"))
     install()
-    yield
 
 
 def _count(path: Path, id: str) -> None:

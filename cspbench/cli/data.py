@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +29,7 @@ def list_(as_json: AsJson = False) -> None:
     from cspbench.corpora import corpora
 
     loaders = {name: corpora.get(name) for name in corpora.names()}
-    described = [
+    described: list[dict[str, Any]] = [
         {"name": n, "summary": c.summary, "needs_path": c.needs_path, "options": hyperparameters(c.Options)}
         for n, c in loaders.items()
     ]
@@ -82,9 +82,6 @@ def _spec(target: str, path: Path | None, options: list[str]) -> CorpusSpec:
     from cspbench.spec import CorpusSpec
 
     given = {".".join(map(str, o.at)): o.value for o in map(parse_override, options)}
-    if target.endswith((".yaml", ".yml")):
-        spec = load_config(target).corpus
-    else:
-        spec = CorpusSpec(name=target)
+    spec = load_config(target).corpus if target.endswith((".yaml", ".yml")) else CorpusSpec(name=target)
     where = str(path) if path is not None else spec.path
     return spec.model_copy(update={"path": where, "options": spec.options | given})

@@ -15,7 +15,7 @@ def methods(as_json: AsJson = False) -> None:
     from cspbench.pruning import methods as registry
 
     entries = {name: registry.get(name) for name in registry.names()}
-    described = [
+    described: list[dict[str, Any]] = [
         {"name": name, "summary": m.summary, "source": m.source, "hyperparameters": hyperparameters(m.Params)}
         for name, m in entries.items()
     ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 
 
-class TrialsFailed(CspbenchError):
+class TrialsError(CspbenchError):
     """The sweep ended, but not all of its trials did well."""
 
 
@@ -52,7 +52,7 @@ def sweep(
     output().print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
     if summary.failures:
         lines = "\n".join(f"  {failure}" for failure in summary.failures)
-        raise TrialsFailed(f"{len(summary.failures)} of this run's trials failed; start it again to retry:\n{lines}")
+        raise TrialsError(f"{len(summary.failures)} of this run's trials failed; start it again to retry:\n{lines}")
 
 
 def overrides(texts: list[str], **options: int | str | None) -> list[Override]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cspbench.cli.options import Device, Root, Workers, messages, output
-from cspbench.cli.sweep import RUNS, TrialsFailed, overrides, print_summary
+from cspbench.cli.sweep import RUNS, TrialsError, overrides, print_summary
 from cspbench.errors import ConfigError
 
 app = typer.Typer(help="Run trials on another machine: export here, run there, collect here.", no_args_is_help=True)
@@ -53,7 +53,7 @@ def run(
     failures = [outcome.error for outcome in outcomes if outcome.result is None]
     output().print(f"{len(outcomes) - len(failures)} of {len(outcomes)} trials finished in {out}", soft_wrap=True)
     if failures:
-        raise TrialsFailed(
+        raise TrialsError(
             f"{len(failures)} trials failed; run again to retry:\n" + "\n".join(f"  {e}" for e in failures)
         )
 

@@ -59,7 +59,8 @@ def declared_axis(search: Search, integer: bool) -> Axis:
     """Axis for the range a hyperparameter declares itself."""
     if search.choices is not None:
         return Choice(search.choices)
-    assert search.low is not None and search.high is not None  # Search sees to it
+    assert search.low is not None  # Search sees to it
+    assert search.high is not None
     return Range(search.low, search.high, search.log, integer)
 
 

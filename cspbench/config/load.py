@@ -87,9 +87,13 @@ def _as_written(data: Any, at: Location) -> Location:
     """Location without what the schema adds where a shorthand was written out (`[0.5]` is `{values: [0.5]}`)."""
     kept: list[str | int] = []
     for part in at:
-        if isinstance(data, dict) or (isinstance(data, list) and isinstance(part, int)):
-            kept.append(part)
-            data = data.get(part, {}) if isinstance(data, dict) else data[part]
+        if isinstance(data, dict):
+            data = data.get(part, {})
+        elif isinstance(data, list) and isinstance(part, int):
+            data = data[part]
+        else:
+            continue
+        kept.append(part)
     return tuple(kept)
 
 
@@ -103,31 +107,24 @@ def _without(data: dict[str, Any], places: list[Location]) -> dict[str, Any]:
         elif at[0] in stand_ins:
             rest[str(at[0])] = stand_ins[str(at[0])]
         else:
-            rest.pop(at[0], None)
+            rest.pop(str(at[0]), None)
     return rest
 
 
 def _set(data: dict[str, Any], override: Override) -> Problem | None:
     """Put a value where it belongs, making mappings on the way."""
     here: Any = data
-    *parents, last = override.at
-    for depth, part in enumerate(parents):
-        if isinstance(here, dict):
-            if not isinstance(here.get(str(part)), (dict, list)):
-                here[str(part)] = _opened(here.get(str(part)))
-            here = here[str(part)]
-        else:
-            if not (isinstance(part, int) and part < len(here)):
-                return Problem(override.at[: depth + 1], f"no such item: the list has {len(here)}")
-            if not isinstance(here[part], (dict, list)):
-                here[part] = _opened(here[part])
-            here = here[part]
-    if isinstance(here, dict):
-        here[str(last)] = override.value
-    elif isinstance(last, int) and last < len(here):
-        here[last] = override.value
-    else:
-        return Problem(override.at, f"no such item: the list has {len(here)}")
+    for depth, part in enumerate(override.at, 1):
+        key = str(part) if isinstance(here, dict) else part
+        if isinstance(here, list) and not (isinstance(key, int) and key < len(here)):
+            return Problem(override.at[:depth], f"no such item: the list has {len(here)}, counted from 0")
+        if depth == len(override.at):
+            here[key] = override.value
+            break
+        inner = here.get(key) if isinstance(here, dict) else here[key]
+        if not isinstance(inner, (dict, list)):
+            inner = here[key] = _opened(inner)
+        here = inner
     return None
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cspbench.errors import did_you_mean
 from cspbench.config.yamlfile import Location
+from cspbench.errors import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ def _resolve(tag: str, pattern: str, first: str) -> None:
 _resolve("bool", "true|True|TRUE|false|False|FALSE", "tTfF")
 _resolve("null", "~|null|Null|NULL|", "~nN")
 _Loader.yaml_implicit_resolvers.setdefault("", []).append(("tag:yaml.org,2002:null", re.compile("^$")))
-_resolve("int", "[-+]?(?:0|[1-9][0-9]*)", "-+0123456789")
+_resolve("int", "[-+]?[0-9]+", "-+0123456789")
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(str(node.value)))  # 010 is ten
 _resolve("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789")
 _resolve("merge", "<<", "<")
 
@@ -39,7 +40,7 @@ def parse_value(text: str) -> Any:
     """One value as it would be read from a file, for ``--set key=value``; raises ConfigError."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"'{text}' is not a YAML value: {_reason(error)}") from None
 
 
@@ -61,7 +62,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
             return None, {}
         lines = dict(_lines(node, (), path))
         return loader.construct_document(node), lines
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not YAML: {_reason(error)}") from None
     finally:
         loader.dispose()
@@ -86,7 +87,7 @@ def _lines(node: yaml.Node, at: Location, path: Path, above: tuple[int, ...] = (
             yield from _lines(value, (*at, name), path, above)
 
 
-def _reason(error: yaml.YAMLError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"

@@ -1,5 +1,7 @@
 """Where trials run: in this process, or in several on this machine."""
 
+# ruff: noqa: D102 - the methods are described on `Executor`
+
 from __future__ import annotations
 
 import json
@@ -11,7 +13,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from cspbench.result import TrialResult
@@ -174,9 +175,7 @@ class LocalProcesses:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for worker in [*self._idle, *self._running.values()]:
             worker.stop()
         self._idle.clear()
@@ -263,6 +262,13 @@ class _Sender:
                 _send(self._connection, {"event": {**vars(event), "metrics": metrics}})
             except OSError:
                 os._exit(1)  # the parent is gone: its successor resumes this trial from the checkpoint
+
+
+def _cause(code: int | None) -> str:
+    """What an exit code means."""
+    if code == -signal.SIGKILL:
+        return "SIGKILL, perhaps for lack of memory"
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
 def _send(connection: Connection, message: dict[str, Any]) -> None:

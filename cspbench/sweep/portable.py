@@ -113,9 +113,10 @@ def _outcomes(folder: Path) -> Iterator[Outcome]:
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{folder / LOG}, line {number}: no trial record: {error}") from None
     store = Store(folder)
-    for spec, error in latest.values():
+    for spec, failure in latest.values():
         path = store.trial(spec.id) / "result.json"
-        yield Outcome(spec, _checked(path, spec.id)) if path.exists() else Outcome(spec, error=error or "not finished")
+        result = _checked(path, spec.id) if path.exists() else None
+        yield Outcome(spec, result, None if result else failure or "not finished")
 
 
 def _checked(path: Path, trial_id: str) -> TrialResult:

@@ -11,7 +11,6 @@ from filelock import FileLock, Timeout
 
 from cspbench.config import SweepConfig
 from cspbench.errors import CspbenchError
-from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.executors import Executor, make_executor, run_all
@@ -23,11 +22,11 @@ from cspbench.sweep.tracking import Tracker, open_client
 from cspbench.sweep.work import Outcome, train_dense_models
 
 
-class SweepBusy(CspbenchError):
+class SweepBusyError(CspbenchError):
     """Another process is at work on the same study."""
 
 
-class Interrupted(CspbenchError):
+class InterruptedSweepError(CspbenchError):
     """A person stopped the work; nothing finished is lost."""
 
     exit_code = 130
@@ -82,7 +81,7 @@ def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Exe
                 sweep.run(executor)
         except KeyboardInterrupt:
             tracker.finish("KILLED")
-            raise Interrupted("stopped; the same command goes on from here") from None
+            raise InterruptedSweepError("stopped; the same command goes on from here") from None
         except BaseException:
             tracker.finish("FAILED")
             raise
@@ -174,7 +173,7 @@ def _alone(folder: Path) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
-        raise SweepBusy(f"another process is at work on the sweep in {folder}: wait for it, or stop it") from None
+        raise SweepBusyError(f"another process is at work on the sweep in {folder}: wait for it, or stop it") from None
 
 
 def _open_tracker(plan: Plan, store: Store) -> Tracker:

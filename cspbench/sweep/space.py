@@ -87,7 +87,8 @@ def space_of(config: SweepConfig) -> Space:
     if spans.values is not None:
         sparsity: Axis = Choice(spans.values)
     else:
-        assert spans.low is not None and spans.high is not None  # the schema sees to it
+        assert spans.low is not None  # the schema sees to it
+        assert spans.high is not None
         sparsity = Range(spans.low, spans.high)
     spaces = []
     for entry in config.methods:

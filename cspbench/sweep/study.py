@@ -6,13 +6,14 @@ Only the sweep's own process talks to it, so sqlite has one user and no trial is
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
@@ -48,6 +49,7 @@ class Study:
         replaced = {trial.user_attrs.get(REPLACES) for trial in study.get_trials(deepcopy=False)}
         finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and t.number not in replaced]
         self.remaining = max(0, _target(plan) - len(finished))
+        self._unfinished = deque(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
 
     def ask(self) -> Proposal:
         """Propose the next setting.
@@ -56,7 +58,11 @@ class Study:
             pydantic.ValidationError: the values drawn do not fit together; the study has been told.
         """
         self.remaining -= 1
-        trial = self._study.ask()
+        if self._unfinished:
+            # Taken over rather than queued again, so that it keeps its place and its values.
+            trial = optuna.trial.Trial(self._study, self._unfinished.popleft()._trial_id)
+        else:
+            trial = self._study.ask()
         try:
             return Proposal(trial.number, self._plan.space.suggest(trial))
         except ValueError:
@@ -81,9 +87,10 @@ def objective(result: TrialResult, name: str) -> float:
 
 
 def open_study(plan: Plan, store: Store) -> Study:
-    """Create or resume the study of a plan; what was running when the last process died is queued again.
+    """Create or resume the study of a plan.
 
-    Settings that failed are queued again as well: whoever starts a sweep again has usually mended something.
+    What was running when the last process died comes first, then what failed: whoever starts a sweep again has
+    usually mended something.
 
     Raises:
         ConfigError: the folder holds a study of something else.
@@ -103,7 +110,7 @@ def open_study(plan: Plan, store: Store) -> Study:
     study.sampler = _sampler(plan.config, len(study.get_trials(deepcopy=False)))
     if plan.config.sampler.name == "grid":
         _enqueue_grid(study, plan)
-    _queue_again(study)
+    _reopen_failed(study)
     return Study(plan, study)
 
 
@@ -116,7 +123,7 @@ def _claim(folder: Path, plan: Plan) -> None:
             raise ConfigError(
                 f"{folder} holds a study named '{plan.config.name}' of something else:\n"
                 + "\n".join(f"  {change}" for change in [*changes[:SHOWN], *more])
-                + "\nGive this sweep another name, or delete that folder (finished trials are kept elsewhere and reused)."
+                + "\nGive this sweep another name, or delete that folder: finished trials lie elsewhere and are reused."
             )
     write_json(path, {"identity": identity, "config": plan.config.model_dump(mode="json")})
 
@@ -161,21 +168,19 @@ def _enqueue_grid(study: optuna.Study, plan: Plan) -> None:
         study.set_user_attr("enqueued", True)
 
 
-def _queue_again(study: optuna.Study) -> None:
+def _reopen_failed(study: optuna.Study) -> None:
+    """Give every setting that failed a running trial in its place, with the same values."""
     trials = study.get_trials(deepcopy=False)
     replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
     for trial in trials:
-        if trial.state == TrialState.RUNNING:  # only one process at a time has the study, so its runner is dead
-            study.tell(trial.number, state=TrialState.FAIL)
-        elif trial.state != TrialState.FAIL:
-            continue
-        if trial.number not in replaced:
-            study.enqueue_trial(_params(trial), user_attrs={REPLACES: trial.number})
-
-
-def _params(trial: FrozenTrial) -> dict[str, Any]:
-    """What was asked of a trial, even if it died before all of it was drawn."""
-    return trial.system_attrs.get("fixed_params", {}) | trial.params
+        if trial.state == TrialState.FAIL and trial.number not in replaced:
+            asked = trial.system_attrs.get("fixed_params", {}) | trial.params
+            again = optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                system_attrs={"fixed_params": asked},
+                user_attrs={REPLACES: trial.number},
+            )
+            study.add_trial(again)
 
 
 def _mean(results: Sequence[TrialResult], name: str) -> float:

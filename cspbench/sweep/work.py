@@ -20,7 +20,8 @@ Listening = Callable[[TrialSpec, Event], None]
 class RunTrial(Protocol):
     """Signature of `cspbench.sweep.trial.run_trial`."""
 
-    def __call__(self, spec: TrialSpec, store: Store, *, device: str, progress: Listener) -> TrialResult: ...
+    def __call__(self, spec: TrialSpec, store: Store, *, device: str, progress: Listener) -> TrialResult:
+        """Return the result of a trial, which is on disk from then on."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,9 @@ def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener, run:
         progress: receives events.
         run: stands in for `run_trial`.
     """
-    if run is None:
-        from cspbench.sweep.trial import run_trial as run
     story = store.trial(spec.id) / "error.txt"
     try:
-        result = run(spec, store, device=device, progress=progress)
+        result = (run or _run_trial())(spec, store, device=device, progress=progress)
     except Exception as error:  # whatever it was, the other trials go on
         write_atomic(story, traceback.format_exc())
         if isinstance(error, CspbenchError):
@@ -54,6 +53,12 @@ def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener, run:
         return Outcome(spec, error=f"{type(error).__name__}: {error} (see {story})")
     story.unlink(missing_ok=True)
     return Outcome(spec, result)
+
+
+def _run_trial() -> RunTrial:
+    from cspbench.sweep.trial import run_trial
+
+    return run_trial
 
 
 def train_dense_models(specs: Iterable[DenseSpec], store: Store, device: str, progress: Listener) -> None:

@@ -1,0 +1,223 @@
+"""Sweeps from start to end on a stand-in for training: resuming, failing, dying, refusing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fake_trial
+import optuna
+import pytest
+from fake_trial import calls
+
+from cspbench.config import SweepConfig
+from cspbench.errors import ConfigError
+from cspbench.report.results import load_results
+from cspbench.spec import TrialSpec
+from cspbench.store import Store
+from cspbench.sweep.executors import InProcess, LocalProcesses
+from cspbench.sweep.progress import Lines
+from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, _alone, run_sweep
+from cspbench.training.events import Event
+
+Configure = Callable[..., SweepConfig]
+pytestmark = pytest.mark.usefixtures("fake_trials")
+
+
+def log_of(store: Store, name: str = "demo") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (store.study(name) / "trials.jsonl").read_text().splitlines()]
+
+
+def study_of(store: Store, name: str = "demo") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{store.study(name) / 'optuna.db'}")
+
+
+def quiet(_: TrialSpec, __: Event) -> None:
+    return None
+
+
+def test_a_grid_runs_every_setting_once_a_seed(configure: Configure, store: Store, display: Lines) -> None:
+    summary = run_sweep(configure(seeds=[0, 1]), store, display)
+    assert summary.failures == []
+    assert len(calls(store.root)) == len(set(calls(store.root))) == len(summary.ended) == 8
+    assert len(calls(store.root, "dense")) == 1
+    frame = load_results("demo", store.root)
+    assert (frame["state"] == "complete").all()
+    assert {*zip(frame["method"], frame["sparsity"], frame["seed"], strict=True)} == {
+        (method, sparsity, seed) for method in ("csp", "magnitude") for sparsity in (0.5, 0.9) for seed in (0, 1)
+    }
+    # Optuna is told the mean over seeds of the dev WER, not of test.
+    expected = (0.05 + 0.05 + 0.01) + 0.0005
+    assert study_of(store).best_value == pytest.approx(expected)
+    assert (store.study("demo") / "report" / "summary.csv").exists()
+    states = [record["state"] for record in log_of(store)]
+    assert states == ["running", "complete"] * 8
+
+
+def test_a_finished_sweep_does_nothing_when_started_again(configure: Configure, store: Store, display: Lines) -> None:
+    run_sweep(configure(), store, display)
+    before = calls(store.root), log_of(store)
+    assert run_sweep(configure(), store, display).ended == {}
+    assert (calls(store.root), log_of(store)) == before
+
+
+def test_trials_limits_a_grid_and_raising_it_goes_on(configure: Configure, store: Store, display: Lines) -> None:
+    run_sweep(configure(trials=1), store, display)
+    assert len(calls(store.root)) == 1
+    run_sweep(configure(trials=3), store, display)
+    assert len(calls(store.root)) == len(set(calls(store.root))) == 3
+    run_sweep(configure(), store, display)
+    assert len(calls(store.root)) == len(set(calls(store.root))) == 4
+
+
+def test_each_seed_may_have_its_own_dense_model(configure: Configure, store: Store, display: Lines) -> None:
+    run_sweep(configure(seeds=[0, 1, 2], dense={"seed": "each"}, trials=1), store, display)
+    assert len(set(calls(store.root, "dense"))) == 3
+
+
+def test_a_search_respects_the_number_of_trials_over_restarts(
+    configure: Configure, store: Store, display: Lines
+) -> None:
+    search = {"sampler": "tpe", "sparsity": {"low": 0.3, "high": 0.8}, "objectives": ["wer", "latency", "size"]}
+    run_sweep(configure(trials=3, **search), store, display)
+    assert len(calls(store.root)) == 3
+    run_sweep(configure(trials=5, **search), store, display)
+    sparsities = [record["spec"]["sparsity"] for record in log_of(store) if record["state"] == "complete"]
+    assert len(set(sparsities)) == 5  # a sampler that began anew would repeat its first draws
+    trial = study_of(store).trials[0]
+    result = load_results("demo", store.root).iloc[0]
+    assert trial.values == pytest.approx([result["dev_wer"], result["latency_ms"], result["size_bytes"]])
+
+
+def test_proposals_that_mean_the_same_trial_share_it(configure: Configure, store: Store, display: Lines) -> None:
+    run_sweep(configure(sampler="random", trials=12), store, display)
+    assert len(calls(store.root)) == len(set(calls(store.root))) <= 4
+    assert [trial.state.name for trial in study_of(store).trials] == ["COMPLETE"] * 12
+
+
+def test_finished_trials_are_shared_between_studies(configure: Configure, store: Store, display: Lines) -> None:
+    run_sweep(configure(), store, display)
+    run_sweep(configure(name="other"), store, display)
+    assert len(calls(store.root)) == 4
+    assert (load_results("other", store.root)["state"] == "complete").all()
+
+
+def test_a_failing_trial_is_recorded_and_the_others_go_on(configure: Configure, store: Store, display: Lines) -> None:
+    summary = run_sweep(configure(sparsity=[0.13, 0.5]), store, display)
+    assert [failure.split(":")[1] for failure in summary.failures] == [" thirteen is not possible"] * 2
+    frame = load_results("demo", store.root)
+    assert sorted(frame["state"]) == ["complete", "complete", "failed", "failed"]
+    assert set(frame["error"].dropna()) == {"thirteen is not possible"}
+    story = store.trial(frame[frame["state"] == "failed"]["trial_id"].iloc[0]) / "error.txt"
+    assert "Traceback" in story.read_text()
+
+
+def test_a_failed_trial_is_tried_again_by_the_next_run(
+    configure: Configure, store: Store, display: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sweep(configure(sparsity=[0.13, 0.5], methods=["csp"]), store, display)
+    monkeypatch.setattr(fake_trial, "_misbehave", lambda spec, store: None)
+    for _ in range(2):
+        assert run_sweep(configure(sparsity=[0.13, 0.5], methods=["csp"]), store, display).failures == []
+        assert len(calls(store.root)) == 3
+        assert (load_results("demo", store.root)["state"] == "complete").all()
+
+
+def test_a_sweep_that_lost_all_trials_still_ends(configure: Configure, store: Store, display: Lines) -> None:
+    summary = run_sweep(configure(sparsity=[0.13]), store, display)
+    assert len(summary.failures) == 2
+
+
+SCRIPT = """
+import sys
+import fake_trial
+fake_trial.install()
+from cspbench.cli import main
+sys.argv = ["cspbench", "sweep", sys.argv[1], "--root", sys.argv[2]]
+main()
+"""
+
+
+def test_a_killed_sweep_goes_on_and_redoes_nothing(configure: Configure, store: Store, display: Lines) -> None:
+    """SIGKILL in the middle of the third trial, in a process of its own; then started again here."""
+    config = configure()
+    file = store.root / "sweep.yaml"
+    file.write_text(config.model_dump_json())  # JSON is YAML
+    (store.root / "kill-after").write_text("2")
+    here = Path(fake_trial.__file__).parent
+    dead = subprocess.run([sys.executable, "-c", SCRIPT, file, store.root], cwd=here, check=False, capture_output=True)
+    assert dead.returncode == -9, dead.stderr.decode()
+    assert [record["state"] for record in log_of(store)] == ["running", "complete"] * 2 + ["running"]
+    (store.root / "kill-after").unlink()
+    run_sweep(config, store, display)
+    worked = calls(store.root)
+    assert len(worked) == 5  # four trials, the third twice
+    assert worked[2] == worked[3]
+    assert len(set(worked)) == 4
+    assert (load_results("demo", store.root)["state"] == "complete").all()
+    finished = [trial for trial in study_of(store).trials if trial.state.name == "COMPLETE"]
+    assert len(finished) == 4
+    assert run_sweep(config, store, display).ended == {}
+
+
+def test_ctrl_c_ends_with_a_word_on_how_to_go_on(
+    configure: Configure, store: Store, display: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(spec: TrialSpec, store: Store) -> None:
+        if len(calls(store.root)) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fake_trial, "_misbehave", interrupt)
+    with pytest.raises(InterruptedSweepError, match="the same command goes on from here") as caught:
+        run_sweep(configure(), store, display)
+    assert caught.value.exit_code == 130
+    run_sweep(configure(), store, display)
+    assert len(calls(store.root)) == 5
+    assert len(set(calls(store.root))) == 4
+
+
+def test_two_workers_do_the_same_work(configure: Configure, store: Store, display: Lines) -> None:
+    """With a trial whose worker dies once, one whose worker dies always, and one that fails by itself."""
+    seen = []
+    executor = LocalProcesses(2, store, "cpu", lambda spec, event: seen.append(event), fake_trial.run_trial)
+    config = configure(sparsity=[0.13, 0.17, 0.19, 0.5], methods=["csp"], workers=2)
+    summary = run_sweep(config, store, display, executor)
+    assert [trial.result is not None for trial in summary.ended.values()].count(True) == 2
+    by_sparsity = {o.spec.sparsity: o for o in summary.ended.values()}
+    assert by_sparsity[0.13].error == "thirteen is not possible"
+    assert by_sparsity[0.17].error == "its worker died 3 times, at last by SIGKILL, perhaps for lack of memory"
+    tried = calls(store.root)
+    assert [tried.count(by_sparsity[s].spec.id) for s in (0.13, 0.17, 0.19, 0.5)] == [1, 3, 2, 1]
+    assert Event("prune", 1, 2, metrics={"loss": 1.0}) in seen
+    assert any("its trial starts again" in event.message for event in seen)
+
+
+def test_a_changed_sweep_is_not_mixed_into_the_old_study(configure: Configure, store: Store, display: Lines) -> None:
+    run_sweep(configure(trials=1), store, display)
+    with pytest.raises(ConfigError) as caught:
+        run_sweep(configure(trials=1, prune={"epochs": 5}, sparsity=[0.5]), store, display)
+    lines = str(caught.value).splitlines()
+    assert "  prune.epochs: was 12, is 5" in lines
+    assert "  space.sparsity: was [0.5, 0.9], is [0.5]" in lines
+    assert lines[-1].startswith("Give this sweep another name, or delete that folder")
+    assert len(calls(store.root)) == 1
+
+
+def test_where_audio_lies_and_how_work_is_spread_may_change(
+    configure: Configure, store: Store, display: Lines, corpus: dict[str, Any], tmp_path: Path
+) -> None:
+    run_sweep(configure(trials=1), store, display)
+    (tmp_path / "moved").symlink_to(corpus["path"])
+    moved = corpus | {"path": str(tmp_path / "moved")}
+    executor = InProcess(store, "cpu", quiet)
+    run_sweep(configure(trials=2, corpus=moved, workers=2, device="cpu"), store, display, executor)
+    assert len(calls(store.root)) == 2
+
+
+def test_two_sweeps_of_one_name_do_not_run_at_once(configure: Configure, store: Store, display: Lines) -> None:
+    with _alone(store.study("demo")), pytest.raises(SweepBusyError, match="another process is at work"):
+        run_sweep(configure(), store, display)

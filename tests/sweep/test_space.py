@@ -1,0 +1,77 @@
+"""The search space: grids are complete, samplers draw only what applies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import optuna
+import pytest
+
+from cspbench.config import Choice, SweepConfig
+from cspbench.hyper import Hyperparameters
+from cspbench.pruning import methods
+from cspbench.sweep.space import MethodSpace, space_of
+
+Configure = Callable[..., SweepConfig]
+
+
+def test_a_grid_holds_every_combination_once_sparsity_by_sparsity(configure: Configure) -> None:
+    entries = [{"name": "magnitude", "params": {"scope": ["layer", "global"], "end": 0.7}}, "csp"]
+    space = space_of(configure(methods=entries))
+    points = space.grid()
+    assert points == [
+        {"sparsity": 0.5, "method": "magnitude", "magnitude.scope": "layer"},
+        {"sparsity": 0.5, "method": "magnitude", "magnitude.scope": "global"},
+        {"sparsity": 0.5, "method": "csp"},
+        {"sparsity": 0.9, "method": "magnitude", "magnitude.scope": "layer"},
+        {"sparsity": 0.9, "method": "magnitude", "magnitude.scope": "global"},
+        {"sparsity": 0.9, "method": "csp"},
+    ]
+    setting = space.setting(points[4])
+    assert (setting.sparsity, setting.method.name) == (0.9, "magnitude")
+    assert setting.method.params == methods.get("magnitude").Params(scope="global", end=0.7).model_dump(mode="json")
+
+
+def test_hyperparameters_not_named_keep_their_default(configure: Configure) -> None:
+    space = space_of(configure(methods=["csp"]))
+    assert space.setting(space.grid()[0]).method.params == methods.get("csp").Params().model_dump(mode="json")
+
+
+def test_a_sampler_draws_each_methods_own_hyperparameters_only(configure: Configure) -> None:
+    entries = [
+        {"name": "csp", "params": {"damping": {"low": 1e-3, "high": 1e-1, "log": True}, "interval": [5, 10]}},
+        {"name": "magnitude", "params": {"interval": {"low": 3, "high": 9}}},
+    ]
+    config = configure(methods=entries, sampler="random", trials=30, sparsity={"low": 0.3, "high": 0.8})
+    space, study = space_of(config), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    drawn = set()
+    for _ in range(30):
+        trial = study.ask()
+        setting = space.suggest(trial)
+        assert 0.3 <= setting.sparsity <= 0.8
+        assert all(name in ("sparsity", "method") or name.startswith(f"{setting.method.name}.") for name in trial.params)
+        drawn.add(setting.method.name)
+        if setting.method.name == "csp":
+            assert 1e-3 <= setting.method.params["damping"] <= 1e-1
+            assert setting.method.params["interval"] in (5, 10)
+        else:
+            assert setting.method.params["interval"] in range(3, 10)
+            assert isinstance(setting.method.params["interval"], int)
+        study.tell(trial, 0.0)
+    assert drawn == {"csp", "magnitude"}
+
+
+def test_values_optuna_cannot_store_come_back_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Params(Hyperparameters):
+        layers: tuple[int, ...] = (1,)
+
+    monkeypatch.setitem(methods._items, "lists", type("Lists", (), {"Params": Params}))
+    space = MethodSpace("lists", {"layers": Choice(([1, 2], [3]))}, {})
+    from cspbench.sweep.space import Space
+
+    whole = Space(Choice((0.5,)), (space,))
+    study = optuna.create_study()
+    for point in whole.grid():
+        study.enqueue_trial(point)
+    assert [whole.suggest(study.ask()).method.params["layers"] for _ in range(2)] == [[1, 2], [3]]
+    assert [whole.setting(point).method.params["layers"] for point in whole.grid()] == [[1, 2], [3]]

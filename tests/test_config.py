@@ -1,0 +1,179 @@
+"""What a sweep file may say, and how people are told what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cspbench.config import Choice, Range, SweepConfig, load_config, parse_override
+from cspbench.config.rules import method_axes
+from cspbench.config.yamlfile import parse_value
+from cspbench.errors import ConfigError
+
+GOOD = """\
+name: demo
+corpus:
+  name: fsdd
+  path: somewhere
+dense: {epochs: 3, learning_rate: 1e-3, seed: 4}
+prune: {epochs: 2}
+sparsity: [0.5, 0.9]
+methods:
+  - csp
+  - name: magnitude
+    params: {scope: [layer, global], end: 0.7}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+def message(folder: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(folder, text), map(parse_override, overrides))
+    assert caught.value.exit_code == 2
+    return [line.strip() for line in str(caught.value).splitlines()]
+
+
+def test_a_good_file_says_what_it_says(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert (config.dense.epochs, config.dense.learning_rate, config.dense.seed) == (3, 1e-3, 4)
+    assert config.dense.training.epochs == 3
+    assert config.sparsity.values == (0.5, 0.9)
+    assert [entry.name for entry in config.methods] == ["csp", "magnitude"]
+    assert method_axes(config.methods[1]) == {"scope": Choice(("layer", "global")), "end": Choice((0.7,))}
+    assert (config.sampler.name, config.seeds, config.objectives) == ("grid", (0,), ("wer",))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[("1e-3", 1e-3), ("1E5", 1e5), (".5", 0.5), ("1.", 1.0), ("-2", -2), ("010", 10), ("1:30", "1:30")],
+        *[("no", "no"), ("off", "off"), ("yes", "yes"), ("true", True), ("null", None), ("", None), ("~", None)],
+        *[(".inf", ".inf"), (".nan", ".nan"), ("2024-01-01", "2024-01-01"), ("[1e-2, no]", [0.01, "no"])],
+    ],
+)
+def test_yaml_reads_as_people_expect(text: str, value: object) -> None:
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
+
+
+def test_all_problems_come_in_one_pass_with_line_path_and_suggestion(tmp_path: Path) -> None:
+    text = """\
+name: a b
+corpus: {name: fsd}
+model: {preset: tinny}
+dense: {epochs: 0, learning_rte: 1e-3}
+prune: {learning_rate: .inf, augment: {speds: [1]}}
+sparsity: [0.5, 1.5]
+methods:
+  - magnitud
+  - {name: magnitude, params: {scop: layer}}
+  - {nam: csp}
+  - magnitude
+objectives: [wer, latncy]
+trals: 3
+"""
+    lines = message(tmp_path, text)
+    expected = [
+        "line 1: name: 'a b' cannot name a folder",
+        "line 2: corpus.name: unknown corpus 'fsd'; did you mean 'fsdd'? (known: an4, ",
+        "line 3: model.preset: 'tinny' is not allowed; did you mean 'tiny'? (allowed: tiny, small, paper)",
+        "line 4: dense.epochs: should be greater than or equal to 1, got 0",
+        "line 4: dense.learning_rte: unknown key; did you mean 'learning_rate'? (known: epochs, ",
+        "line 5: prune.learning_rate: should be a valid number",
+        "line 5: prune.augment.speds: unknown key; did you mean 'speeds'? (known: speeds, ",
+        "line 6: sparsity.1: should be less than 1, got 1.5",
+        "line 8: methods.0.name: unknown pruning method 'magnitud'; did you mean 'magnitude'? (known: csp, ",
+        "line 9: methods.1.params.scop: 'magnitude' has no such hyperparameter; did you mean 'scope'? (known: ",
+        "line 10: methods.2.name: must be given",
+        "line 10: methods.2.nam: unknown key; did you mean 'name'? (known: name, params, search)",
+        "line 11: methods.3: 'magnitude' is listed twice",
+        "line 12: objectives.1: 'latncy' is not allowed; did you mean 'latency'? (allowed: wer, latency, size)",
+        "line 13: trals: unknown key; did you mean 'trials'? (known: name, corpus, ",
+    ]
+    assert lines[0].endswith(f"sweep.yaml: {len(expected)} problems")
+    for line, start in zip(lines[1:], expected, strict=True):
+        assert line.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("sampler=tpe", "trials: must be given: the sampler 'tpe' never ends by itself"),
+        ("sparsity={low: 0.1, high: 0.5}", "sparsity: a grid needs a list"),
+        ("sparsity={low: 0.6, high: 0.5}", "sparsity: must be a list of sparsities, or a range"),
+        ("sparsity=[]", "sparsity: an empty list leaves nothing to test"),
+        ("sparsity=[0.5, 0.5]", "sparsity: the same sparsity is listed twice"),
+        ("methods.0.search=true", "methods.0.search: a grid cannot search ranges"),
+        ("methods.1.params.end={low: 0.4, high: 0.6}", "methods.1.params.end: a grid needs a list"),
+        ("methods.1.params.end=[0.5, 7]", "methods.1.params.end.1: should be less than or equal to 1, got 7"),
+        ("methods.1.params.end=[]", "methods.1.params.end: an empty list leaves nothing"),
+        ("methods.1.params.scope=[layr]", "methods.1.params.scope: 'layr' is not allowed; did you mean 'layer'?"),
+        ("methods.7=csp", "methods.7: no such item: the list has 2"),
+        ("methods=[]", "methods: Tuple should have at least 1 item"),
+        ("corpus.options.sped=1", "corpus.options.sped: unknown key"),
+        ("corpus={name: spoken_commands, path: here}", "corpus.path: 'spoken_commands' makes its own audio"),
+        ("corpus=an4", "corpus.path: must be given: the folder the audio of 'an4' lies in"),
+        ("seeds=[1, 1]", "seeds: the same value is listed twice"),
+        ("device=gpu", "device: 'gpu' is not allowed (allowed: auto, cpu, cuda"),
+        ("dense=3", "dense: must be a mapping of keys to values, got 3"),
+        ("dense.seed=some", "dense.seed: "),
+        ("name=../up", "name: '../up' cannot name a folder"),
+        ("workers=0", "workers: should be greater than or equal to 1, got 0"),
+    ],
+)
+def test_overrides_are_judged_like_the_file(tmp_path: Path, change: str, expected: str) -> None:
+    lines = message(tmp_path, GOOD, change)
+    assert lines[0].endswith("1 problem"), lines
+    assert lines[1].startswith(f"--set {change}: {expected}") or lines[1].startswith(f"file: {expected}"), lines[1]
+
+
+def test_overrides_set_what_they_name(tmp_path: Path) -> None:
+    changes = ["prune.epochs=9", "methods.0.params.damping=[1e-2, 0.05]", "sparsity=0.8", "dense.augment.speeds=[0.9]"]
+    config = load_config(write(tmp_path, GOOD), map(parse_override, changes))
+    assert config.prune.epochs == 9
+    assert method_axes(config.methods[0]) == {"damping": Choice((0.01, 0.05))}
+    assert config.sparsity.values == (0.8,)
+    assert config.dense.augment.speeds == (0.9,)
+
+
+@pytest.mark.parametrize("text", ["prune.epochs", "=3", "a..b=1", "a=[1"])
+def test_an_override_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--set|not a YAML value"):
+        parse_override(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: a\nname: b\n", "line 2: 'name' is given twice, first on line 1"),
+        ("name: [a\n", "is not YAML: line 2"),
+        ("- a\n", "must be a mapping of keys to values"),
+        ("", "must be a mapping of keys to values"),
+        ("name: !!python/object:os.system x\n", "is not YAML"),
+        ("a: &a [*a]\n", "an alias that contains itself"),
+    ],
+)
+def test_files_that_are_no_sweeps(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in "\n".join(message(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*absent\.yaml: No such file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_search_covers_the_declared_ranges_except_what_is_fixed() -> None:
+    data = {"name": "s", "sparsity": {"low": 0.5, "high": 0.9}, "trials": 5, "sampler": "tpe"}
+    entry = {"name": "csp", "search": True, "params": {"damping": {"low": 1e-3, "high": 1e-1, "log": True}, "end": 0.5}}
+    config = SweepConfig.model_validate({**data, "methods": [entry]})
+    axes = method_axes(config.methods[0])
+    assert axes["damping"] == Range(1e-3, 1e-1, log=True)
+    assert axes["end"] == Choice((0.5,))
+    assert axes["interval"] == Range(5, 40, log=True, integer=True)
+    assert isinstance(axes["ensemble"], Choice)
