@@ -62,11 +62,12 @@ pd.DataFrame(display_rows(table))
 
 # %%
 for _, part in trials.groupby("corpus"):
-    figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.9), layout="constrained")
     for panel, place in zip(PANELS, axes, strict=True):
         draw(place, part, panel)
     figure.suptitle(heading(part, STUDY))
-    axes[0].legend(handles=legend_handles(part), fontsize=8, frameon=False)
+    handles = legend_handles(part)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     plt.show()
 
 # %% [markdown]
