@@ -28,7 +28,6 @@ from cspbench.pruning.csp_recovery import SensingParams, build_operators, recove
 from cspbench.pruning.masked import RampedMethod, pack, unpack
 from cspbench.pruning.method import Progress, PruningContext, register
 from cspbench.sensing import Operator
-from cspbench.sensing.recovery import soft_threshold
 
 
 class CSPParams(SensingParams):
@@ -100,7 +99,9 @@ class CSP(RampedMethod):
         place = self.schedule.progress(progress.step + 1)
         for name, weight in self.context.weights.items():
             if self.params.shrink:
-                weight.copy_(soft_threshold(weight, progress.learning_rate * self.params.shrink))
+                # At most half way: a kept weight that became zero would spoil the count.
+                level = progress.learning_rate * self.params.shrink
+                weight.sub_(weight.sign() * (weight.abs() / 2).clamp_max(level))
             if self.params.patience and self._aim["aimed"]:
                 weight.lerp_(self._recovered[name], self.params.rho ** (1 - place))
 

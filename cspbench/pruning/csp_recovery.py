@@ -18,6 +18,9 @@ from cspbench.sensing import Gram, Identity, Operator, debias, fista, ista, rand
 
 Matrices = Mapping[str, Tensor]
 
+_LAST = 1e-12
+"""Scales weights so far down that they rank behind everything recovered, in their own order."""
+
 Ensemble = Literal["activation", "identity", "gaussian", "rademacher", "dct"]
 
 
@@ -109,7 +112,10 @@ def recover(
     targets = {name: operators[name].normal(w) for name, w in weights.items()}
     if params.recovery in ("ista", "fista"):
         found = {name: _penalised(operators[name], targets[name], weights[name], params) for name in weights}
-        masks = _support(found, zeros, params)
+        # The penalty may leave fewer weights than are wanted: the largest of the others come back as they were.
+        ranked = {name: x.where(x != 0, _LAST * weights[name]) for name, x in found.items()}
+        masks = _support(ranked, zeros, params)
+        found = {name: x.where(x != 0, weights[name]) for name, x in found.items()}
     else:
         masks, found = _constrained(weights, operators, targets, zeros, params)
         if params.recovery == "htp":

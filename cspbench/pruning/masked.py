@@ -107,6 +107,7 @@ class RampedMethod(MaskedMethod):
     def start(self) -> None:
         """Prune what the schedule wants gone before the first step."""
         self._follow_schedule(done=0)
+        self._apply()
 
     def after_step(self, progress: Progress) -> None:
         """Prune what has become due, and clear the dropped weights."""
@@ -121,7 +122,6 @@ class RampedMethod(MaskedMethod):
             zeros = round(self.schedule.share(done) * self.context.zeros)
             if zeros > 0:
                 self._prune(zeros)
-                self._apply()
 
 
 def pack(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

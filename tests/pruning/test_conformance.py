@@ -1,0 +1,210 @@
+"""One suite over every registered method: what each must do whatever its score.
+
+A method that someone registers is tested with its defaults; the built-in ones also in each of their variants.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from toy_training import Loop, build, context_for, matrices, toy, zeros
+
+from cspbench.errors import PruningError
+from cspbench.pruning import methods
+
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "magnitude": [
+        {"schedule": "one_shot"},
+        {"schedule": "linear", "begin": 0.1, "end": 1.0, "interval": 7},
+        {"scope": "layer"},
+    ],
+    "movement": [
+        {"variant": "soft"},
+        {"scope": "layer"},
+        {"variant": "soft", "scope": "layer", "end": 1.0},
+        {"schedule": "one_shot"},
+    ],
+    "lottery": [{"scope": "layer", "rounds": 1}, {"share": 0.4, "round_steps": 0.25, "rewind": 0.0}],
+    "csp": [
+        {"scope": "layer", "schedule": "linear"},
+        {"schedule": "one_shot"},
+        {"ensemble": "identity", "patience": 2, "rho": 0.2},
+        {"ensemble": "activation", "patience": 1, "end": 1.0, "shrink": 0.01},
+        {"ensemble": "gaussian", "recovery": "iht", "iterations": 4},
+        {"ensemble": "rademacher", "recovery": "ista", "iterations": 5, "debias_steps": 0},
+        {"ensemble": "dct", "recovery": "fista", "iterations": 5},
+        {"recovery": "htp", "iterations": 4},
+    ],
+}
+CASES = [(name, params) for name in methods.names() for params in [{}, *VARIANTS.get(name, [])]]
+IDS = [f"{name}-{'-'.join(map(str, params.values())) or 'default'}" for name, params in CASES]
+every_method = pytest.mark.parametrize(("name", "params"), CASES, ids=IDS)
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
+STEPS = 10
+
+
+def train(name: str, params: dict[str, Any], sparsity: float, seed: int = 0, device: str = "cpu") -> Loop:
+    model = toy(device=device)
+    loop = Loop(model, build(name, params, context_for(model, sparsity, STEPS, seed)), STEPS)
+    loop.run()
+    return loop
+
+
+def assert_same_weights(left: nn.Module, right: nn.Module) -> None:
+    for (name, a), b in zip(left.named_parameters(), right.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def assert_exact(loop: Loop) -> None:
+    assert loop.method is not None
+    masks = loop.method.masks()
+    weights = loop.method.context.weights
+    assert sum(int((~mask).sum()) for mask in masks.values()) == loop.method.context.zeros
+    assert list(masks) == list(weights)
+    for key, weight in weights.items():
+        assert masks[key].dtype == torch.bool
+        assert masks[key].device == weight.device
+        assert torch.equal(weight != 0, masks[key]), key
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("sparsity", [0.31, 0.96])
+@every_method
+def test_exact_count(name: str, params: dict[str, Any], sparsity: float, device: str) -> None:
+    assert_exact(train(name, params, sparsity, device=device))
+
+
+@every_method
+def test_sparsity_zero_leaves_the_weights_alone(name: str, params: dict[str, Any]) -> None:
+    plain = Loop(toy(), None, STEPS)
+    plain.run()
+    pruned = train(name, params, 0.0)
+    assert pruned.total == plain.total
+    assert_same_weights(pruned.model, plain.model)
+    assert all(mask.all() for mask in pruned.method.masks().values())
+
+
+@every_method
+def test_masks_say_where_the_zeros_are_all_along(name: str, params: dict[str, Any]) -> None:
+    model = toy()
+    loop = Loop(model, build(name, params, context_for(model, 0.8, STEPS)), STEPS)
+    for step in range(1, loop.total + 1):
+        loop.run(until=step)
+        for key, mask in loop.method.masks().items():
+            assert torch.equal(matrices(model)[key] != 0, mask), (step, key)
+
+
+@pytest.mark.parametrize("value", [0.1, -0.1])
+@every_method
+def test_ties(name: str, params: dict[str, Any], value: float) -> None:
+    model = toy()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, value)
+    constant = {k: torch.full_like(p, value) for k, p in model.named_parameters()}
+    context = context_for(model, 0.5, STEPS, snapshot=lambda share: constant)
+    loop = Loop(model, build(name, params, context), STEPS)
+    loop.run()
+    assert_exact(loop)
+
+
+@every_method
+def test_same_seed_same_result(name: str, params: dict[str, Any]) -> None:
+    first, second = train(name, params, 0.7, seed=3), train(name, params, 0.7, seed=3)
+    assert_same_weights(first.model, second.model)
+
+
+@every_method
+def test_finish_twice_changes_nothing(name: str, params: dict[str, Any]) -> None:
+    loop = train(name, params, 0.7)
+    before = {k: v.clone() for k, v in loop.model.state_dict().items()}
+    masks = {k: v.clone() for k, v in loop.method.masks().items()}
+    loop.method.finish()
+    assert all(torch.equal(before[k], v) for k, v in loop.model.state_dict().items())
+    assert all(torch.equal(masks[k], v) for k, v in loop.method.masks().items())
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@every_method
+def test_a_resumed_run_is_bit_identical(name: str, params: dict[str, Any], share: float) -> None:
+    model = toy()
+    whole = Loop(model, build(name, params, context_for(model, 0.8, STEPS)), STEPS)
+    whole.run(until=round(share * whole.total))
+    saved = whole.save()
+    whole.run()  # what happens after the checkpoint must not reach into it
+    model = toy(seed=5)
+    resumed = Loop(model, build(name, params, context_for(model, 0.8, STEPS)), STEPS)
+    resumed.load(saved)
+    resumed.run()
+    assert_same_weights(resumed.model, whole.model)
+    for key, mask in whole.method.masks().items():
+        assert torch.equal(mask, resumed.method.masks()[key])
+
+
+@every_method
+def test_state_is_flat_tensors_and_a_foreign_one_is_refused(name: str, params: dict[str, Any]) -> None:
+    method = train(name, params, 0.5).method
+    state = method.state_dict()
+    assert all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items())
+    assert all(value.is_contiguous() for value in state.values())
+    with pytest.raises(PruningError, match="another model or method"):
+        method.load_state_dict({})
+
+
+@every_method
+def test_nothing_prunable(name: str, params: dict[str, Any]) -> None:
+    model = toy()
+    loop = Loop(model, build(name, params, context_for(model, 0.0, STEPS, weights={})), STEPS)
+    loop.run()
+    assert loop.method.masks() == {}
+    with pytest.raises(PruningError, match="nothing is prunable"):
+        context_for(model, 0.5, weights={})
+
+
+@every_method
+def test_a_shared_weight_counts_once(name: str, params: dict[str, Any]) -> None:
+    model = toy()
+    model.lstm.weight_hh_l1 = model.lstm.weight_hh_l0
+    assert "lstm.weight_hh_l1" not in matrices(model)
+    loop = Loop(model, build(name, params, context_for(model, 0.8, STEPS)), STEPS)
+    loop.run()
+    assert_exact(loop)
+    assert int((model.lstm.weight_hh_l1 == 0).sum()) == int((model.lstm.weight_hh_l0 == 0).sum())
+
+
+@every_method
+def test_budget_of_one_step(name: str, params: dict[str, Any]) -> None:
+    model = toy()
+    loop = Loop(model, build(name, params, context_for(model, 0.6, 1)), 1)
+    loop.run()
+    assert_exact(loop)
+
+
+@every_method
+def test_a_matrix_without_gradient(name: str, params: dict[str, Any]) -> None:
+    model = toy()
+    model.unused = nn.Linear(4, 4)
+    loop = Loop(model, build(name, params, context_for(model, 0.6, STEPS)), STEPS)
+    loop.run()
+    assert_exact(loop)
+
+
+@every_method
+def test_training_goes_on_after_the_cut(name: str, params: dict[str, Any]) -> None:
+    model = toy()
+    loop = Loop(model, build(name, params, context_for(model, 0.5, STEPS)), STEPS)
+    loop.run(until=loop.total - 1)
+    before = {key: w.detach().clone() for key, w in matrices(model).items()}
+    loop.run()
+    kept = loop.method.masks()
+    assert any((w != before[key])[kept[key]].any() for key, w in matrices(model).items())
+
+
+def test_the_zeros_survive_the_model_being_saved_and_reloaded() -> None:
+    loop = train("magnitude", {}, 0.9)
+    copy = toy(seed=7)
+    copy.load_state_dict(loop.model.state_dict())
+    assert zeros(copy) == loop.method.context.zeros
+    assert_same_weights(copy, loop.model)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from toy_training import Loop, build, context_for, matrices, toy, toy_grams
+
+from cspbench.errors import PruningError
+from cspbench.pruning.csp import CSPParams
+from cspbench.pruning.csp_recovery import build_operators, compression_error, recover
+from cspbench.pruning.mask import select
+
+
+def problem(**params: object):
+    model = toy()
+    options = CSPParams(**params)
+    weights = {name: w.detach() for name, w in matrices(model).items()}
+    return weights, build_operators(weights, options, 0, toy_grams(model)), options
+
+
+def cut(weights: dict[str, torch.Tensor], zeros: int) -> dict[str, torch.Tensor]:
+    masks = select({name: w.abs() for name, w in weights.items()}, zeros, "global")
+    return {name: w * masks[name] for name, w in weights.items()}
+
+
+@pytest.mark.parametrize("ensemble", ["activation", "identity", "gaussian", "rademacher", "dct"])
+@pytest.mark.parametrize("zeros", [50, 300, 600])
+def test_the_measured_error_is_at_most_that_of_the_plain_cut(ensemble: str, zeros: int) -> None:
+    weights, operators, params = problem(ensemble=ensemble)
+    masks, values = recover(weights, operators, zeros, params)
+    assert sum(int((~m).sum()) for m in masks.values()) == zeros
+    error = compression_error(weights, values, operators)
+    plain = compression_error(weights, cut(weights, zeros), operators)
+    assert error <= plain * (1 + 1e-5)
+    if ensemble == "activation":
+        assert error < 0.95 * plain
+
+
+def test_more_debiasing_and_regrowth_only_lower_the_error() -> None:
+    errors = []
+    for steps, iterations in [(0, 1), (4, 1), (12, 1), (40, 1), (40, 5)]:
+        weights, operators, params = problem(debias_steps=steps, iterations=iterations)
+        errors.append(compression_error(weights, recover(weights, operators, 400, params)[1], operators))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < errors[0]
+
+
+@pytest.mark.parametrize("recovery", ["htp", "iht", "ista", "fista"])
+def test_identity_sensing_is_magnitude_pruning(recovery: str) -> None:
+    weights, operators, params = problem(ensemble="identity", recovery=recovery, iterations=3)
+    masks, values = recover(weights, operators, 400, params)
+    for name, plain in cut(weights, 400).items():
+        assert torch.equal(masks[name], plain != 0)
+        assert torch.allclose(values[name], plain, atol=1e-6)
+
+
+def test_identity_csp_trains_like_magnitude_pruning() -> None:
+    runs = {}
+    for name, params in {"csp": {"ensemble": "identity", "interval": 5}, "magnitude": {"interval": 5}}.items():
+        runs[name] = toy()
+        Loop(runs[name], build(name, params, context_for(runs[name], 0.8, 40)), 40).run()
+    for left, right in zip(runs["csp"].parameters(), runs["magnitude"].parameters(), strict=True):
+        assert torch.allclose(left, right, atol=1e-6)
+
+
+def test_sensing_replaces_the_weights_by_their_recovery() -> None:
+    model = toy()
+    context = context_for(model, 0.7, 20)
+    weights = {name: w.detach().clone() for name, w in matrices(model).items()}
+    operators = build_operators(weights, CSPParams(), 0, context.grams)
+    _, expected = recover(weights, operators, context.zeros, CSPParams())
+    build("csp", {"schedule": "one_shot"}, context).start()
+    for name, weight in matrices(model).items():
+        assert torch.equal(weight, expected[name])
+
+
+def residual(model: torch.nn.Module, zeros: int) -> float:
+    sizes = torch.cat([w.detach().reshape(-1).abs() for w in matrices(model).values()]).sort().values
+    return float(sizes[:zeros].norm() / sizes.norm())
+
+
+def test_with_patience_weights_fade_before_they_go() -> None:
+    model = toy()
+    params = {"ensemble": "identity", "patience": 2, "tolerance": 0.0, "rho": 0.3, "interval": 5}
+    method = build("csp", params, context_for(model, 0.8, 80))
+    loop = Loop(model, method, 80)
+    dense = residual(model, method.context.zeros)
+    loop.run(until=39)
+    assert all(mask.all() for mask in method.masks().values()), "tolerance 0 lets none go before the end of the ramp"
+    assert residual(model, method.context.zeros) < dense / 5, "the pull has left little to cut"
+    loop.run(until=40)
+    assert sum(int((~m).sum()) for m in method.masks().values()) == method.context.zeros
+
+
+def test_tolerance_lets_harmless_weights_go_early() -> None:
+    model = toy()
+    params = {"ensemble": "identity", "patience": 2, "tolerance": 0.5, "rho": 0.3, "interval": 5}
+    method = build("csp", params, context_for(model, 0.8, 80))
+    Loop(model, method, 80).run(until=30)
+    assert 0 < sum(int((~m).sum()) for m in method.masks().values()) < method.context.zeros
+
+
+def test_activation_needs_calibration_data_and_the_others_do_not() -> None:
+    context = context_for(toy(), 0.5, 10, grams=None)
+    with pytest.raises(PruningError, match="choose ensemble"):
+        build("csp", {}, context)
+    build("csp", {"ensemble": "gaussian"}, context).start()
+
+
+def test_a_second_moment_that_does_not_fit_names_the_matrix() -> None:
+    model = toy()
+    context = context_for(model, 0.5, 10, grams=lambda: {})
+    with pytest.raises(PruningError, match=r"lstm\.weight_ih_l0.*\(5, 5\).*missing"):
+        build("csp", {"schedule": "one_shot"}, context).start()
+
+
+def test_recovered_infinities_are_reported() -> None:
+    model = toy()
+    broken = {name: torch.full((w.shape[1],) * 2, torch.nan) for name, w in matrices(model).items()}
+    method = build("csp", {"schedule": "one_shot"}, context_for(model, 0.5, 10, grams=lambda: broken))
+    with pytest.raises(PruningError, match="not finite"):
+        method.start()
