@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cspbench.cli.options import AsJson, Root, messages, output, print_rows
-from cspbench.cli.plugins import hyperparameters
 from cspbench.cli.sweep import RUNS
 
 if TYPE_CHECKING:
     from cspbench.corpora import Corpus
+    from cspbench.hyper import Hyperparameters
     from cspbench.spec import CorpusSpec
 
 app = typer.Typer(help="List, prepare and describe corpora.", no_args_is_help=True)
@@ -30,7 +30,7 @@ def list_(as_json: AsJson = False) -> None:
 
     loaders = {name: corpora.get(name) for name in corpora.names()}
     described: list[dict[str, Any]] = [
-        {"name": n, "summary": c.summary, "needs_path": c.needs_path, "options": hyperparameters(c.Options)}
+        {"name": n, "summary": c.summary, "needs_path": c.needs_path, "options": _options(c.Options)}
         for n, c in loaders.items()
     ]
     if as_json:
@@ -40,7 +40,7 @@ def list_(as_json: AsJson = False) -> None:
         path = " (needs --path)" if corpus["needs_path"] else ""
         output().print(f"\n[bold]{corpus['name']}[/bold]{path}: {corpus['summary']}", soft_wrap=True)
         if corpus["options"]:
-            print_rows([{k: v for k, v in row.items() if k != "search"} for row in corpus["options"]])
+            print_rows(corpus["options"])
 
 
 @app.command()
@@ -68,6 +68,14 @@ def stats(
     splits = [str(row["split"]) for row in rows]
     properties = [key for key in rows[0] if key != "split"]
     print_rows([{"": key, **{s: row[key] for s, row in zip(splits, rows, strict=True)}} for key in properties])
+
+
+def _options(options: type[Hyperparameters]) -> list[dict[str, str]]:
+    properties = options.model_json_schema().get("properties", {})
+    return [
+        {"name": name, "default": json.dumps(schema.get("default")), "meaning": schema.get("description", "")}
+        for name, schema in properties.items()
+    ]
 
 
 def _prepare(target: str, path: Path | None, option: list[str] | None, root: Path) -> tuple[Corpus, CorpusSpec]:

@@ -1,7 +1,5 @@
 """Where trials run: in this process, or in several on this machine."""
 
-# ruff: noqa: D102 - the methods are described on `Executor`
-
 from __future__ import annotations
 
 import json

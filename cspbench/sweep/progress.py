@@ -1,7 +1,5 @@
 """What a person sees of a sweep: bars with the time left on a terminal, plain lines elsewhere."""
 
-# ruff: noqa: D102 - the methods are described on `Display`
-
 from __future__ import annotations
 
 import time

@@ -1,0 +1,127 @@
+"""What MLflow shows of a sweep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlparse
+
+import fake_trial
+import pytest
+from fake_studies import result, spec
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cspbench.config import SweepConfig
+from cspbench.store import Store
+from cspbench.sweep.progress import Lines
+from cspbench.sweep.runner import run_sweep
+from cspbench.sweep.tracking import PARENT, TRIAL, Tracker, database_uri, open_client, thinned, trial_metrics
+from cspbench.sweep.work import Outcome
+
+Configure = Callable[..., SweepConfig]
+pytestmark = pytest.mark.usefixtures("fake_trials")
+
+
+def runs_of(client: MlflowClient, name: str, query: str = "", order: str = "metrics.wer ASC") -> list[Run]:
+    experiment = client.get_experiment_by_name(name)
+    return list(client.search_runs([experiment.experiment_id], query, order_by=[order]))
+
+
+def test_a_sweep_is_a_parent_with_a_sortable_child_a_trial(
+    configure: Configure, store: Store, display: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_sweep(configure(sparsity=[0.13, 0.9], methods=["magnitude", "csp"]), store, display)
+    client = open_client(store)
+    (parent,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'sweep'")
+    children = runs_of(client, "demo", f"tags.`{PARENT}` = '{parent.info.run_id}' AND attributes.status = 'FINISHED'")
+    assert [child.data.params["method"] for child in children] == ["csp", "magnitude"]
+    assert [child.data.metrics["wer"] for child in children] == pytest.approx([0.14, 0.17])
+    csp = children[0]
+    assert csp.data.params["sparsity"] == "0.9"
+    assert csp.data.params["csp.damping"] == "0.02"
+    assert csp.data.metrics["layer_sparsity/joint.output.weight"] == 0.9
+    assert {"dev_wer", "wer_low", "latency_ms", "size_bytes", "sparsity", "dense_wer"} <= csp.data.metrics.keys()
+    for run in (parent, *children):
+        assert run.data.tags["cspbench.sweep"] == "demo"
+        assert run.data.tags["synthetic"] == "false"
+    loss = client.get_metric_history(csp.info.run_id, "curve/loss")
+    assert [(point.step, point.value) for point in loss][:2] == [(0, 1.0), (1, 0.5)]
+    failed = runs_of(client, "demo", "attributes.status = 'FAILED' AND tags.`cspbench.kind` = 'trial'")
+    assert {run.data.tags["cspbench.error"] for run in failed} == {"thirteen is not possible"}
+    assert parent.info.status == "FAILED"
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_artifacts_lie_under_the_root(
+    configure: Configure, store: Store, display: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sweep(configure(trials=1), store, display)
+    client = open_client(store)
+    (child,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
+    folder = Path(urlparse(child.info.artifact_uri).path)
+    assert folder.is_relative_to(store.mlflow)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    expected = {"hypotheses.json", "spec.json", "result.json"}
+    assert files == expected | {"checkpoint/model.json", "checkpoint/model.safetensors"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database_uri(store))  # `load_table` forgets what its client was told
+    table = client.load_table(child.info.experiment_id, "hypotheses.json", [child.info.run_id])
+    assert table[["reference", "hypothesis"]].to_numpy().tolist() == [["one two", "one too"]]
+    (parent,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'sweep'")
+    assert parent.info.status == "FINISHED"
+    assert [item.path for item in client.list_artifacts(parent.info.run_id, "report")] == ["report/summary.csv"]
+    assert json.loads(Path(urlparse(parent.info.artifact_uri).path, "sweep.json").read_text())["identity"]["seeds"] == [
+        0
+    ]
+
+
+def test_starting_again_logs_nothing_twice(configure: Configure, store: Store, display: Lines) -> None:
+    for trials in (2, 2, 4):
+        run_sweep(configure(trials=trials), store, display)
+    runs = runs_of(open_client(store), "demo")
+    assert len(runs) == 5
+    assert len({run.data.tags.get(TRIAL) for run in runs}) == 5
+
+
+def test_a_half_logged_or_failed_trial_is_replaced(store: Store) -> None:
+    client = open_client(store)
+    tracker = Tracker(client, store, "demo", {"a": 1})
+    trial = spec()
+    half = tracker._create_child(Outcome(trial, result(trial, 0.1)))  # killed here
+    again = Tracker(client, store, "demo", {"a": 1})
+    assert again.parent == tracker.parent
+    again.log(Outcome(trial, error="broken"))
+    again.log(Outcome(trial, error="broken"))
+    Tracker(client, store, "demo", {"a": 1}).log(Outcome(trial, result(trial, 0.1)))
+    children = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
+    assert [run.info.status for run in children] == ["FINISHED"]
+    assert children[0].info.run_id != half
+
+
+def test_another_content_gets_a_parent_of_its_own(store: Store) -> None:
+    client = open_client(store)
+    assert Tracker(client, store, "demo", {"a": 1}).parent != Tracker(client, store, "demo", {"a": 2}).parent
+
+
+def test_curves_are_thinned_but_keep_what_matters() -> None:
+    records = [{"step": step, "loss": 1.0} for step in range(1000)]
+    records[501]["dev_wer"] = 0.5
+    kept = thinned(records)
+    assert len(kept) < 155
+    assert {0, 501, 999} <= {record["step"] for record in kept}
+    assert thinned([]) == []
+
+
+def test_metrics_are_named_as_in_the_report() -> None:
+    metrics = trial_metrics(result(spec(), 0.1, dev=0.12))
+    assert (metrics["wer"], metrics["dev_wer"]) == (0.1, 0.12)
+    assert metrics["speedup"] == pytest.approx(metrics["dense_latency_ms"] / metrics["latency_ms"])
+    assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_the_fake_is_really_in_use() -> None:
+    from cspbench.sweep.trial import run_trial
+
+    assert run_trial is fake_trial.run_trial
