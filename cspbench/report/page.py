@@ -95,7 +95,7 @@ def _markdown_cell(text: str) -> str:
 
 def _counts(frame: pd.DataFrame) -> str:
     states = frame["state"].value_counts()
-    return f"{len(frame)} trials: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
+    return "Trials: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
 
 
 def _warning(frame: pd.DataFrame) -> str:
