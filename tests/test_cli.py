@@ -140,16 +140,12 @@ def test_ui_listens_on_the_loopback_address_only(run: Run, tmp_path: Path, monke
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow" / "mlflow.db").touch()
     started = []
-
-    def start(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
-        started.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", start)
+    monkeypatch.setattr("os.execve", lambda *call: started.append(call))
     code, out, _ = run("ui", "--root", tmp_path, "--port", 5001)
     assert code == 0
     assert "http://127.0.0.1:5001" in out
-    command = started[0]
+    _, command, environment = started[0]
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--backend-store-uri") + 1] == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
 

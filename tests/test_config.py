@@ -144,7 +144,7 @@ def test_overrides_set_what_they_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["prune.epochs", "=3", "a..b=1", "a=[1"])
 def test_an_override_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--set|not a YAML value"):
+    with pytest.raises(ConfigError, match=r"--set|not a YAML value"):
         parse_override(text)
 
 

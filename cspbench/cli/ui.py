@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from typing import Annotated
 
@@ -14,6 +13,11 @@ from cspbench.cli.sweep import RUNS
 from cspbench.errors import ConfigError
 
 HOST = "127.0.0.1"
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for features that nothing here uses
+}
 
 
 def ui(
@@ -31,8 +35,6 @@ def ui(
     # Artifacts are read where their experiment says they are; a default under the working folder is never used.
     command += ["--default-artifact-root", (store.mlflow / "artifacts").as_uri(), "--no-serve-artifacts"]
     command += ["--host", HOST, "--port", str(port), "--workers", "1"]
-    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"} | dict(os.environ)
-    try:
-        raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+    sys.stdout.flush()
+    # In place of this process, so that Ctrl-C and a container's stop reach the server itself.
+    os.execve(sys.executable, command, {**SETTINGS, **os.environ})  # noqa: S606 - no shell wanted

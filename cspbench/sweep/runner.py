@@ -115,6 +115,8 @@ class _Sweep:
         self._cached: set[str] = set()
 
     def run(self, executor: Executor) -> None:
+        if self._study.finished:
+            self._display.note(f"{self._study.finished} settings had finished before")
         self._display.expect(self._study.remaining * len(self._plan.config.seeds))
         for outcome in run_all(self._specs(), executor):
             self._settle(outcome)

@@ -41,6 +41,7 @@ class Study:
     """A study on disk, opened by `open_study`.
 
     Attributes:
+        finished: settings that had ended well before.
         remaining: settings still to be proposed.
     """
 
@@ -48,6 +49,7 @@ class Study:
         self._plan, self._study = plan, study
         replaced = {trial.user_attrs.get(REPLACES) for trial in study.get_trials(deepcopy=False)}
         finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and t.number not in replaced]
+        self.finished = len(finished)
         self.remaining = max(0, _target(plan) - len(finished))
         self._unfinished = deque(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
 
