@@ -121,10 +121,9 @@ class CSP(RampedMethod):
             self._wait(support, values, operators)
             return
         self._masks = support
+        self._aim["aimed"].fill_(False)  # W is What: to pull on would only hold the training back
         for name, weight in context.weights.items():
             weight.copy_(values[name])
-            if self.params.patience:
-                self._recovered[name].copy_(values[name])
 
     def _wait(
         self, support: Mapping[str, Tensor], values: Mapping[str, Tensor], operators: Mapping[str, Operator]

@@ -77,11 +77,11 @@ class Movement(RampedMethod):
             if weight.grad is None:
                 continue
             # Loss scaling skips the optimiser step of an overflowing gradient; the scores skip it too.
-            slope = torch.nan_to_num(weight.grad.float() * weight, 0.0, 0.0, 0.0)
+            slope = (weight.grad.float() * weight).nan_to_num_(0.0, 0.0, 0.0)
             if self.params.variant == "soft":
                 sigmoid = self._s[name].sigmoid()
                 slope += self.params.regulariser * sigmoid * (1 - sigmoid)
-            self._s[name] -= self.params.score_rate * slope
+            self._s[name].sub_(slope, alpha=self.params.score_rate)
         super().after_backward(progress)
 
     def finish(self) -> None:
@@ -129,7 +129,7 @@ class Movement(RampedMethod):
     def _apply(self) -> None:
         for name, weight in self.context.weights.items():
             torch.mul(weight, ~self._masks[name], out=self._stored[name])
-        super()._apply()
+            weight.sub_(self._stored[name])
 
 
 def highest_dropped(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], scope: Scope) -> dict[str, Tensor]:
