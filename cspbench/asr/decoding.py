@@ -103,9 +103,7 @@ class _Open:
 
 
 @torch.no_grad()
-def beam_search(
-    model: Transducer, features: Tensor, beam: int = 8, max_symbols: int = MAX_SYMBOLS
-) -> list[Hypothesis]:
+def beam_search(model: Transducer, features: Tensor, beam: int = 8, max_symbols: int = MAX_SYMBOLS) -> list[Hypothesis]:
     """Frame-synchronous beam search that merges alignments of equal label sequences.
 
     Within a frame the open hypotheses are extended by labels up to `max_symbols` times; every hypothesis leaves the

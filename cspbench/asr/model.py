@@ -1,6 +1,6 @@
 """The recogniser: an RNN transducer (Graves 2012, arXiv:1211.3711) with LSTM encoder and prediction network.
 
-Every LSTM layer is an `nn.LSTM` of its own, so that the inputs of each weight matrix can be observed (`observe_inputs`).
+Every LSTM layer is an `nn.LSTM` of its own, so that `observe_inputs` can see what each weight matrix multiplies.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ PRESETS: dict[str, dict[str, int]] = {
     },
     "small": {
         "encoder_layers": 2,
-        "encoder_width": 320,
+        "encoder_width": 256,
         "prediction_layers": 1,
         "prediction_width": 128,
-        "joint_width": 256,
+        "joint_width": 192,
     },
     "paper": {
         "encoder_layers": 5,
@@ -149,6 +149,12 @@ class Transducer(nn.Module):
         """Make a model with fresh weights and without dropout."""
         return cls(Shape(**config["shape"]), config["mels"])
 
+    def set_dropout(self, share: float) -> None:
+        """Set the dropout of every part, e.g. before a saved model is trained further."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
+
     def recogniser_state(self) -> dict[str, Tensor]:
         """Tensors that recognition needs: all but the auxiliary head."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith(self.AUXILIARY)}
@@ -167,8 +173,13 @@ def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def observe_inputs(
-    model: Transducer, features: Tensor, frames: Tensor, targets: Tensor, labels: Tensor,
-    see: Callable[[str, Tensor], None], lattice_stride: int = 4,
+    model: Transducer,
+    features: Tensor,
+    frames: Tensor,
+    targets: Tensor,
+    labels: Tensor,
+    see: Callable[[str, Tensor], None],
+    lattice_stride: int = 4,
 ) -> None:
     """Show `see(weight name, inputs (n, in))` what each prunable matrix multiplies on a batch, padding left out.
 
@@ -188,15 +199,11 @@ def observe_inputs(
     see("joint_encoder.weight", encoded[inside])
     see("joint_prediction.weight", predicted[spoken])
     thin = slice(None, None, lattice_stride)
-    hidden = torch.tanh(
-        model.joint_encoder(encoded[:, thin])[:, :, None] + model.joint_prediction(predicted)[:, None]
-    )
+    hidden = torch.tanh(model.joint_encoder(encoded[:, thin])[:, :, None] + model.joint_prediction(predicted)[:, None])
     see("joint_output.weight", hidden[inside[:, thin, None] & spoken[:, None, :]])
 
 
-def _observe_stack(
-    name: str, stack: LSTMStack, x: Tensor, valid: Tensor, see: Callable[[str, Tensor], None]
-) -> Tensor:
+def _observe_stack(name: str, stack: LSTMStack, x: Tensor, valid: Tensor, see: Callable[[str, Tensor], None]) -> Tensor:
     for index, layer in enumerate(stack.layers):
         see(f"{name}.layers.{index}.weight_ih_l0", x[valid])
         x, _ = layer(x)

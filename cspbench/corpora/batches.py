@@ -37,7 +37,7 @@ def collate(features: FeatureSet, targets: Sequence[Sequence[int]], indices: Seq
     frames = torch.tensor([len(a) for a in arrays])
     padded = torch.zeros(len(arrays), int(frames.max()), arrays[0].shape[1])
     for row, array in zip(padded, arrays, strict=True):
-        row[: len(array)] = torch.from_numpy(np.ascontiguousarray(array))
+        row[: len(array)] = torch.from_numpy(np.array(array))  # a copy: the map on disk is read-only
     labels = torch.tensor([len(targets[i]) for i in indices])
     ids = torch.zeros(len(arrays), int(labels.max()), dtype=torch.long)
     for row, i in zip(ids, indices, strict=True):

@@ -20,6 +20,8 @@ from cspbench.spec import FeatureSpec, content_id
 from cspbench.store import locked, write_json
 
 FEATURES_VERSION = 1
+SAMPLE_SCALE = 32768.0
+"""Kaldi takes samples on the scale of 16-bit audio; its energy floor of 1 then lies below any recording's noise."""
 
 
 def fbank_options(spec: FeatureSpec, sample_rate: int) -> knf.FbankOptions:
@@ -48,8 +50,7 @@ def read_audio(path: Path, origin: str = "") -> tuple[np.ndarray, int]:
 def log_mel(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndarray:
     """Log-mel energies of samples in [-1, 1]: (F, mels) float32, one frame every `hop_ms`."""
     bank = knf.OnlineFbank(fbank_options(spec, sample_rate))
-    # Kaldi's scale is that of 16-bit samples; the energy floor of 1 then lies below any recording's noise.
-    bank.accept_waveform(sample_rate, (samples * 32768.0).tolist())
+    bank.accept_waveform(sample_rate, (samples * SAMPLE_SCALE).tolist())
     bank.input_finished()
     frames = [bank.get_frame(i) for i in range(bank.num_frames_ready)]
     return np.stack(frames).astype(np.float32) if frames else np.zeros((0, spec.mels), dtype=np.float32)
@@ -78,7 +79,10 @@ class FeatureSet:
 
 
 def prepare_features(
-    corpus: Corpus, spec: FeatureSpec, folder: Callable[[str], Path], speeds: Sequence[float] = (1.0,),
+    corpus: Corpus,
+    spec: FeatureSpec,
+    folder: Callable[[str], Path],
+    speeds: Sequence[float] = (1.0,),
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[tuple[Split, float], FeatureSet]:
     """Compute what is not on disk yet and open the rest.
@@ -98,7 +102,9 @@ def prepare_features(
     for split in SPLITS:
         for speed in sorted({1.0, *speeds}) if split == "train" else [1.0]:
             key = [FEATURES_VERSION, fingerprint, spec.model_dump(mode="json"), split, speed]
-            sets[split, speed] = _open_or_compute(corpus, spec, split, speed, folder(content_id("features", key)), progress)
+            sets[split, speed] = _open_or_compute(
+                corpus, spec, split, speed, folder(content_id("features", key)), progress
+            )
     return sets
 
 
@@ -121,13 +127,17 @@ def _open_or_compute(
 def _features(utterance: Utterance, spec: FeatureSpec, sample_rate: int, speed: float) -> np.ndarray:
     samples, rate = read_audio(utterance.audio, utterance.origin)
     if rate != sample_rate:
-        raise CorpusError(f"{utterance.origin}: {utterance.audio} has {rate} Hz, the corpus {sample_rate} Hz; resample it")
+        raise CorpusError(
+            f"{utterance.origin}: {utterance.audio} has {rate} Hz, the corpus {sample_rate} Hz; resample it"
+        )
     if speed != 1.0:
         # Played back at the old rate, the resampled signal is `speed` times faster (Ko et al. 2015).
         samples = soxr.resample(samples, rate * speed, rate)
     features = log_mel(samples, spec, sample_rate)
     if len(features) < spec.stack:
-        raise CorpusError(f"{utterance.origin}: {utterance.audio} is too short for one step of the model; remove its entry")
+        raise CorpusError(
+            f"{utterance.origin}: {utterance.audio} is too short for one step of the model; remove its entry"
+        )
     return features
 
 

@@ -26,7 +26,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def save_model(
-    folder: Path, model: Transducer, tokenizer: Tokenizer, features: FeatureSpec, sample_rate: int,
+    folder: Path,
+    model: Transducer,
+    tokenizer: Tokenizer,
+    features: FeatureSpec,
+    sample_rate: int,
     note: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``model.safetensors`` and ``model.json``: all that recognition needs, and the auxiliary head.

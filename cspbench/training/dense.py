@@ -1,0 +1,143 @@
+"""The dense recogniser every trial of a sweep starts from: trained once, under the hash of its own spec."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from cspbench.asr.model import Transducer, resolve_shape
+from cspbench.corpora.features import train_statistics
+from cspbench.errors import CspbenchError
+from cspbench.hyper import Frozen
+from cspbench.pruning.method import REWIND_POINTS, Phase
+from cspbench.result import WordErrors
+from cspbench.spec import DenseSpec
+from cspbench.store import Store, locked, read_json, write_atomic, write_json
+from cspbench.training.checkpoint import save_model, save_tensors
+from cspbench.training.evaluate import errors, recognise
+from cspbench.training.events import Event, Listener, silent
+from cspbench.training.loop import TrainingRun
+from cspbench.training.speech import Speech, prepare_speech
+
+
+class DenseResult(Frozen):
+    """Outcome of a dense training; `weights` counts all parameters of the recogniser, without the auxiliary head."""
+
+    dense_id: str
+    dev: WordErrors
+    test: WordErrors
+    weights: int
+    steps: int
+    train_seconds: float
+    device: str
+    synthetic: bool
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` takes CUDA where there is one.
+
+    Raises:
+        CspbenchError: CUDA asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise CspbenchError(f"device '{name}' was asked for, but this torch sees no CUDA device; use cpu or auto")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """A device in words, for records."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def snapshot_path(folder: Path, share: float) -> Path:
+    """File of the weights at a share of the dense training."""
+    return folder / f"snapshot-{round(share * 1000):04d}.safetensors"
+
+
+def new_model(spec: DenseSpec, speech: Speech) -> Transducer:
+    """A recogniser with fresh weights drawn from the spec's seed, and the feature statistics of the training set."""
+    torch.manual_seed(spec.seed)
+    shape = resolve_shape(spec.model, spec.features, speech.tokenizer.size)
+    model = Transducer(shape, spec.features.mels, spec.model.dropout)
+    mean, scale = train_statistics(speech.features["train", 1.0])
+    model.feature_mean.copy_(torch.from_numpy(mean))
+    model.feature_scale.copy_(torch.from_numpy(scale))
+    return model
+
+
+def train_dense(
+    spec: DenseSpec, store: Store, *, device: str = "auto", progress: Listener = silent, speech: Speech | None = None
+) -> DenseResult:
+    """Train the dense recogniser of a spec, or return at once if that has been done.
+
+    Args:
+        spec: what to train.
+        store: where it is kept, in ``dense/<id>``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        progress: hears how it goes.
+        speech: the prepared corpus, if the caller has it.
+    """
+    folder = store.dense(spec.id)
+    with locked(folder):
+        if not (folder / "result.json").is_file():
+            _train(spec, store, folder, resolve_device(device), progress, speech)
+    return DenseResult.model_validate(read_json(folder / "result.json"))
+
+
+def _train(
+    spec: DenseSpec, store: Store, folder: Path, device: torch.device, progress: Listener, speech: Speech | None
+) -> None:
+    speech = speech or prepare_speech(spec, store, progress)
+    write_json(folder / "spec.json", spec.model_dump(mode="json"))
+    model = new_model(spec, speech).to(device)
+    data = speech.training()
+    total = spec.training.epochs * data.steps_per_epoch(spec.training.batch_size)
+    keep = {round(share * total): share for share in reversed(REWIND_POINTS)}
+
+    def snapshot(step: int) -> None:
+        if step in keep and not snapshot_path(folder, keep[step]).is_file():
+            save_tensors(snapshot_path(folder, keep[step]), model.state_dict())
+
+    run = TrainingRun(
+        model=model,
+        data=data,
+        spec=spec.training,
+        seed=spec.seed,
+        phases=[Phase(total)],
+        checkpoint=folder / "checkpoint.pt",
+        evaluate=lambda: {"dev_wer": errors(recognise(model, speech, "dev")).wer},
+        on_step=snapshot,
+        listener=progress,
+        stage="dense",
+    )
+    run.run()
+    save_model(folder, model, speech.tokenizer, spec.features, speech.corpus.sample_rate, model_note(speech))
+    write_curve(folder / "curve.jsonl", run.curve)
+    progress(Event("dense", total, total, message="recognising dev and test"))
+    result = DenseResult(
+        dense_id=spec.id,
+        dev=errors(recognise(model, speech, "dev")),
+        test=errors(recognise(model, speech, "test")),
+        weights=sum(v.numel() for k, v in model.recogniser_state().items() if not k.startswith("feature_")),
+        steps=total,
+        train_seconds=run.seconds,
+        device=device_name(device),
+        synthetic=speech.corpus.synthetic,
+    )
+    write_json(folder / "result.json", result.model_dump(mode="json"))
+    (folder / "checkpoint.pt").unlink()
+
+
+def model_note(speech: Speech) -> dict[str, object]:
+    """Facts kept beside a model."""
+    return {"corpus": speech.corpus.name, "synthetic_speech": speech.corpus.synthetic}
+
+
+def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
+    """One JSON object a line."""
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in curve))

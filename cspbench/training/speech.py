@@ -1,0 +1,63 @@
+"""A corpus made ready for a recogniser: features, tokenizer and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from cspbench.asr.tokenizer import Tokenizer, check_texts, train_tokenizer
+from cspbench.corpora import Corpus, load_corpus
+from cspbench.corpora.base import SPLITS, Split
+from cspbench.corpora.batches import Batch, collate, evaluation_batches
+from cspbench.corpora.features import FeatureSet, prepare_features
+from cspbench.spec import DenseSpec
+from cspbench.store import Store
+from cspbench.training.events import Event, Listener, silent
+from cspbench.training.loop import TrainingData
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What training and evaluation read."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    features: dict[tuple[Split, float], FeatureSet]
+    targets: dict[Split, list[list[int]]]
+    stack: int
+
+    def training(self) -> TrainingData:
+        """The training split at all its speeds."""
+        by_speed = {speed: features for (split, speed), features in self.features.items() if split == "train"}
+        return TrainingData(by_speed, self.targets["train"], self.stack)
+
+    def batches(self, split: Split, size: int = 64) -> Iterator[Batch]:
+        """All utterances of a split once, at natural speed."""
+        return evaluation_batches(self.features[split, 1.0], self.targets[split], size, self.stack)
+
+    def calibration(self, utterances: int, size: int = 32) -> Iterator[Batch]:
+        """The first `utterances` training utterances of a fixed shuffle, at natural speed."""
+        features = self.features["train", 1.0]
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))[:utterances].tolist()
+        for start in range(0, len(order), size):
+            yield collate(features, self.targets["train"], order[start : start + size], self.stack)
+
+
+def prepare_speech(spec: DenseSpec, store: Store, listener: Listener = silent) -> Speech:
+    """Load, check and featurise the corpus of a spec; everything already on disk is reused.
+
+    Raises:
+        CorpusError: anything about the audio or the transcripts that would break training later.
+    """
+
+    def say(line: str) -> None:
+        listener(Event("prepare", message=line))
+
+    corpus = load_corpus(spec.corpus, store.corpora, say)
+    tokenizer = train_tokenizer(spec.model.tokenizer, [u.text for u in corpus.split("train")])
+    check_texts(tokenizer, corpus.utterances)
+    features = prepare_features(corpus, spec.features, store.features, spec.training.augment.speeds, say)
+    targets = {split: [tokenizer.encode(u.text) for u in corpus.split(split)] for split in SPLITS}
+    return Speech(corpus, tokenizer, features, targets, spec.features.stack)

@@ -1,0 +1,131 @@
+"""The transducer loss against brute force, finite differences and an independent implementation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cspbench.asr.loss import transducer_loss
+
+
+def brute_force(logits: Tensor, targets: list[int], frames: int, labels: int) -> Tensor:
+    """Sum over every alignment, one by one: (T, U + 1, V) -> scalar."""
+    log_probs = logits.log_softmax(-1)
+    scores = []
+    for emitting in itertools.combinations(range(frames - 1 + labels), labels):
+        t = u = 0
+        score = log_probs.new_zeros(())
+        for move in range(frames - 1 + labels):
+            if move in emitting:
+                score = score + log_probs[t, u, targets[u]]
+                u += 1
+            else:
+                score = score + log_probs[t, u, 0]
+                t += 1
+        scores.append(score + log_probs[t, u, 0])
+    return -torch.logsumexp(torch.stack(scores), 0)
+
+
+def problem(seed: int, n: int, t: int, u: int, v: int, dtype: torch.dtype = torch.double):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(n, t, u + 1, v, generator=generator, dtype=dtype) * 2
+    targets = torch.randint(1, v, (n, u), generator=generator)
+    frames = torch.randint(1, t + 1, (n,), generator=generator)
+    labels = torch.randint(0, u + 1, (n,), generator=generator)
+    frames[0], labels[0] = t, u
+    return logits.requires_grad_(), targets, frames, labels
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 5), st.integers(0, 4), st.integers(2, 5))
+def test_value_and_gradient_equal_the_sum_over_all_alignments(seed: int, n: int, t: int, u: int, v: int) -> None:
+    logits, targets, frames, labels = problem(seed, n, t, u, v)
+    ours = transducer_loss(logits, targets, frames, labels, reduction="none")
+    theirs = torch.stack(
+        [brute_force(logits[i], targets[i].tolist(), int(frames[i]), int(labels[i])) for i in range(n)]
+    )
+    torch.testing.assert_close(ours, theirs)
+    weight = torch.linspace(0.5, 2.0, n, dtype=torch.double)
+    ours_gradient = torch.autograd.grad((ours * weight).sum(), logits)[0]
+    theirs_gradient = torch.autograd.grad((theirs * weight).sum(), logits)[0]
+    torch.testing.assert_close(ours_gradient, theirs_gradient)
+
+
+def test_gradient_equals_finite_differences() -> None:
+    logits, targets, frames, labels = problem(1, 3, 4, 3, 5)
+    assert torch.autograd.gradcheck(lambda x: transducer_loss(x, targets, frames, labels, reduction="sum"), logits)
+
+
+def test_agrees_with_warprnnt_numba() -> None:
+    peer = pytest.importorskip("warprnnt_numba")
+    logits, targets, frames, labels = problem(2, 5, 30, 12, 20, torch.float32)
+    frames[:], labels[:] = 30, 12  # the peer's CPU path wants the longest utterance to fill the batch
+    frames[1:], labels[1:] = torch.tensor([29, 17, 30, 12]), torch.tensor([3, 12, 5, 9])
+    theirs = peer.RNNTLossNumba(blank=0, reduction="none")(
+        logits, targets.int(), frames.int(), labels.int()
+    ).reshape(-1)
+    theirs_gradient = torch.autograd.grad(theirs.sum(), logits)[0]
+    ours = transducer_loss(logits, targets, frames, labels, reduction="none")
+    ours_gradient = torch.autograd.grad(ours.sum(), logits)[0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(ours_gradient, theirs_gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_neither_counts_nor_receives_gradient() -> None:
+    logits, targets, frames, labels = problem(3, 2, 6, 4, 5)
+    frames[1], labels[1] = 3, 2
+    loss = transducer_loss(logits, targets, frames, labels, reduction="none")
+    short = transducer_loss(logits[1:, :3, :3], targets[1:, :2], frames[1:], labels[1:], reduction="none")
+    torch.testing.assert_close(loss[1:], short)
+    gradient = torch.autograd.grad(loss.sum(), logits)[0]
+    assert gradient[1, 3:].abs().max() == 0
+    assert gradient[1, :, 3:].abs().max() == 0
+
+
+def test_long_utterances_stay_exact_in_single_precision() -> None:
+    logits, targets, frames, labels = problem(4, 2, 400, 80, 30)
+    exact = transducer_loss(logits, targets, frames, labels, reduction="none")
+    single = transducer_loss(logits.float(), targets, frames, labels, reduction="none")
+    np.testing.assert_allclose(single.detach().numpy(), exact.detach().numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_give_half_precision_gradients_of_the_right_size(dtype: torch.dtype) -> None:
+    logits, targets, frames, labels = problem(5, 2, 8, 4, 6)
+    half = logits.detach().to(dtype).requires_grad_()
+    transducer_loss(half, targets, frames, labels).backward()
+    rounded = half.detach().double().requires_grad_()
+    transducer_loss(rounded, targets, frames, labels).backward()
+    assert half.grad.dtype == dtype
+    torch.testing.assert_close(half.grad.double(), rounded.grad, rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": torch.tensor([5, 4])}, r"frames must be \(2,\) with values in \[1, 4\]"),
+        ({"labels": torch.tensor([-1, 2])}, r"labels must be"),
+        ({"targets": torch.ones(2, 3, dtype=torch.long)}, r"targets must be \(2, 2\)"),
+        ({"reduction": "median"}, "reduction must be"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -> None:
+    logits = torch.zeros(2, 4, 3, 5)
+    given_ = {"targets": torch.ones(2, 2, dtype=torch.long), "frames": torch.tensor([4, 4])}
+    arguments = given_ | {"labels": torch.tensor([2, 2])} | change
+    with pytest.raises(ValueError, match=message):
+        transducer_loss(logits, **arguments)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_equals_cpu() -> None:
+    logits, targets, frames, labels = problem(6, 4, 20, 10, 8, torch.float32)
+    cpu = transducer_loss(logits, targets, frames, labels, reduction="none")
+    gpu = transducer_loss(logits.cuda(), targets.cuda(), frames.cuda(), labels.cuda(), reduction="none")
+    torch.testing.assert_close(gpu.cpu(), cpu)
