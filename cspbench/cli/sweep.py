@@ -46,7 +46,7 @@ def sweep(
     signal.signal(signal.SIGTERM, _interrupt)
     config = load_config(file, overrides(set_ or [], trials=trials, workers=workers, device=device))
     store = Store(root)
-    with make_display(messages(), config.workers) as display:
+    with make_display(messages()) as display:
         summary = run_sweep(config, store, display)
     print_summary(config.name, store)
     output().print(f"look at all of it: {ui_command(store)}", soft_wrap=True)

@@ -48,7 +48,7 @@ def run(
     from cspbench.sweep.progress import make_display
 
     specs = read_specs(file, corpus_path)
-    with make_display(messages(), workers) as display:
+    with make_display(messages()) as display:
         outcomes = run_specs(specs, out, workers, device, display)
     failures = [outcome.error for outcome in outcomes if outcome.result is None]
     output().print(f"{len(outcomes) - len(failures)} of {len(outcomes)} trials finished in {out}", soft_wrap=True)

@@ -37,9 +37,9 @@ class Display(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def make_display(console: Console, workers: int = 1) -> Display:
+def make_display(console: Console) -> Display:
     """The display that suits where the console leads."""
-    return Bars(console, workers) if console.is_terminal else Lines(console, workers)
+    return Bars(console) if console.is_terminal else Lines(console)
 
 
 def label_of(spec: TrialSpec) -> str:
@@ -50,8 +50,8 @@ def label_of(spec: TrialSpec) -> str:
 class Clock:
     """Estimates the time left from the trials that really ran; those found finished cost nothing."""
 
-    def __init__(self, workers: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._workers, self._now = workers, now
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._start = now()
         self.total = self.ended = self._ran = 0
 
@@ -95,9 +95,9 @@ def _sentence(outcome: Outcome, cached: bool) -> str:
 class Lines:
     """Plain lines for logs and pipes."""
 
-    def __init__(self, console: Console, workers: int) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._clock = Clock(workers)
+        self._clock = Clock()
         self._said: dict[str, tuple[str, float]] = {}
 
     def note(self, text: str) -> None:
@@ -135,8 +135,8 @@ def _stage(event: Event) -> str:
 class Bars:
     """Live bars: one for the sweep, one for each piece of work under way."""
 
-    def __init__(self, console: Console, workers: int) -> None:
-        self._clock = Clock(workers)
+    def __init__(self, console: Console) -> None:
+        self._clock = Clock()
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),

@@ -78,4 +78,4 @@ def quick_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def display() -> Lines:
-    return Lines(Console(quiet=True), 1)
+    return Lines(Console(quiet=True))

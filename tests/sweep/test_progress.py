@@ -15,7 +15,7 @@ from cspbench.training.events import Event
 
 def test_time_left_counts_only_what_really_ran() -> None:
     now = iter([0.0, 100.0, 160.0])
-    clock = Clock(1, now=lambda: next(now))
+    clock = Clock(now=lambda: next(now))
     clock.expect(5)  # at 100
     assert clock.left() == ""
     clock.count(cached=True)
