@@ -42,9 +42,7 @@ class Registry(Generic[T]):
         self._discover()
         if name not in self._items:
             known = self.names()
-            raise ConfigError(
-                f"unknown {self.kind} '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})"
-            )
+            raise ConfigError(f"unknown {self.kind} '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
         return self._items[name]
 
     def names(self) -> list[str]:

@@ -68,7 +68,9 @@ class ModelSpec(Frozen):
 class AugmentSpec(Frozen):
     """Training-time augmentation; never applied to dev or test."""
 
-    speeds: tuple[float, ...] = Field((1.0,), min_length=1, description="speed perturbation factors, one drawn an epoch")
+    speeds: tuple[float, ...] = Field(
+        (1.0,), min_length=1, description="speed perturbation factors, one drawn an epoch"
+    )
     frequency_masks: int = Field(1, ge=0)
     frequency_width: int = Field(8, ge=0, description="mel bins, at most")
     time_masks: int = Field(1, ge=0)

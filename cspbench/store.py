@@ -77,8 +77,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(raw)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -25,7 +25,7 @@ class GreedyDecoder:
         self.model = model
         self.max_symbols = max_symbols
         self.labels: list[list[int]] = [[] for _ in range(utterances)]
-        start = torch.full((utterances, 1), BLANK, device=model.embedding.weight.device)
+        start = torch.full((utterances, 1), BLANK, device=model.device)
         predicted, self._state = model.forward_prediction(start)
         self._predicted = model.joint_prediction(predicted[:, 0])  # (N, J)
 
@@ -122,7 +122,7 @@ def beam_search(model: Transducer, features: Tensor, beam: int = 8, max_symbols:
         raise ValueError(f"beam must be at least 1, got {beam}")
     encoded, _ = model.forward_encoder(features[None])
     start, state = model.forward_prediction(torch.full((1, 1), BLANK, device=features.device))
-    beams = {(): _Open(0.0, model.joint_prediction(start[:, 0]), state)}
+    beams: Beams = {(): _Open(0.0, model.joint_prediction(start[:, 0]), state)}
     for frame in model.joint_encoder(encoded[0]):
         beams = _search_frame(model, frame[None], beams, beam, max_symbols)
     ranked = sorted(beams.items(), key=lambda item: -item[1].score)

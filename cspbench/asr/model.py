@@ -94,6 +94,8 @@ class Transducer(nn.Module):
     """RNN-T with an auxiliary CTC head on the encoder; the head is for training only and no part of the recogniser."""
 
     AUXILIARY = "ctc."
+    feature_mean: Tensor
+    feature_scale: Tensor
 
     def __init__(self, shape: Shape, mels: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -148,6 +150,11 @@ class Transducer(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> Transducer:
         """Make a model with fresh weights and without dropout."""
         return cls(Shape(**config["shape"]), config["mels"])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.feature_mean.device
 
     def set_dropout(self, share: float) -> None:
         """Set the dropout of every part, e.g. before a saved model is trained further."""

@@ -27,8 +27,13 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device."""
-        moved = (x.to(device, non_blocking=True) for x in (self.features, self.frames, self.targets, self.labels))
-        return Batch(*moved, self.indices)
+        return Batch(
+            features=self.features.to(device),
+            frames=self.frames.to(device),
+            targets=self.targets.to(device),
+            labels=self.labels.to(device),
+            indices=self.indices,
+        )
 
 
 def collate(features: FeatureSet, targets: Sequence[Sequence[int]], indices: Sequence[int], stack: int) -> Batch:

@@ -25,7 +25,7 @@ SAMPLE_SCALE = 32768.0
 
 
 def fbank_options(spec: FeatureSpec, sample_rate: int) -> knf.FbankOptions:
-    """Kaldi filterbank options: no dither (determinism), whole windows only (streaming), up to the Nyquist frequency."""
+    """Kaldi filterbank options: no dither (determinism), whole windows only (streaming), up to Nyquist."""
     options = knf.FbankOptions()
     options.frame_opts.samp_freq = sample_rate
     options.frame_opts.frame_length_ms = spec.window_ms

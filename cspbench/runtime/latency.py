@@ -106,6 +106,8 @@ def _protocol(spec: LatencySpec, processors: list[int], heard: float, utterances
         "packed": "torch CSR, 32-bit indices",
         "dense": "torch dense",
         "interleaved": True,
+        # Other work on the machine blurs absolute times; the ratio of interleaved engines suffers less.
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "torch": torch.__version__,
     }
 

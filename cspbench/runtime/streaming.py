@@ -6,6 +6,7 @@ layer are joined, so that a step is one product, and its gates are ordered so th
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import kaldi_native_fbank as knf
@@ -27,10 +28,13 @@ def _matrix(weight: Tensor, kind: Weights) -> Tensor:
     weight = weight.detach().cpu().float().contiguous()
     if kind == "dense":
         return weight
-    csr = weight.to_sparse_csr()
-    return torch.sparse_csr_tensor(
-        csr.crow_indices().int(), csr.col_indices().int(), csr.values(), csr.shape, check_invariants=True
-    )
+    with warnings.catch_warnings():
+        # torch calls its CSR layout beta, once a process; the layout is checked here and the outputs in our tests.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        csr = weight.to_sparse_csr()
+        return torch.sparse_csr_tensor(
+            csr.crow_indices().int(), csr.col_indices().int(), csr.values(), csr.shape, check_invariants=True
+        )
 
 
 class _Affine:
@@ -48,8 +52,9 @@ class _LSTMCell:
     """One LSTM layer, one step, one stream."""
 
     def __init__(self, layer: nn.LSTM, kind: Weights) -> None:
-        joined = torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], dim=1)  # (4H, in + H), gates i f g o
-        bias = layer.bias_ih_l0 + layer.bias_hh_l0
+        own = dict(layer.named_parameters())
+        joined = torch.cat([own["weight_ih_l0"], own["weight_hh_l0"]], dim=1)  # (4H, in + H), gates i f g o
+        bias = own["bias_ih_l0"] + own["bias_hh_l0"]
         i, f, g, o = range(4)
 
         def reorder(x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cspbench.asr.model import Transducer, observe_inputs, prunable_weights
+from cspbench.corpora.batches import Batch
 from cspbench.errors import ConfigError, CspbenchError
 from cspbench.pruning import PruningContext, PruningMethod, methods
 from cspbench.result import TrialResult
@@ -178,7 +179,7 @@ def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int,
         steps=budget,
         seed=spec.seed,
         grams=input_grams(model, speech, list(weights)),
-        snapshot=lambda share: _snapshot(dense, share, model.feature_mean.device),
+        snapshot=lambda share: _snapshot(dense, share, model.device),
         restore=restore,
     )
     return chosen(params, context)
@@ -199,9 +200,12 @@ def prunable(model: Transducer, spec: TrialSpec) -> dict[str, nn.Parameter]:
 
 def input_grams(model: Transducer, speech: Speech, names: list[str]) -> Callable[[], dict[str, Tensor]]:
     """Return a function that computes ``E[x x^T]`` of each named matrix's inputs over calibration utterances."""
-    batches = [b.to(model.feature_mean.device) for b in speech.calibration(CALIBRATION_UTTERANCES)]
+    batches: list[Batch] = []  # made when first asked for: most methods never do
+    wanted = set(names)
 
     def grams() -> dict[str, Tensor]:
+        if not batches:
+            batches.extend(b.to(model.device) for b in speech.calibration(CALIBRATION_UTTERANCES))
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
 
@@ -219,7 +223,6 @@ def input_grams(model: Transducer, speech: Speech, names: list[str]) -> Callable
         model.train(was_training)
         return {name: sums[name] / counts[name] for name in names}
 
-    wanted = set(names)
     return grams
 
 

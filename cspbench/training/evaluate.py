@@ -34,7 +34,7 @@ class Recognised:
 def recognise(model: Transducer, speech: Speech, split: Split) -> list[Recognised]:
     """Decode a split greedily, in corpus order."""
     utterances = speech.corpus.split(split)
-    device = model.feature_mean.device
+    device = model.device
     hypotheses: dict[int, str] = {}
     model.eval()
     with torch.no_grad():

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cspbench.asr.model import Transducer
 from cspbench.asr.tokenizer import BLANK
 from cspbench.corpora.batches import Batch, collate, epoch_order
 from cspbench.corpora.features import FeatureSet
+from cspbench.errors import CspbenchError
 from cspbench.pruning.method import Phase, Progress, PruningMethod
 from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.training.checkpoint import load_checkpoint, save_checkpoint
@@ -45,7 +47,7 @@ class TrainingData:
         speed = speeds[int(np.random.default_rng([seed, epoch, 1]).integers(len(speeds)))]
         features = self.by_speed[speed]
         order = epoch_order(features.lengths(self.stack), spec.batch_size, seed, epoch)
-        return [lambda rows=rows: collate(features, self.targets, rows, self.stack) for rows in order]
+        return [partial(collate, features, self.targets, rows, self.stack) for rows in order]
 
 
 @dataclass
@@ -82,7 +84,8 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         self.total = sum(phase.steps for phase in self.phases)
-        self.device = self.model.feature_mean.device
+        self.device = self.model.device
+        check_precision(self.device, self.spec.precision)
         self._losses: list[Tensor] = []
 
     def run(self) -> None:
@@ -237,6 +240,16 @@ def one_cycle(step: int, total: int, peak: float, warmup: float) -> float:
     if position < warmup:
         return peak * position / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (position - warmup) / (1 - warmup)))
+
+
+def check_precision(device: torch.device, precision: str) -> None:
+    """Raise CspbenchError if a device cannot train in a precision: better at once than at the first step."""
+    if device.type == "cuda" or precision == "fp32":
+        return
+    if precision == "fp16":
+        raise CspbenchError("precision fp16 needs a CUDA device; on a CPU use fp32, or bf16 where the processor has it")
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise CspbenchError("precision bf16 needs CUDA or a CPU with AVX-512; this processor has neither: use fp32")
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -67,9 +67,9 @@ def test_agrees_with_warprnnt_numba() -> None:
     logits, targets, frames, labels = problem(2, 5, 30, 12, 20, torch.float32)
     frames[:], labels[:] = 30, 12  # the peer's CPU path wants the longest utterance to fill the batch
     frames[1:], labels[1:] = torch.tensor([29, 17, 30, 12]), torch.tensor([3, 12, 5, 9])
-    theirs = peer.RNNTLossNumba(blank=0, reduction="none")(
-        logits, targets.int(), frames.int(), labels.int()
-    ).reshape(-1)
+    theirs = peer.RNNTLossNumba(blank=0, reduction="none")(logits, targets.int(), frames.int(), labels.int()).reshape(
+        -1
+    )
     theirs_gradient = torch.autograd.grad(theirs.sum(), logits)[0]
     ours = transducer_loss(logits, targets, frames, labels, reduction="none")
     ours_gradient = torch.autograd.grad(ours.sum(), logits)[0]

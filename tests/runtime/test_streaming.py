@@ -1,0 +1,107 @@
+"""The streaming recogniser hears what batch decoding hears, dense and packed, and latency is measured on it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cspbench.asr.decoding import greedy
+from cspbench.asr.model import Shape, Transducer, prunable_weights
+from cspbench.asr.tokenizer import CharacterTokenizer
+from cspbench.corpora import load_corpus
+from cspbench.corpora.features import log_mel, read_audio
+from cspbench.corpora.utterance import Utterance
+from cspbench.runtime.latency import measure_latency, pinned
+from cspbench.runtime.streaming import StreamingRecogniser
+from cspbench.spec import CorpusSpec, FeatureSpec, LatencySpec
+
+FEATURES = FeatureSpec(mels=20, stack=3)
+TOKENIZER = CharacterTokenizer("abcdefg ")
+
+
+def talkative(sparsity: float = 0.8) -> Transducer:
+    torch.manual_seed(0)
+    model = Transducer(Shape(60, TOKENIZER.size, 2, 32, 2, 16, 24), mels=20).eval()
+    with torch.no_grad():
+        model.feature_mean.fill_(10.0)
+        model.feature_scale.fill_(0.3)
+        for parameter in model.parameters():
+            parameter.mul_(4.0)
+        model.joint_output.bias.zero_()
+        for weight in prunable_weights(model).values():
+            weight *= torch.rand_like(weight) >= sparsity
+    return model
+
+
+@pytest.fixture(scope="module")
+def real_speech(an4_path: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
+    corpus = load_corpus(CorpusSpec(name="an4", path=str(an4_path)), tmp_path_factory.mktemp("cache"))
+    return corpus.split("test")[:6]
+
+
+def batch_labels(model: Transducer, samples: np.ndarray) -> list[int]:
+    frames = log_mel(samples, FEATURES, 16_000)
+    steps = len(frames) // FEATURES.stack
+    stacked = torch.from_numpy(frames[: steps * FEATURES.stack].reshape(1, steps, -1))
+    return greedy(model, model.normalise(stacked), torch.tensor([steps]))[0]
+
+
+@pytest.mark.parametrize("weights", ["dense", "csr"])
+@pytest.mark.parametrize("piece", [160, 480, 5000])
+def test_streaming_agrees_with_batch_decoding_on_real_speech(
+    real_speech: list[Utterance], weights: str, piece: int
+) -> None:
+    model = talkative()
+    engine = StreamingRecogniser(model, TOKENIZER, FEATURES, 16_000, weights=weights)
+    emitted = 0
+    for utterance in real_speech:
+        samples, _ = read_audio(utterance.audio)
+        engine.reset()
+        steps = sum(engine.accept(samples[i : i + piece]) for i in range(0, len(samples), piece))
+        assert steps == ((len(samples) - 400) // 160 + 1) // 3
+        assert engine.labels == batch_labels(model, samples)
+        assert engine.text == TOKENIZER.decode(engine.labels)
+        emitted += len(engine.labels)
+    assert emitted > 50
+
+
+def test_reset_forgets_the_utterance_before() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.standard_normal(16_000).astype(np.float32) * 0.1 for _ in range(2))
+    engine = StreamingRecogniser(talkative(), TOKENIZER, FEATURES, 16_000)
+    engine.accept(second)
+    alone = engine.text
+    engine.reset()
+    engine.accept(first)
+    engine.reset()
+    assert engine.text == ""
+    engine.accept(second)
+    assert engine.text == alone
+
+
+def test_latency_is_measured_for_both_engines_on_the_same_work(real_speech: list[Utterance]) -> None:
+    spec = LatencySpec(threads=1, utterances=2, warmup=1, repeats=3)
+    report = measure_latency(talkative(0.0), talkative(0.9), TOKENIZER, FEATURES, 16_000, real_speech, spec)
+    seconds = sum(u.duration for u in real_speech[:2])
+    assert report.protocol["audio_seconds"] == pytest.approx(seconds, abs=0.1)
+    assert report.protocol["step_ms"] == 30.0
+    assert {"device", "threads", "dtype", "batch", "execution", "processor", "packed"} <= set(report.protocol)
+    for engine in (report.dense, report.packed):
+        assert 0 < engine.median_ms <= engine.p95_ms
+        assert engine.steps == pytest.approx(3 * seconds / 0.03, rel=0.05)
+        assert engine.rtf == pytest.approx(engine.median_ms * engine.steps / 1000 / (3 * seconds), rel=3)
+    assert report.dense.steps == report.packed.steps
+
+
+def test_pinning_ends_with_the_measurement() -> None:
+    allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    with pinned(1) as processors:
+        assert len(processors) == 1
+        assert os.sched_getaffinity(0) == set(processors)
+        assert torch.get_num_threads() == 1
+    assert os.sched_getaffinity(0) == allowed
+    assert torch.get_num_threads() == threads

@@ -1,0 +1,64 @@
+"""Saved models come back as they were, and nothing that could run code is ever loaded."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.tokenizer import CharacterTokenizer
+from cspbench.errors import CspbenchError
+from cspbench.spec import FeatureSpec
+from cspbench.store import write_atomic
+from cspbench.training.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
+
+
+def test_a_model_comes_back_whole(tmp_path: Path) -> None:
+    model = Transducer(Shape(12, 4, 2, 8, 1, 8, 8), mels=4)
+    model.feature_mean.uniform_()
+    save_model(tmp_path, model, CharacterTokenizer("abc"), FeatureSpec(mels=8), 16_000, {"synthetic_speech": True})
+    loaded, tokenizer, features, rate = load_model(tmp_path)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    assert tokenizer.decode([1, 3]) == "ac"
+    assert (features, rate) == (FeatureSpec(mels=8), 16_000)
+    assert '"synthetic_speech": true' in (tmp_path / "model.json").read_text()
+
+
+def test_a_folder_without_a_model_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(CspbenchError, match="no model in"):
+        load_model(tmp_path)
+    (tmp_path / "model.json").write_text('{"format": "cspbench-transducer", "version": 99}')
+    with pytest.raises(CspbenchError, match="not a version 1"):
+        load_model(tmp_path)
+
+
+def test_a_checkpoint_that_holds_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"step": 1, "evil": Evil()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        load_checkpoint(tmp_path / "checkpoint.pt", torch.device("cpu"))
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c.pt", {"step": 3, "w": torch.arange(3), "curve": [{"loss": 1.5}]})
+    state = load_checkpoint(tmp_path / "c.pt", torch.device("cpu"))
+    assert state["step"] == 3
+    assert state["w"].tolist() == [0, 1, 2]
+    assert state["curve"] == [{"loss": 1.5}]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    write_atomic(target, "old")
+    with pytest.raises(TypeError):
+        write_atomic(target, None)  # type: ignore[arg-type]
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

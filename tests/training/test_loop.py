@@ -1,0 +1,161 @@
+"""The training loop: its schedule, its augmentation, and that an interrupted run ends like an uninterrupted one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cspbench.asr.model import Shape, Transducer, prunable_weights
+from cspbench.corpora.features import FeatureSet
+from cspbench.corpora.utterance import Utterance
+from cspbench.errors import CspbenchError
+from cspbench.pruning import Phase, PruningContext, PruningMethod, methods
+from cspbench.spec import AugmentSpec, TrainSpec
+from cspbench.training import loop
+from cspbench.training.loop import TrainingData, TrainingRun, one_cycle, spec_augment
+
+UTTERANCES = 20
+
+
+class KilledError(Exception):
+    """Stands for a signal that ends the process."""
+
+
+def some_data() -> TrainingData:
+    rng = np.random.default_rng(0)
+    offsets = np.cumsum([0, *rng.integers(12, 30, UTTERANCES)])
+    utterances = [Utterance(f"u{i}", Path("x"), 1.0, "s", "a", "train", "") for i in range(UTTERANCES)]
+    features = FeatureSet(utterances, rng.standard_normal((offsets[-1], 4)).astype(np.float32), offsets)
+    return TrainingData({1.0: features}, [rng.integers(1, 6, 3).tolist() for _ in range(UTTERANCES)], stack=2)
+
+
+def some_run(folder: Path | None, method: str | None = None, device: str = "cpu", **spec: object) -> TrainingRun:
+    torch.manual_seed(0)
+    model = Transducer(Shape(8, 6, 2, 12, 1, 8, 10), mels=4, dropout=0.2).to(device)
+    training = TrainSpec(epochs=4, batch_size=4, **spec)
+    data = some_data()
+    steps = training.epochs * data.steps_per_epoch(4)
+    pruning = make(method, model, steps) if method else None
+    return TrainingRun(
+        model=model,
+        data=data,
+        spec=training,
+        seed=3,
+        phases=pruning.phases() if pruning else [Phase(steps)],
+        method=pruning,
+        checkpoint=folder / "checkpoint.pt" if folder else None,
+    )
+
+
+def make(name: str, model: Transducer, steps: int) -> PruningMethod:
+    weights = prunable_weights(model)
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    context = PruningContext(
+        weights=weights,
+        sparsity=0.6,
+        steps=steps,
+        grams=lambda: {n: torch.eye(w.shape[1]) for n, w in weights.items()},
+        snapshot=lambda share: start,
+        restore=lambda tensors: model.load_state_dict({**model.state_dict(), **tensors}),
+    )
+    chosen = methods.get(name)
+    return chosen(chosen.Params(), context)
+
+
+def test_training_lowers_the_loss_and_repeats_itself() -> None:
+    first, second = some_run(None, learning_rate=5e-3), some_run(None, learning_rate=5e-3)
+    first.run()
+    second.run()
+    assert first.curve[-1]["loss"] < 0.8 * first.curve[0]["loss"]
+    assert first.curve == second.curve
+    assert [row["epoch"] for row in first.curve] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("method", [None, *methods.names()])
+@pytest.mark.parametrize("killed_at", [7, 13])
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
+    method: str | None, killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = some_run(None, method)
+    whole.run()
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step
+
+    killed = some_run(tmp_path, method)
+
+    def kill(step: int) -> None:
+        if step == killed_at:
+            raise KilledError
+
+    killed.on_step = kill
+    with pytest.raises(KilledError):
+        killed.run()
+    resumed, steps = some_run(tmp_path, method), []
+    resumed.on_step = steps.append
+    resumed.run()
+    assert steps[0] == killed_at
+    assert steps[-1] == resumed.total
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], tensor, rtol=0, atol=0)
+    assert resumed.curve == whole.curve
+
+
+def test_a_finished_run_started_again_does_nothing(tmp_path: Path) -> None:
+    first = some_run(tmp_path)
+    first.run()
+    again, steps = some_run(tmp_path), []
+    again.on_step = steps.append
+    again.run()
+    assert steps == [again.total]
+    assert again.curve == first.curve
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run() -> None:
+    run = some_run(None)
+    with torch.no_grad():
+        run.model.joint_output.bias.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        run.run()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_trains_or_says_what_it_needs(precision: str) -> None:
+    cuda = torch.cuda.is_available()
+    if not cuda and (precision == "fp16" or not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        with pytest.raises(CspbenchError, match=f"precision {precision} needs"):
+            some_run(None, precision=precision)
+        return
+    run = some_run(None, learning_rate=5e-3, precision=precision, device="cuda" if cuda else "cpu")
+    run.run()
+    assert run.curve[-1]["loss"] < 0.9 * run.curve[0]["loss"]
+
+
+def test_one_cycle_rises_to_its_peak_and_falls_to_almost_nothing() -> None:
+    rates = [one_cycle(i, 100, 2.0, 0.25) for i in range(100)]
+    peak = int(np.argmax(rates))
+    assert peak == pytest.approx(25, abs=1)
+    assert max(rates) == pytest.approx(2.0, rel=0.01)
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < rates[-1] < 0.01
+
+
+def test_spec_augment_masks_bands_within_bounds_and_leaves_padding_alone() -> None:
+    torch.manual_seed(0)
+    features, frames = torch.ones(200, 30, 8), torch.randint(10, 31, (200,))
+    spec = AugmentSpec(frequency_masks=1, frequency_width=2, time_masks=1, time_width=3)
+    masked = spec_augment(features, frames, mels=4, spec=spec).unflatten(-1, (2, 4)) == 0  # (N, T, stack, mels)
+    whole_mels = masked.all(dim=1).all(dim=1).sum(-1)
+    whole_steps = masked.flatten(2).all(-1).sum(-1)
+    assert set(whole_mels.tolist()) == {0, 1, 2}
+    assert set(whole_steps.tolist()) == {0, 1, 2, 3}
+    last = masked.flatten(2).all(-1)  # a time mask never reaches into the padding
+    assert not any(last[i, n:].any() for i, n in enumerate(frames.tolist()))
+
+
+def test_no_masks_change_nothing() -> None:
+    features = torch.randn(3, 9, 8)
+    spec = AugmentSpec(frequency_masks=0, time_masks=0)
+    assert torch.equal(spec_augment(features, torch.tensor([9, 4, 2]), 4, spec), features)
