@@ -22,14 +22,17 @@ class MovementParams(RampParams):
     variant: Annotated[Literal["hard", "soft"], Search(choices=("hard", "soft"))] = Field(
         "hard", description="hard keeps the top scores at every update; soft keeps the scores above a threshold"
     )
+    initial: Annotated[Literal["magnitude", "zero"], Search(choices=("magnitude", "zero"))] = Field(
+        "magnitude", description="scores before training: the weights' magnitudes, or zero as in the paper"
+    )
     begin: Annotated[float, Search(0.05, 0.25)] = Field(
         0.1, ge=0.01, le=0.3, description="the ramp begins after this share of the steps; until then scores gather"
     )
     end: Annotated[float, Search(0.4, 0.8)] = Field(
         0.6, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
     )
-    score_rate: Annotated[float, Search(1.0, 1000.0, log=True)] = Field(
-        100.0, gt=0, description="learning rate of the scores; hard depends on their order alone, which it leaves"
+    score_rate: Annotated[float, Search(0.1, 100.0, log=True)] = Field(
+        1.0, gt=0, description="learning rate of the scores; without effect on hard scores that began at zero"
     )
     regulariser: Annotated[float, Search(1e-7, 1e-4, log=True)] = Field(
         1e-6, ge=0, description="soft only: weight of the sum of sigmoid(score), which draws undecided scores down"
@@ -42,8 +45,12 @@ class Movement(RampedMethod):
 
     The mask's gradient is the paper's straight-through estimator: dropped weights keep a stored value, their scores go
     on learning from the gradient of the masked forward pass, and they return with that value if their score recovers.
-    Scores begin at zero, where all tie, so that pruning waits until `begin`. After the ramp the mask goes on following
-    the scores.
+    Pruning waits until `begin`, for scores that begin at zero all tie. After the ramp the mask goes on following the
+    scores.
+
+    The paper begins at zero, fine-tunes on a new task, and takes tens of thousands of steps. From a recogniser that has
+    converged on the same task, and with a few hundred steps, the sign of such a score is mostly noise and pruning by it
+    close to random. By default scores therefore begin at the magnitude of their weight and move from there.
 
     The paper's soft variant drops ``sigmoid(S) < threshold`` for a global threshold, adds the regulariser, and has no
     target. Here the threshold is set anew at every update so that the count lies on the ramp, and held in between, when
@@ -62,7 +69,8 @@ class Movement(RampedMethod):
         begin = max(params.begin, 1 / max(1, context.steps))
         self.schedule = replace(self.schedule, begin=begin, end=max(begin, params.end))
         weights = context.weights
-        self._s = {name: torch.zeros_like(w, dtype=torch.float32) for name, w in weights.items()}
+        scale = 1.0 if params.initial == "magnitude" else 0.0
+        self._s = {name: w.detach().abs().float() * scale for name, w in weights.items()}
         self._stored = {name: torch.zeros_like(w) for name, w in weights.items()}
         self._threshold = {name: torch.full((), -torch.inf, device=w.device) for name, w in weights.items()}
 
