@@ -34,8 +34,8 @@ def test_sentences_and_voices_are_disjoint_at_full_size() -> None:
         assert not texts[a] & texts[b]
         assert not speakers[a] & speakers[b]
         assert not set(VARIANTS[a]) & set(VARIANTS[b])  # not even with another accent
-    assert len(sentences()) == 240
-    assert len(texts["test"]) == 48
+    assert len(sentences()) == 20 * 19 + 20 * 19 * 18
+    assert len(texts["test"]) == 300
     assert {split: len(voices(split)) for split in SPLITS} == {"train": 36, "dev": 6, "test": 12}
 
 
