@@ -44,7 +44,8 @@ class LatencyReport(Frozen):
 class TrialResult(Frozen):
     """Outcome of a trial. Select on `dev`; report `test`.
 
-    `sparsity` is counted on the saved weights; sizes are bytes of the serialised model, dense and packed.
+    `sparsity` is counted on the saved weights; sizes are bytes of the serialised model, dense and packed. Of `seconds`,
+    `overhead_seconds` were spent outside training, evaluation and latency measurement.
     """
 
     trial_id: str
@@ -64,5 +65,6 @@ class TrialResult(Frozen):
     steps: int
     train_seconds: float
     seconds: float
+    overhead_seconds: float = 0.0
     device: str
     synthetic: bool

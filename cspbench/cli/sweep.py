@@ -49,6 +49,9 @@ def sweep(
     with make_display(messages()) as display:
         summary = run_sweep(config, store, display)
     print_summary(config.name, store)
+    if summary.overhead_seconds is not None:
+        text = "overhead outside training, evaluation and latency measurement: %.2f s a trial"
+        output().print(text % summary.overhead_seconds, soft_wrap=True)
     output().print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
     if summary.failures:
         lines = "\n".join(f"  {failure}" for failure in summary.failures)

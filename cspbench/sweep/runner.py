@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,11 +41,21 @@ class Summary:
         name: of the study.
         ended: trials that ended, by id.
         unresolved: settings whose values did not fit together, in words.
+        parent_seconds: what Optuna, MLflow and the study's files took.
     """
 
     name: str
     ended: dict[str, Outcome] = field(default_factory=dict)
     unresolved: list[str] = field(default_factory=list)
+    parent_seconds: float = 0.0
+
+    @property
+    def overhead_seconds(self) -> float | None:
+        """Mean seconds a trial outside training, evaluation and latency measurement; None if nothing was run."""
+        ran = [o.result for o in self.ended.values() if o.result is not None]
+        if not ran:
+            return None
+        return (self.parent_seconds + sum(result.overhead_seconds for result in ran)) / len(ran)
 
     @property
     def failures(self) -> list[str]:
@@ -119,12 +130,20 @@ class _Sweep:
             self._display.note(f"{self._study.finished} settings had finished before")
         self._display.expect(self._study.remaining * len(self._plan.config.seeds))
         for outcome in run_all(self._specs(), executor):
-            self._settle(outcome)
+            with self._overhead():
+                self._settle(outcome)
+
+    @contextmanager
+    def _overhead(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.summary.parent_seconds += time.monotonic() - began
 
     def _specs(self) -> Iterator[TrialSpec]:
         """Trials to run, asked for one by one; a trial that several settings mean runs once."""
         while self._study.remaining:
-            proposal = self._propose()
+            with self._overhead():
+                proposal = self._propose()
             if proposal is None:
                 continue
             under_way = {spec.id for specs in self._open.values() for spec in specs}

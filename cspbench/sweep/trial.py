@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -75,14 +76,23 @@ class _Trial:
     folder: Path
     device: torch.device
     progress: Listener
+    busy_seconds: float = 0.0
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Count what a trial is for; the rest of its time is overhead."""
+        began = time.monotonic()
+        yield
+        self.busy_seconds += time.monotonic() - began
 
     def run(self) -> None:
         began = time.monotonic()
         write_json(self.folder / "spec.json", self.spec.model_dump(mode="json"))
         speech = prepare_speech(self.spec.dense, self.store, self.progress)
-        dense_result = train_dense(
-            self.spec.dense, self.store, device=str(self.device), progress=self.progress, speech=speech
-        )
+        with self._busy():
+            dense_result = train_dense(
+                self.spec.dense, self.store, device=str(self.device), progress=self.progress, speech=speech
+            )
         dense, *_ = load_model(self.store.dense(self.spec.dense.id))
         model, *_ = load_model(self.store.dense(self.spec.dense.id))
         model.set_dropout(self.spec.dense.model.dropout)
@@ -111,7 +121,8 @@ class _Trial:
             listener=self.progress,
             stage="prune",
         )
-        run.run()
+        with self._busy():
+            run.run()
         return run
 
     def _measure(
@@ -124,18 +135,20 @@ class _Trial:
         began: float,
     ) -> None:
         self.progress(Event("measure", message="recognising dev and test, measuring latency"))
-        dev, test = recognise(model, speech, "dev"), recognise(model, speech, "test")
+        with self._busy():
+            dev, test = recognise(model, speech, "dev"), recognise(model, speech, "test")
         write_hypotheses(self.folder / "hypotheses.jsonl", test)
         model.cpu()
-        latency = measure_latency(
-            dense,
-            model,
-            speech.tokenizer,
-            self.spec.dense.features,
-            speech.corpus.sample_rate,
-            speech.corpus.split("test"),
-            self.spec.latency,
-        )
+        with self._busy():
+            latency = measure_latency(
+                dense,
+                model,
+                speech.tokenizer,
+                self.spec.dense.features,
+                speech.corpus.sample_rate,
+                speech.corpus.split("test"),
+                self.spec.latency,
+            )
         layers = layer_sparsity(prunable(model, self.spec))
         result = TrialResult(
             trial_id=self.spec.id,
@@ -155,6 +168,7 @@ class _Trial:
             steps=training.total,
             train_seconds=training.seconds,
             seconds=time.monotonic() - began,
+            overhead_seconds=time.monotonic() - began - self.busy_seconds,
             device=device_name(self.device),
             synthetic=speech.corpus.synthetic,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -45,13 +46,26 @@ class Speech:
             yield collate(features, self.targets["train"], order[start : start + size], self.stack)
 
 
+_prepared: dict[tuple[Path, str], Speech] = {}
+
+
 def prepare_speech(spec: DenseSpec, store: Store, listener: Listener = silent) -> Speech:
     """Load, check and featurise the corpus of a spec; everything already on disk is reused.
+
+    The trials of a sweep start from the same speech: the last one prepared stays in memory.
 
     Raises:
         CorpusError: anything about the audio or the transcripts that would break training later.
     """
 
+    key = (store.root, spec.id)
+    if key not in _prepared:
+        _prepared.clear()
+        _prepared[key] = _prepare(spec, store, listener)
+    return _prepared[key]
+
+
+def _prepare(spec: DenseSpec, store: Store, listener: Listener) -> Speech:
     def say(line: str) -> None:
         listener(Event("prepare", message=line))
 
