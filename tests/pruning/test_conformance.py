@@ -23,6 +23,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "movement": [
         {"variant": "soft"},
+        {"initial": "zero"},
         {"scope": "layer"},
         {"variant": "soft", "scope": "layer", "end": 1.0},
         {"schedule": "one_shot"},

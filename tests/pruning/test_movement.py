@@ -10,7 +10,15 @@ from cspbench.pruning.movement import highest_dropped
 
 
 def movement(weight: torch.nn.Parameter, sparsity: float, steps: int, **params: object):
-    return build("movement", params, PruningContext({"w": weight}, sparsity, steps))
+    """The method as in the paper, whose scores begin at zero."""
+    return build("movement", {"initial": "zero"} | params, PruningContext({"w": weight}, sparsity, steps))
+
+
+def test_by_default_scores_begin_at_the_magnitudes_and_move_from_there() -> None:
+    weight = torch.nn.Parameter(torch.tensor([[2.0, -1.0]]))
+    method = movement(weight, 0.5, 10, score_rate=0.5, begin=0.3, initial="magnitude")
+    step(method, weight, 0, [[1.0, 1.0]])
+    assert method.state_dict()["score.w"].tolist() == [[2.0 - 0.5 * 2.0, 1.0 + 0.5 * 1.0]]
 
 
 def step(method, weight: torch.nn.Parameter, number: int, gradient: list[list[float]], move: float = 0.0) -> None:
