@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -90,8 +90,10 @@ class TrainingRun:
 
     def run(self) -> None:
         """Train to the end, going on from the checkpoint if there is one."""
-        # Occupancies far from any likely alignment are denormal numbers, on which a CPU takes a quarter more time.
-        torch.set_flush_denormal(True)
+        with flushed_denormals():
+            self._run()
+
+    def _run(self) -> None:
         self._optimizer, self._scaler = self._fresh_optimizer()
         step = self._resume()
         if step == 0 and self.method is not None:
@@ -252,6 +254,19 @@ def check_precision(device: torch.device, precision: str) -> None:
         raise CspbenchError("precision fp16 needs a CUDA device; on a CPU use fp32, or bf16 where the processor has it")
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise CspbenchError("precision bf16 needs CUDA or a CPU with AVX-512; this processor has neither: use fp32")
+
+
+@contextlib.contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Take denormal numbers for zero: occupancies far from any likely alignment are such, and slow a CPU down.
+
+    The switch belongs to the whole process, and so is turned back.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
