@@ -30,7 +30,7 @@ class Shape:
 
 
 PRESETS: dict[str, dict[str, int]] = {
-    # Weights with 40 mels x 3 and 28 characters; `cspbench data presets` prints them.
+    # The README gives their numbers of weights, and a test holds us to them.
     "tiny": {
         "encoder_layers": 2,
         "encoder_width": 128,

@@ -57,7 +57,6 @@ def prepare_speech(spec: DenseSpec, store: Store, listener: Listener = silent) -
     Raises:
         CorpusError: anything about the audio or the transcripts that would break training later.
     """
-
     key = (store.root, spec.id)
     if key not in _prepared:
         _prepared.clear()
