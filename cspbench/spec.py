@@ -23,17 +23,32 @@ def content_id(kind: str, value: Any) -> str:
     return hashlib.sha256(f"{kind}/{SCHEMA_VERSION}/{canonical}".encode()).hexdigest()[:16]
 
 
+class Fold(Frozen):
+    """One fold of a cross-validation over speakers: fold `index` of `of` is test, the next one dev, the rest train."""
+
+    index: int = Field(ge=0)
+    of: int = Field(ge=3, description="folds; at most as many as there are speakers")
+
+    @model_validator(mode="after")
+    def _exists(self) -> Fold:
+        if self.index >= self.of:
+            raise ValueError(f"of {self.of} folds the last is number {self.of - 1}, not {self.index}")
+        return self
+
+
 class CorpusSpec(Frozen):
     """Which speech. `options` belong to the registered corpus loader and are validated by it."""
 
     name: str = "spoken_commands"
     path: str | None = Field(None, description="where the audio lies; unset for corpora that make their own")
     options: dict[str, Any] = Field(default_factory=dict)
+    fold: Fold | None = Field(None, description="cross-validation: divide all speakers anew, in place of the splits")
     fingerprint: str | None = Field(None, description="hash of the prepared corpus, filled in when a sweep is resolved")
 
     def identity(self) -> dict[str, Any]:
         """What determines the corpus: everything but its place on disk."""
-        return {"name": self.name, "options": self.options, "fingerprint": self.fingerprint}
+        known = {"name": self.name, "options": self.options, "fingerprint": self.fingerprint}
+        return known if self.fold is None else known | {"fold": self.fold.model_dump(mode="json")}
 
 
 class FeatureSpec(Frozen):

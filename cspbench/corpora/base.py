@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
+from cspbench.corpora.carve import refold
 from cspbench.corpora.checks import check_corpus
 from cspbench.corpora.utterance import SPLITS, Corpus, Split, Utterance
 from cspbench.errors import ConfigError, CorpusError, did_you_mean
@@ -70,6 +72,9 @@ def load_corpus(spec: CorpusSpec, cache: Path, progress: Progress = _silent, *, 
     """
     loader = corpora.get(spec.name)()
     corpus = loader.load(_folder(spec, loader), parse_options(spec), cache, progress)
+    if spec.fold is not None:
+        divided = refold(corpus.utterances, spec.fold)
+        corpus = replace(corpus, utterances=tuple(divided), shared_speakers=False)
     check_corpus(corpus, audio=check_audio, made_in=_made_in(corpus, cache))
     if spec.fingerprint is not None:
         _check_fingerprint(corpus, spec.fingerprint)
