@@ -1,20 +1,44 @@
-"""Reading a sweep file: parse, override, validate, and report everything wrong at once."""
+"""Reading a file of settings: parse, override, validate, and report everything wrong at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cspbench.config.problems import Problem, from_validation, not_finite, report
 from cspbench.config.rules import rule_problems
 from cspbench.config.schema import SweepConfig
 from cspbench.config.yamlfile import Location, parse_value, read_yaml
 from cspbench.errors import ConfigError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Config]):
+    """A kind of file.
+
+    Attributes:
+        model: what it may say.
+        rules: what must hold between its parts.
+        stand_ins: by key that must be given, what the rules see where it is broken.
+        items: by key of a list, what the rules see in place of a broken item, and pass over.
+    """
+
+    model: type[Config]
+    rules: Callable[[Config], Iterator[Problem]]
+    stand_ins: Mapping[str, Any]
+    items: Mapping[str, Any]
+
+
+SWEEP = Kind(
+    SweepConfig, rule_problems, {"name": "unnamed", "sparsity": [0.0], "methods": [""]}, items={"methods": ""}
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +66,11 @@ def load_config(path: Path | str, overrides: Iterable[Override] = ()) -> SweepCo
     Raises:
         ConfigError: the file cannot be read, or one message with all that is wrong in it.
     """
+    return load_file(path, overrides, SWEEP)
+
+
+def load_file(path: Path | str, overrides: Iterable[Override], kind: Kind[Config]) -> Config:
+    """Read and check a file of some kind; raises ConfigError as `load_config` does."""
     path = Path(path)
     data, lines = read_yaml(path)
     if not isinstance(data, dict):
@@ -52,32 +81,32 @@ def load_config(path: Path | str, overrides: Iterable[Override] = ()) -> SweepCo
         wrong = _set(data, override)
         problems += [wrong] if wrong else []
         origins[override.at] = override.origin
-    config, found = check_config(data)
+    config, found = _check(data, kind)
     if problems or found or config is None:
         raise ConfigError(report(str(path), [*problems, *found], lines, origins))
     return config
 
 
-def check_config(data: dict[str, Any]) -> tuple[SweepConfig | None, list[Problem]]:
+def _check(data: dict[str, Any], kind: Kind[Config]) -> tuple[Config | None, list[Problem]]:
     """Validate parsed data; the configuration is None where there are problems."""
     problems: list[Problem] = list(not_finite(data))
-    config, found = _validate(data)
+    config, found = _validate(data, kind.model)
     problems += found
     if config is None:
         # What is broken is left out, so that the rules can still judge the rest.
-        config, _ = _validate(_without(data, [problem.at for problem in found]))
+        config, _ = _validate(_without(data, [problem.at for problem in found], kind), kind.model)
     if config is not None:
-        broken = {problem.at[0] for problem in found if problem.at} - {"methods"}
-        problems += [p for p in rule_problems(config) if p.at[0] not in broken]
+        broken = {problem.at[0] for problem in found if problem.at} - set(kind.items)
+        problems += [p for p in kind.rules(config) if p.at[0] not in broken]
     return (None if problems else config), problems
 
 
-def _validate(data: dict[str, Any]) -> tuple[SweepConfig | None, list[Problem]]:
+def _validate(data: dict[str, Any], model: type[Config]) -> tuple[Config | None, list[Problem]]:
     try:
-        return SweepConfig.model_validate(data), []
+        return model.model_validate(data), []
     except ValidationError as error:
         found: dict[Location, Problem] = {}
-        for problem in from_validation(error, SweepConfig):
+        for problem in from_validation(error, model):
             at = _as_written(data, problem.at)
             found.setdefault(at, Problem(at, problem.message))
         return None, list(found.values())
@@ -97,17 +126,17 @@ def _as_written(data: Any, at: Location) -> Location:
     return tuple(kept)
 
 
-def _without(data: dict[str, Any], places: list[Location]) -> dict[str, Any]:
-    """Copy that the schema accepts: broken keys take their default, broken methods a name that rules pass over."""
-    stand_ins: dict[str, Any] = {"name": "unnamed", "sparsity": [0.0], "methods": [""]}
+def _without(data: dict[str, Any], places: list[Location], kind: Kind[Config]) -> dict[str, Any]:
+    """Copy that the schema accepts: broken keys take their default or a stand-in, broken items one that rules skip."""
     rest = deepcopy(data)
     for at in places:
-        if at[0] == "methods" and len(at) > 1 and isinstance(at[1], int):
-            rest["methods"][at[1]] = ""
-        elif at[0] in stand_ins:
-            rest[str(at[0])] = stand_ins[str(at[0])]
+        key = str(at[0]) if at else ""
+        if key in kind.items and len(at) > 1 and isinstance(at[1], int):
+            rest[key][at[1]] = deepcopy(kind.items[key])
+        elif key in kind.stand_ins:
+            rest[key] = deepcopy(kind.stand_ins[key])
         else:
-            rest.pop(str(at[0]), None)
+            rest.pop(key, None)
     return rest
 
 
