@@ -36,9 +36,7 @@ class Kind(Generic[Config]):
     items: Mapping[str, Any]
 
 
-SWEEP = Kind(
-    SweepConfig, rule_problems, {"name": "unnamed", "sparsity": [0.0], "methods": [""]}, items={"methods": ""}
-)
+SWEEP = Kind(SweepConfig, rule_problems, {"name": "unnamed", "sparsity": [0.0], "methods": [""]}, items={"methods": ""})
 
 
 @dataclass(frozen=True)

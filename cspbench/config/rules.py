@@ -38,16 +38,17 @@ def rule_problems(config: SweepConfig) -> Iterator[Problem]:
         yield Problem(("sparsity",), "a grid needs a list; a range needs another sampler (random, tpe, nsga2)")
     if not grid and config.trials is None:
         yield Problem(("trials",), f"must be given: the sampler '{config.sampler.name}' never ends by itself")
-    yield from _corpus_problems(config.corpus)
+    yield from corpus_problems(config.corpus)
     seen: set[str] = set()
     for index, entry in enumerate(config.methods):
-        yield from _method_problems(entry, ("methods", index), grid)
+        yield from method_problems(entry, ("methods", index), grid)
         if entry.name and entry.name in seen:
             yield Problem(("methods", index), f"'{entry.name}' is listed twice: give lists in its params instead")
         seen.add(entry.name)
 
 
-def _corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
+def corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
+    """What is wrong with a corpus that stands at ``corpus``."""
     known = corpora.names()
     if spec.name not in known:
         message = f"unknown corpus '{spec.name}'{did_you_mean(spec.name, known)} (known: {', '.join(known)})"
@@ -64,7 +65,8 @@ def _corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
         yield from from_validation(error, loader.Options, ("corpus", "options"))
 
 
-def _method_problems(entry: MethodEntry, at: Location, grid: bool) -> Iterator[Problem]:
+def method_problems(entry: MethodEntry, at: Location, grid: bool) -> Iterator[Problem]:
+    """What is wrong with an entry that stands at `at`; in a `grid` nothing can be drawn from a range."""
     known = methods.names()
     if not entry.name:  # already reported: the entry could not be read
         return
