@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cspbench.hyper import Frozen
 from cspbench.spec import CorpusSpec, FeatureSpec, LatencySpec, ModelSpec, TrainSpec
@@ -13,12 +13,42 @@ from cspbench.store import NAME
 
 Objective = Literal["wer", "latency", "size"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+def _names_a_folder(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"'{name}' cannot name a folder: use letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"the same value is listed twice: {', '.join(map(str, values))}")
+    return values
+
+
+def _known_device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
+        raise ValueError(f"'{device}' is not allowed (allowed: auto, cpu, cuda, cuda:0, cuda:1, ...)")
+    return device
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Name = Annotated[str, AfterValidator(_names_a_folder)]
+Device = Annotated[str, AfterValidator(_known_device)]
+Distinct = AfterValidator(_all_different)
+BareName = BeforeValidator(_named)
+"""A mapping with a name, for which the name alone may be written."""
 
 
 class DenseTraining(TrainSpec):
     """Training of the dense recogniser that all trials start from."""
 
-    seed: Annotated[int, Field(ge=0)] | Literal["each"] = Field(
+    seed: Seed | Literal["each"] = Field(
         0, description="one dense recogniser for all trials; `each` trains one for every seed of `seeds`"
     )
 
@@ -66,10 +96,6 @@ class SamplerSpec(Frozen):
     seed: int = Field(0, ge=0)
 
 
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
 def _listed(value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return {"values": [value]}
@@ -79,44 +105,21 @@ def _listed(value: Any) -> Any:
 class SweepConfig(Frozen):
     """A whole sweep file."""
 
-    name: str = Field(description="names the study and its MLflow experiment")
-    corpus: Annotated[CorpusSpec, BeforeValidator(_named)] = CorpusSpec()
+    name: Name = Field(description="names the study and its MLflow experiment")
+    corpus: Annotated[CorpusSpec, BareName] = CorpusSpec()
     features: FeatureSpec = FeatureSpec()
     model: ModelSpec = ModelSpec()
     dense: DenseTraining = DenseTraining()
     prune: TrainSpec = Field(TrainSpec(), description="the run in which a method prunes")
     sparsity: Annotated[SparsityAxis, BeforeValidator(_listed)] = Field(description="absolute share of zeros")
-    methods: tuple[Annotated[MethodEntry, BeforeValidator(_named)], ...] = Field(min_length=1)
+    methods: tuple[Annotated[MethodEntry, BareName], ...] = Field(min_length=1)
     prunable: tuple[str, ...] = Field(("*",), min_length=1, description="glob patterns over names of weight matrices")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (0,), min_length=1, description="every setting runs once each"
-    )
+    seeds: Annotated[tuple[Seed, ...], Distinct] = Field((0,), min_length=1, description="every setting runs once each")
     latency: LatencySpec = LatencySpec()
-    sampler: Annotated[SamplerSpec, BeforeValidator(_named)] = SamplerSpec()
-    objectives: tuple[Objective, ...] = Field(
+    sampler: Annotated[SamplerSpec, BareName] = SamplerSpec()
+    objectives: Annotated[tuple[Objective, ...], Distinct] = Field(
         ("wer",), min_length=1, description="what Optuna minimises; wer is of dev"
     )
     trials: int | None = Field(None, ge=1, description="settings to run, each once a seed; unset: the whole grid")
     workers: int = Field(1, ge=1, description="processes on this machine")
-    device: str = "auto"
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError(f"'{name}' cannot name a folder: use letters, digits, '.', '_' and '-'")
-        return name
-
-    @field_validator("seeds", "objectives")
-    @classmethod
-    def _all_different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(set(values)) < len(values):
-            raise ValueError(f"the same value is listed twice: {', '.join(map(str, values))}")
-        return values
-
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
-            raise ValueError(f"'{device}' is not allowed (allowed: auto, cpu, cuda, cuda:0, cuda:1, ...)")
-        return device
+    device: Device = "auto"

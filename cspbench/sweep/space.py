@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cspbench.config import Axis, Choice, Range, SweepConfig
+from cspbench.config import Axis, Choice, MethodEntry, Range, SweepConfig
 from cspbench.config.rules import method_axes
 from cspbench.pruning import methods
 from cspbench.spec import MethodSpec
@@ -90,12 +90,14 @@ def space_of(config: SweepConfig) -> Space:
         assert spans.low is not None  # the schema sees to it
         assert spans.high is not None
         sparsity = Range(spans.low, spans.high)
-    spaces = []
-    for entry in config.methods:
-        axes = method_axes(entry)
-        fixed = {n: axis.values[0] for n, axis in axes.items() if isinstance(axis, Choice) and len(axis.values) == 1}
-        spaces.append(MethodSpace(entry.name, {n: axis for n, axis in axes.items() if n not in fixed}, fixed))
-    return Space(sparsity, tuple(spaces))
+    return Space(sparsity, tuple(map(method_space, config.methods)))
+
+
+def method_space(entry: MethodEntry) -> MethodSpace:
+    """The space that a checked entry spans."""
+    axes = method_axes(entry)
+    fixed = {n: axis.values[0] for n, axis in axes.items() if isinstance(axis, Choice) and len(axis.values) == 1}
+    return MethodSpace(entry.name, {n: axis for n, axis in axes.items() if n not in fixed}, fixed)
 
 
 def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
