@@ -1,95 +1,93 @@
 """Is one recogniser better than another on the same test utterances, or merely luckier?
 
-The paired bootstrap of Bisani and Ney (2004, "Bootstrap estimates for confidence intervals in ASR performance
-evaluation", ICASSP): test utterances are drawn with replacement, and both recognisers are scored on the same draw, so
-that what is hard for both cancels.
+Two answers, which trust different things: the paired bootstrap (`cspbench.report.bootstrap`), by utterances or by
+speakers, and `mapsswe`, the matched-pairs test of Gillick and Cox (1989, "Some statistical issues in the comparison of
+speech recognition algorithms", ICASSP) that NIST's sc_stats made the custom of the field. `holm` corrects p-values for
+having made several tests.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from cspbench.errors import CspbenchError
+from cspbench.report.bootstrap import Floats, PairedComparison, paired_bootstrap
 from cspbench.report.results import load_hypotheses
 from cspbench.store import Store
 
-_CHUNK = 2_000_000  # draws held in memory at a time
-
 
 @dataclass(frozen=True)
-class PairedComparison:
-    """Difference of two corpus word error rates, first minus second: negative where the first is better.
+class MatchedPairs:
+    """Outcome of `mapsswe`.
 
     Attributes:
-        wer_a: word error rate of the first, a fraction.
-        wer_b: word error rate of the second, a fraction.
-        difference: `wer_a` - `wer_b`.
-        low: lower bound of the 95 % interval of the difference.
-        high: upper bound.
-        p_value: two-sided, of the hypothesis that both are equally good; at least 1 / (resamples + 1).
-        units: number of things drawn: utterances, or groups of them.
+        difference: mean over segments of the first's errors minus the second's; negative where the first is better.
+        z: the difference in its standard errors.
+        p_value: two-sided, of the hypothesis that the mean difference is zero.
+        segments: number of segments.
     """
 
-    wer_a: float
-    wer_b: float
     difference: float
-    low: float
-    high: float
+    z: float
     p_value: float
-    units: int
+    segments: int
 
 
-def paired_bootstrap(
-    edits_a: ArrayLike,
-    edits_b: ArrayLike,
-    words: ArrayLike,
-    *,
-    groups: Sequence[str] | None = None,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> PairedComparison:
-    """Compare two recognisers by their word errors on the same utterances.
+def mapsswe(edits_a: ArrayLike, edits_b: ArrayLike) -> MatchedPairs:
+    """Matched-pairs sentence-segment word error test of Gillick and Cox, as NIST's sc_stats computes it.
 
-    The interval is that of percentiles. The p-value is the share of draws whose difference, centred on the observed
-    one, lies at least as far out as the observed one does.
+    With d the difference of the errors of a segment, Z = mean(d) / (s / sqrt(n)), s the standard deviation with divisor
+    n - 1, and p = 2 (1 - Phi(|Z|)); Z is 0 where all d are equal, since nothing tells their spread. Segments must be
+    independent. sc_stats cuts continuous speech where both recognisers are right about two words or more; utterances
+    that were recorded apart are segments already, and are taken whole here. The normal law asks for fifty segments or
+    so.
+
+    What it does not see: utterances of one speaker share an accent, and so are not independent where the recognisers
+    differ by speaker. Beside it belongs `paired_bootstrap` by speaker.
 
     Args:
-        edits_a: word errors of the first recogniser an utterance, shape (n,); a mean over seeds may be given.
-        edits_b: the same of the second, shape (n,).
-        words: reference words an utterance, shape (n,).
-        groups: what the utterances belong to, e.g. their speakers, length n; whole groups are then drawn, since
-            utterances of one speaker are not independent. None draws utterances.
-        resamples: number of draws, >= 1.
-        seed: of the draws; equal seeds give equal answers.
+        edits_a: word errors of the first recogniser a segment, shape (n,), n >= 2; a mean over seeds may be given.
+        edits_b: the same of the second.
 
     Raises:
-        ValueError: shapes that differ, no reference words, or no resamples.
+        ValueError: shapes that differ, or fewer than two segments.
+
+    Example:
+        >>> mapsswe([1, 0, 2, 1], [2, 1, 2, 3]).z  # differences -1, -1, 0, -2: mean -1, s² = 2/3
+        -2.449489742783178
     """
-    table = np.stack([np.asarray(column, dtype=float) for column in (edits_a, edits_b, words)], axis=1)  # (n, 3)
-    if table.ndim != 2 or table[:, 2].sum() <= 0 or resamples < 1:
-        raise ValueError(f"need (n,) counts, reference words and resamples >= 1, got {table.shape}, {resamples}")
-    if groups is not None:
-        table = pd.DataFrame(table).groupby(np.asarray(groups), sort=True).sum().to_numpy()
-    edits_a_total, edits_b_total, words_total = table.sum(axis=0)
-    observed = (edits_a_total - edits_b_total) / words_total
-    draws = _differences(table, resamples, np.random.default_rng(seed))
-    # The tolerance keeps draws that equal the observed difference but for rounding.
-    extreme = np.abs(draws - observed) >= abs(observed) * (1 - 1e-12)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return PairedComparison(
-        wer_a=float(edits_a_total / words_total),
-        wer_b=float(edits_b_total / words_total),
-        difference=float(observed),
-        low=float(low),
-        high=float(high),
-        p_value=float((1 + extreme.sum()) / (1 + len(draws))),
-        units=len(table),
-    )
+    a, b = np.asarray(edits_a, dtype=float), np.asarray(edits_b, dtype=float)
+    if a.shape != b.shape or a.ndim != 1 or len(a) < 2:
+        raise ValueError(f"need (n,) errors of both with n >= 2, got {a.shape} and {b.shape}")
+    difference = a - b
+    mean, spread = float(difference.mean()), float(difference.std(ddof=1))
+    z = mean / (spread / math.sqrt(len(a))) if spread > 1e-12 else 0.0
+    return MatchedPairs(mean, z, math.erfc(abs(z) / math.sqrt(2)), len(a))
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Adjust p-values for being a family of tests (Holm 1979): the chance of any false alarm stays below the level.
+
+    The smallest of m is multiplied by m, the next by m - 1, …; none falls below one that was smaller, none exceeds 1.
+
+    Args:
+        p_values: shape (m,); NaN marks a test that was not made: it stays NaN and does not count.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=float)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: int((~np.isnan(p)).sum())]  # NaNs sort last
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * factors))
+    return adjusted
 
 
 def compare_trials(
@@ -109,7 +107,7 @@ def compare_trials(
         store: where the trials lie.
         first: ids of the trials of the first setting, at least one.
         second: ids of those of the second.
-        by_speaker: draw whole speakers instead of utterances.
+        by_speaker: draw whole speakers instead of utterances; they are few, so the bootstrap is studentised.
         resamples: number of draws.
         seed: of the draws.
 
@@ -128,20 +126,7 @@ def compare_trials(
         np.mean(edits[len(first) :], axis=0),
         reference["words"].to_numpy(),
         groups=reference["speaker"].tolist() if by_speaker else None,
+        studentised=by_speaker,
         resamples=resamples,
         seed=seed,
     )
-
-
-def _differences(table: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Difference of the word error rates in each draw of rows of `table` (edits_a, edits_b, words), (resamples,)."""
-    units = len(table)
-    differences = []
-    while resamples > 0:
-        size = min(resamples, max(1, _CHUNK // units))
-        counts = rng.multinomial(units, np.full(units, 1 / units), size=size)  # (size, units)
-        edits_a, edits_b, words = (counts @ table).T
-        drawn = words > 0  # a draw without a single reference word has no error rate
-        differences.append((edits_a[drawn] - edits_b[drawn]) / words[drawn])
-        resamples -= size
-    return np.concatenate(differences)

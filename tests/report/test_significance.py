@@ -6,7 +6,8 @@ from fake_studies import finish, result, spec, write_study
 
 from cspbench import load_results
 from cspbench.errors import CspbenchError
-from cspbench.report.significance import compare_trials, paired_bootstrap
+from cspbench.report.bootstrap import crossed_bootstrap, paired_bootstrap
+from cspbench.report.significance import compare_trials, holm, mapsswe
 from cspbench.store import Store
 
 
@@ -89,7 +90,7 @@ def test_same_seed_same_answer_in_any_chunking(monkeypatch):
     rng = np.random.default_rng(5)
     a, b, words = rng.integers(0, 3, 50), rng.integers(0, 3, 50), np.full(50, 4)
     whole = paired_bootstrap(a, b, words, resamples=999, seed=8)
-    monkeypatch.setattr("cspbench.report.significance._CHUNK", 500)
+    monkeypatch.setattr("cspbench.report.bootstrap._CHUNK", 500)
     assert paired_bootstrap(a, b, words, resamples=999, seed=8) == whole
     assert paired_bootstrap(a, b, words, resamples=999, seed=9) != whole
 
