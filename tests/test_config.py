@@ -22,7 +22,7 @@ sparsity: [0.5, 0.9]
 methods:
   - csp
   - name: magnitude
-    params: {scope: [layer, global], end: 0.7}
+    params: {allocation: [uniform, global], end: 0.7}
 """
 
 
@@ -45,7 +45,7 @@ def test_a_good_file_says_what_it_says(tmp_path: Path) -> None:
     assert config.dense.training.epochs == 3
     assert config.sparsity.values == (0.5, 0.9)
     assert [entry.name for entry in config.methods] == ["csp", "magnitude"]
-    assert method_axes(config.methods[1]) == {"scope": Choice(("layer", "global")), "end": Choice((0.7,))}
+    assert method_axes(config.methods[1]) == {"allocation": Choice(("uniform", "global")), "end": Choice((0.7,))}
     assert (config.sampler.name, config.seeds, config.objectives) == ("grid", (0,), ("wer",))
 
 
@@ -72,7 +72,7 @@ prune: {learning_rate: .inf, augment: {speds: [1]}}
 sparsity: [0.5, 1.5]
 methods:
   - magnitud
-  - {name: magnitude, params: {scop: layer}}
+  - {name: magnitude, params: {alocation: uniform}}
   - {nam: csp}
   - magnitude
 objectives: [wer, latncy]
@@ -89,7 +89,7 @@ trals: 3
         "line 5: prune.augment.speds: unknown key; did you mean 'speeds'? (known: speeds, ",
         "line 6: sparsity.1: should be less than 1, got 1.5",
         "line 8: methods.0.name: unknown pruning method 'magnitud'; did you mean 'magnitude'? (known: csp, ",
-        "line 9: methods.1.params.scop: 'magnitude' has no such hyperparameter; did you mean 'scope'? (known: ",
+        "line 9: methods.1.params.alocation: 'magnitude' has no such hyperparameter; did you mean 'allocation'? (known: ",
         "line 10: methods.2.name: must be given",
         "line 10: methods.2.nam: unknown key; did you mean 'name'? (known: name, params, search)",
         "line 11: methods.3: 'magnitude' is listed twice",
@@ -113,7 +113,10 @@ trals: 3
         ("methods.1.params.end={low: 0.4, high: 0.6}", "methods.1.params.end: a grid needs a list"),
         ("methods.1.params.end=[0.5, 7]", "methods.1.params.end.1: should be less than or equal to 1, got 7"),
         ("methods.1.params.end=[]", "methods.1.params.end: an empty list leaves nothing"),
-        ("methods.1.params.scope=[layr]", "methods.1.params.scope: 'layr' is not allowed; did you mean 'layer'?"),
+        (
+            "methods.1.params.allocation=[unifrm]",
+            "methods.1.params.allocation: 'unifrm' is not allowed; did you mean 'uniform'?",
+        ),
         ("methods.7=csp", "methods.7: no such item: the list has 2"),
         ("methods=[]", "methods: Tuple should have at least 1 item"),
         ("corpus.options.sped=1", "corpus.options.sped: unknown key"),

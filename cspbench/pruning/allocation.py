@@ -1,28 +1,68 @@
-"""How many zeros each matrix gets."""
+"""How many zeros each matrix gets where it is not the scores that decide."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 
+from cspbench.pruning.selection import SelectionParams, MatrixShape, parse_pattern
 
-def uniform(sizes: Mapping[str, int], zeros: int) -> dict[str, int]:
-    """Give every matrix the same sparsity, to within a weight; the counts add up to `zeros` exactly.
 
-    Rounded as seats are by Sainte-Laguë. Unlike the largest remainder it never takes a zero back from a matrix as
-    `zeros` grows, so that along a ramp dropped weights stay dropped.
+def allocate(shapes: Mapping[str, MatrixShape], zeros: int, params: SelectionParams) -> dict[str, int]:
+    """Zeros by matrix; they add up to `zeros` exactly, and no matrix's ever fall as `zeros` grows.
+
+    ``uniform`` wants one density everywhere, ``erk`` (Erdős-Rényi-Kernel for matrices: Mocanu et al. 2018,
+    arXiv:1707.04780; Evci et al. 2020, arXiv:1911.11134) one proportional to ``(in + out) / (in * out)``; both times
+    `params.multiplier`. No matrix is denser than 1, or than an N:M pattern allows as long as all of them keep to it:
+    what one cannot take goes to the others in proportion.
 
     Args:
-        sizes: number of weights by matrix name.
-        zeros: zeros among all of them, in [0, sum of sizes].
-
-    Returns:
-        Zeros by matrix name, in the order of `sizes`; of equal claims the earlier matrix is served first.
+        shapes: (out, in) by matrix name.
+        zeros: zeros among all of them, in [0, number of weights].
+        params: allocation, multipliers and pattern.
     """
-    total = sum(sizes.values())
-    counts = {name: (2 * zeros * size + total) // (2 * total) for name, size in sizes.items() if size}
-    while sum(counts.values()) < zeros:
-        counts[min(counts, key=lambda name: Fraction(2 * counts[name] + 1, sizes[name]))] += 1
-    while sum(counts.values()) > zeros:
-        counts[max(reversed(counts), key=lambda name: Fraction(2 * counts[name] - 1, sizes[name]))] -= 1
-    return {name: counts.get(name, 0) for name in sizes}
+    pattern = parse_pattern(params.pattern)
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    wanted = {name: sum(shape) if params.allocation == "erk" else sizes[name] for name, shape in shapes.items()}
+    claims = {name: max(1, wanted[name]) * Fraction(params.multiplier(name)) for name in shapes}
+    inside = {name: pattern.capacity(shape) if pattern else sizes[name] for name, shape in shapes.items()}
+    kept = sum(sizes.values()) - zeros
+    within = apportion(claims, inside, min(kept, sum(inside.values())))
+    beyond = apportion(claims, {name: sizes[name] - inside[name] for name in sizes}, kept - sum(within.values()))
+    return {name: sizes[name] - within[name] - beyond[name] for name in shapes}
+
+
+def apportion(claims: Mapping[str, Fraction], caps: Mapping[str, int], seats: int) -> dict[str, int]:
+    """Share `seats` in proportion to `claims`, at most `caps` each.
+
+    Rounded as Sainte-Laguë does it: seats go one by one to the largest ``claim / (2 * has + 1)`` below its cap, of
+    equal ones to the first. Unlike the largest remainder it never takes a seat back as `seats` grows, so that along a
+    ramp dropped weights stay dropped.
+
+    Args:
+        claims: above zero, by name.
+        caps: at least zero, by the same names.
+        seats: at most the sum of `caps`.
+    """
+    rate = _rate(claims, caps, seats)
+    counts = {name: min(cap, math.floor(rate * claims[name] + Fraction(1, 2))) for name, cap in caps.items()}
+    while sum(counts.values()) < seats:
+        open_ = [name for name in counts if counts[name] < caps[name]]
+        counts[min(open_, key=lambda name: (2 * counts[name] + 1) / claims[name])] += 1
+    while sum(counts.values()) > seats:
+        held = [name for name in reversed(counts) if counts[name]]
+        counts[max(held, key=lambda name: (2 * counts[name] - 1) / claims[name])] -= 1
+    return counts
+
+
+def _rate(claims: Mapping[str, Fraction], caps: Mapping[str, int], seats: int) -> Fraction:
+    """Seats per claim at which the caps cut off just what leaves `seats`, before rounding."""
+    rate, claimed = Fraction(0), sum(claims[name] for name in caps)
+    for name in sorted(caps, key=lambda name: caps[name] / claims[name]):
+        rate = seats / claimed
+        if rate * claims[name] < caps[name]:
+            break
+        seats, claimed = seats - caps[name], claimed - claims[name]
+        rate = caps[name] / claims[name]
+    return rate

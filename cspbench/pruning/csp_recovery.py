@@ -165,7 +165,7 @@ def _curvature(operator: Operator, pursuit: bool) -> float:
 
 
 def _support(candidates: Matrices, zeros: int, params: SensingParams) -> dict[str, Tensor]:
-    return select({name: x.abs() for name, x in candidates.items()}, zeros, params.scope)
+    return select({name: x.abs() for name, x in candidates.items()}, zeros, params)
 
 
 def _fit(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
+import torch
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from cspbench.errors import PruningError
-from cspbench.hyper import Hyperparameters, Search
-from cspbench.pruning.mask import Scope, select
+from cspbench.hyper import Search
 from cspbench.pruning.masked import MaskedMethod
 from cspbench.pruning.method import REWIND_POINTS, Phase, PruningContext, register
+from cspbench.pruning.selection import SelectionParams
 
 
-class LotteryParams(Hyperparameters):
+class LotteryParams(SelectionParams):
     """Options of iterative magnitude pruning with rewinding."""
 
     rounds: Annotated[int, Search(1, 5)] = Field(
@@ -28,9 +30,6 @@ class LotteryParams(Hyperparameters):
     )
     round_steps: Annotated[float, Search(0.5, 2.0)] = Field(
         1.0, gt=0, le=100, description="training of a round, as a multiple of the pruning budget"
-    )
-    scope: Annotated[Scope, Search(choices=("global", "layer"))] = Field(
-        "global", description="rank all matrices together, or give each the same sparsity"
     )
 
     @field_validator("rewind")
@@ -84,11 +83,12 @@ class Lottery(MaskedMethod):
         self.context.restore(self.context.snapshot(self.params.rewind))
         self._apply()
 
-    def _prune(self, zeros: int) -> None:
-        scores = {name: weight.detach().abs() for name, weight in self.context.weights.items()}
+    def _scores(self) -> dict[str, Tensor]:
         # Rewinding may leave a survivor at exactly zero: only the mask tells it from a weight that is gone.
-        kept = {name: score.masked_fill(~self._masks[name], -1.0) for name, score in scores.items()}
-        self._masks = select(kept, zeros, self.params.scope)
+        return {
+            name: weight.detach().abs().masked_fill(~self._masks[name], -torch.inf)
+            for name, weight in self.context.weights.items()
+        }
 
 
 def round_zeros(total: int, zeros: int, rounds: int, share: float | None) -> list[int]:

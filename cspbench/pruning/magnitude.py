@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from cspbench.pruning.masked import RampedMethod
@@ -20,4 +21,7 @@ class Magnitude(RampedMethod):
     source = "Zhu & Gupta 2017, To prune, or not to prune, arXiv:1710.01878"
 
     def _scores(self) -> dict[str, Tensor]:
-        return {name: weight.detach().abs() for name, weight in self.context.weights.items()}
+        return {
+            name: weight.detach().abs().masked_fill_(~self._masks[name], -torch.inf)
+            for name, weight in self.context.weights.items()
+        }

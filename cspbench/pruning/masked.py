@@ -11,17 +11,15 @@ from torch import Tensor
 
 from cspbench.errors import PruningError
 from cspbench.hyper import Hyperparameters, Search
-from cspbench.pruning.mask import Scope, count_zeros, select
+from cspbench.pruning.mask import count_zeros, select
 from cspbench.pruning.method import Progress, PruningContext, PruningMethod
 from cspbench.pruning.schedule import Schedule, Shape
+from cspbench.pruning.selection import SelectionParams, check_selection
 
 
-class RampParams(Hyperparameters):
+class RampParams(SelectionParams):
     """Options of every method that prunes along a ramp."""
 
-    scope: Annotated[Scope, Search(choices=("global", "layer"))] = Field(
-        "global", description="rank all matrices together, or give each the same sparsity"
-    )
     schedule: Annotated[Shape, Search(choices=("cubic", "linear", "one_shot"))] = Field(
         "cubic", description="course of the ramp; one_shot prunes everything where the ramp begins"
     )
@@ -44,8 +42,12 @@ class MaskedMethod(PruningMethod):
     Between two calls of the protocol the zeros of the weights are those of the masks.
     """
 
-    def __init__(self, params: Hyperparameters, context: PruningContext) -> None:
+    Params: ClassVar[type[Hyperparameters]] = SelectionParams
+    params: SelectionParams
+
+    def __init__(self, params: SelectionParams, context: PruningContext) -> None:
         super().__init__(params, context)
+        check_selection({name: tuple(w.shape) for name, w in context.weights.items()}, context.zeros, params)
         self._masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in context.weights.items()}
 
     @torch.no_grad()
@@ -81,12 +83,9 @@ class MaskedMethod(PruningMethod):
         """Importance of every weight, by name; the smallest go first."""
         raise NotImplementedError
 
-    def _scope(self) -> Scope:
-        return "global"
-
     def _prune(self, zeros: int) -> None:
         """Recompute the masks so that they drop `zeros` weights."""
-        self._masks = select(self._scores(), zeros, self._scope())
+        self._masks = select(self._scores(), zeros, self.params)
 
     @torch.no_grad()
     def _apply(self) -> None:
@@ -113,9 +112,6 @@ class RampedMethod(MaskedMethod):
         """Prune what has become due, and clear the dropped weights."""
         self._follow_schedule(done=progress.step + 1)
         self._apply()
-
-    def _scope(self) -> Scope:
-        return self.params.scope
 
     def _follow_schedule(self, done: int) -> None:
         if self.schedule.due(done):

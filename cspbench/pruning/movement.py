@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.mask import Scope
 from cspbench.pruning.masked import RampedMethod, RampParams, pack, unpack
 from cspbench.pruning.method import Progress, PruningContext, register
+from cspbench.pruning.selection import Allocation
 
 
 class MovementParams(RampParams):
@@ -72,6 +72,7 @@ class Movement(RampedMethod):
         scale = 1.0 if params.initial == "magnitude" else 0.0
         self._s = {name: w.detach().abs().float() * scale for name, w in weights.items()}
         self._stored = {name: torch.zeros_like(w) for name, w in weights.items()}
+        self._floats = params.variant == "soft" and params.pattern == "unstructured"
         self._threshold = {name: torch.full((), -torch.inf, device=w.device) for name, w in weights.items()}
 
     def start(self) -> None:
@@ -119,14 +120,14 @@ class Movement(RampedMethod):
         after = done - self.schedule.last
         if after > 0 and after % self.params.interval == 0 and self.context.zeros:
             self._prune(self.context.zeros)
-        elif self.params.variant == "soft" and after < 0 and not self.schedule.due(done):
+        elif self._floats and after < 0 and not self.schedule.due(done):
             self._masks = {name: score > self._threshold[name] for name, score in self._s.items()}
         else:
             super()._follow_schedule(done)
 
     def _prune(self, zeros: int) -> None:
         super()._prune(zeros)
-        self._threshold = highest_dropped(self._s, self._masks, self.params.scope)
+        self._threshold = highest_dropped(self._s, self._masks, self.params.allocation)
 
     @torch.no_grad()
     def _unmask(self) -> None:
@@ -140,13 +141,15 @@ class Movement(RampedMethod):
             weight.sub_(self._stored[name])
 
 
-def highest_dropped(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], scope: Scope) -> dict[str, Tensor]:
+def highest_dropped(
+    scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], allocation: Allocation
+) -> dict[str, Tensor]:
     """Largest score the masks drop, by name, shape (); minus infinity where nothing is dropped.
 
-    With scope `global` it is the same for all matrices.
+    With allocation `global` it is the same for all matrices.
     """
     highest = {name: score.masked_fill(masks[name], -torch.inf).max() for name, score in scores.items()}
-    if scope == "layer" or not highest:
+    if allocation != "global" or not highest:
         return highest
     overall = torch.stack(list(highest.values())).max()
     return {name: overall.clone() for name in highest}

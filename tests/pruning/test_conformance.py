@@ -14,23 +14,23 @@ from toy_training import Loop, build, context_for, matrices, toy, zeros
 
 from cspbench.errors import PruningError
 from cspbench.pruning import methods
+from cspbench.pruning.selection import Blocks, Groups, parse_pattern
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "magnitude": [
         {"schedule": "one_shot"},
         {"schedule": "linear", "begin": 0.1, "end": 1.0, "interval": 7},
-        {"scope": "layer"},
     ],
     "movement": [
         {"variant": "soft"},
         {"initial": "zero"},
-        {"scope": "layer"},
-        {"variant": "soft", "scope": "layer", "end": 1.0},
+        {"variant": "soft", "allocation": "uniform", "end": 1.0},
+        {"variant": "soft", "pattern": "2:4"},
         {"schedule": "one_shot"},
     ],
-    "lottery": [{"scope": "layer", "rounds": 1}, {"share": 0.4, "round_steps": 0.25, "rewind": 0.0}],
+    "lottery": [{"allocation": "uniform", "rounds": 1}, {"share": 0.4, "round_steps": 0.25, "rewind": 0.0}],
     "csp": [
-        {"scope": "layer", "schedule": "linear"},
+        {"allocation": "uniform", "schedule": "linear"},
         {"schedule": "one_shot"},
         {"ensemble": "identity", "patience": 2, "rho": 0.2},
         {"ensemble": "activation", "patience": 1, "end": 1.0, "shrink": 0.01},
@@ -40,7 +40,21 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"recovery": "htp", "iterations": 4},
     ],
 }
-CASES = [(name, params) for name in methods.names() for params in [{}, *VARIANTS.get(name, [])]]
+SELECTIONS: list[dict[str, Any]] = [
+    {"pattern": "2:4"},
+    {"pattern": "4x2"},
+    {"allocation": "erk"},
+    {"allocation": "uniform", "density": {"lstm": 0.5, "weight_hh": 3.0}},
+]
+
+
+def variants(name: str) -> list[dict[str, Any]]:
+    """The defaults, variants of its own, and every kind of selection the method offers."""
+    offered = methods.get(name).Params.model_fields
+    return [{}, *VARIANTS.get(name, []), *(choice for choice in SELECTIONS if offered.keys() >= choice.keys())]
+
+
+CASES = [(name, params) for name in methods.names() for params in variants(name)]
 IDS = [f"{name}-{'-'.join(map(str, params.values())) or 'default'}" for name, params in CASES]
 every_method = pytest.mark.parametrize(("name", "params"), CASES, ids=IDS)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
@@ -71,11 +85,32 @@ def assert_exact(loop: Loop) -> None:
         assert torch.equal(weight != 0, masks[key]), key
 
 
+def assert_pattern(masks: dict[str, torch.Tensor], pattern: Groups | Blocks) -> None:
+    """No group keeps too many; at most one block is cut in part."""
+    if isinstance(pattern, Groups):
+        for mask in masks.values():
+            assert all(int(group.sum(1).max()) <= pattern.keep for group in mask.split(pattern.of, 1))
+        return
+    tiles = [t for m in masks.values() for rows in m.split(pattern.rows) for t in rows.split(pattern.columns, 1)]
+    assert sum(bool(tile.any() and not tile.all()) for tile in tiles) <= 1
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("sparsity", [0.31, 0.96])
 @every_method
 def test_exact_count(name: str, params: dict[str, Any], sparsity: float, device: str) -> None:
+    if params.get("pattern") == "2:4" and sparsity < 0.5:
+        with pytest.raises(PruningError, match=r"pattern 2:4 keeps at most 427 of 738"):
+            train(name, params, sparsity, device=device)
+        return
     assert_exact(train(name, params, sparsity, device=device))
+
+
+@every_method
+def test_the_zeros_form_the_pattern(name: str, params: dict[str, Any]) -> None:
+    pattern = parse_pattern(params.get("pattern", "unstructured"))
+    if pattern is not None:
+        assert_pattern(train(name, params, 0.8).method.masks(), pattern)
 
 
 @every_method

@@ -18,7 +18,7 @@ def problem(**params: object):
 
 
 def cut(weights: dict[str, torch.Tensor], zeros: int) -> dict[str, torch.Tensor]:
-    masks = select({name: w.abs() for name, w in weights.items()}, zeros, "global")
+    masks = select({name: w.abs() for name, w in weights.items()}, zeros, CSPParams())
     return {name: w * masks[name] for name, w in weights.items()}
 
 

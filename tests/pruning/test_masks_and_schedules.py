@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cspbench.errors import PruningError
-from cspbench.pruning.allocation import uniform
 from cspbench.pruning.mask import count_zeros, keep_largest, select
 from cspbench.pruning.schedule import Schedule
+from cspbench.pruning.selection import SelectionParams
 
 
 def test_the_smallest_go() -> None:
@@ -33,16 +31,16 @@ def test_infinite_scores_rank_and_nan_is_refused() -> None:
         keep_largest(torch.ones(2), 3)
 
 
-def test_global_ranks_all_together_and_layer_does_not() -> None:
+def test_global_ranks_all_together_and_uniform_does_not() -> None:
     scores = {"a": torch.tensor([[9.0, 8.0, 7.0, 6.0]]), "b": torch.tensor([[1.0], [2.0], [3.0], [4.0]])}
-    together = select(scores, 4, "global")
+    together = select(scores, 4, SelectionParams())
     assert together["a"].all()
     assert not together["b"].any()
-    apart = select(scores, 4, "layer")
+    apart = select(scores, 4, SelectionParams(allocation="uniform"))
     assert apart["a"].tolist() == [[True, True, False, False]]
     assert apart["b"].tolist() == [[False], [False], [True], [True]]
     assert count_zeros(apart) == 4
-    assert select({}, 0, "global") == {}
+    assert select({}, 0, SelectionParams()) == {}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -51,19 +49,6 @@ def test_low_precision_scores_tie_and_the_count_is_still_exact(dtype: torch.dtyp
     mask = keep_largest(scores, 4321)
     assert int((~mask).sum()) == 4321
     assert scores[mask].min() >= scores[~mask].max()
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.data())
-def test_uniform_counts_add_up_and_never_fall(sizes: list[int], data: st.DataObject) -> None:
-    by_name = {str(index): size for index, size in enumerate(sizes)}
-    zeros = data.draw(st.integers(0, sum(sizes) - 1))
-    now, more = uniform(by_name, zeros), uniform(by_name, zeros + 1)
-    assert sum(now.values()) == zeros
-    assert sum(more.values()) == zeros + 1
-    for name, size in by_name.items():
-        assert now[name] <= more[name] <= size
-        assert abs(now[name] - zeros * size / sum(sizes)) < len(sizes)
 
 
 def test_cubic_is_that_of_zhu_and_gupta() -> None:

@@ -94,5 +94,5 @@ def test_between_updates_the_soft_mask_is_the_scores_above_the_threshold() -> No
 def test_highest_dropped_score() -> None:
     scores = {"a": torch.tensor([1.0, 5.0]), "b": torch.tensor([2.0, 3.0])}
     masks = {"a": torch.tensor([False, True]), "b": torch.tensor([False, True])}
-    assert {k: float(v) for k, v in highest_dropped(scores, masks, "layer").items()} == {"a": 1.0, "b": 2.0}
+    assert {k: float(v) for k, v in highest_dropped(scores, masks, "uniform").items()} == {"a": 1.0, "b": 2.0}
     assert {k: float(v) for k, v in highest_dropped(scores, masks, "global").items()} == {"a": 2.0, "b": 2.0}

@@ -16,20 +16,22 @@ Configure = Callable[..., SweepConfig]
 
 
 def test_a_grid_holds_every_combination_once_sparsity_by_sparsity(configure: Configure) -> None:
-    entries = [{"name": "magnitude", "params": {"scope": ["layer", "global"], "end": 0.7}}, "csp"]
+    entries = [{"name": "magnitude", "params": {"allocation": ["uniform", "global"], "end": 0.7}}, "csp"]
     space = space_of(configure(methods=entries))
     points = space.grid()
     assert points == [
-        {"sparsity": 0.5, "method": "magnitude", "magnitude.scope": "layer"},
-        {"sparsity": 0.5, "method": "magnitude", "magnitude.scope": "global"},
+        {"sparsity": 0.5, "method": "magnitude", "magnitude.allocation": "uniform"},
+        {"sparsity": 0.5, "method": "magnitude", "magnitude.allocation": "global"},
         {"sparsity": 0.5, "method": "csp"},
-        {"sparsity": 0.9, "method": "magnitude", "magnitude.scope": "layer"},
-        {"sparsity": 0.9, "method": "magnitude", "magnitude.scope": "global"},
+        {"sparsity": 0.9, "method": "magnitude", "magnitude.allocation": "uniform"},
+        {"sparsity": 0.9, "method": "magnitude", "magnitude.allocation": "global"},
         {"sparsity": 0.9, "method": "csp"},
     ]
     setting = space.setting(points[4])
     assert (setting.sparsity, setting.method.name) == (0.9, "magnitude")
-    assert setting.method.params == methods.get("magnitude").Params(scope="global", end=0.7).model_dump(mode="json")
+    assert setting.method.params == methods.get("magnitude").Params(allocation="global", end=0.7).model_dump(
+        mode="json"
+    )
 
 
 def test_hyperparameters_not_named_keep_their_default(configure: Configure) -> None:
