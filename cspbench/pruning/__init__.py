@@ -1,6 +1,6 @@
 """Pruning methods by name. Importing this package registers the built-in ones."""
 
-from cspbench.pruning import csp, lottery, magnitude, movement
+from cspbench.pruning import admm, csp, greg, lottery, magnitude, movement, sparsegpt, wanda, xrda
 from cspbench.pruning.catalogue import MethodInfo, OptionInfo, describe_methods
 from cspbench.pruning.method import (
     REWIND_POINTS,

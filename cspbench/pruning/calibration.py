@@ -1,0 +1,39 @@
+"""What methods know of the inputs of each matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cspbench.errors import PruningError
+from cspbench.pruning.method import PruningContext
+
+
+def check_calibration(context: PruningContext, method: str) -> None:
+    """Refuse, before any training, a method that measures inputs where there are none to measure."""
+    if context.zeros and context.grams is None:
+        raise PruningError(
+            f"{method} measures the inputs of each matrix, and there is no calibration data here: "
+            "take a method that needs none, such as magnitude"
+        )
+
+
+def second_moments(context: PruningContext) -> dict[str, Tensor]:
+    """``E[x x^T]`` of every matrix's inputs with the weights as they are now, float32, on the device of the weight.
+
+    Raises:
+        PruningError: one is missing, misshapen or not finite.
+    """
+    assert context.grams is not None
+    found = context.grams()
+    moments = {}
+    for name, weight in context.weights.items():
+        moment = found.get(name)
+        wanted = (weight.shape[1], weight.shape[1])
+        if moment is None or moment.shape != wanted:
+            shape = "missing" if moment is None else f"of shape {tuple(moment.shape)}"
+            raise PruningError(f"the second moment of the inputs of '{name}' should have shape {wanted}, it is {shape}")
+        if not moment.isfinite().all():
+            raise PruningError(f"the inputs of '{name}' are not finite: the training diverged")
+        moments[name] = moment.to(weight.device, torch.float32)
+    return moments

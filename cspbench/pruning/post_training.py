@@ -1,0 +1,82 @@
+"""Pruning a trained network in one pass over calibration data: what such methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cspbench.hyper import Search
+from cspbench.pruning.allocation import allocate
+from cspbench.pruning.calibration import check_calibration, second_moments
+from cspbench.pruning.mask import select
+from cspbench.pruning.masked import MaskedMethod
+from cspbench.pruning.method import Phase, PruningContext
+from cspbench.pruning.selection import Allocation, SelectionParams
+
+
+class PostTrainingParams(SelectionParams):
+    """Options of every method that prunes without training."""
+
+    allocation: Annotated[Allocation, Search(choices=("global", "uniform", "erk"))] = Field(
+        "uniform", description="zeros of each matrix: by the scores of all; or the same density each; or ERK"
+    )
+    sequential: bool = Field(
+        True, description="measure each matrix's inputs anew after those before it were pruned, or all just once"
+    )
+    fine_tune: bool = Field(
+        False, description="train what is left with the whole budget; otherwise there is no training at all"
+    )
+
+
+class PostTraining(MaskedMethod):
+    """Prunes matrix by matrix, in the order of the network, from the second moments of their inputs.
+
+    Without `fine_tune` the method has no phases. Raises PruningError where there is no calibration data.
+    """
+
+    Params = PostTrainingParams
+    params: PostTrainingParams
+
+    def __init__(self, params: PostTrainingParams, context: PruningContext) -> None:
+        super().__init__(params, context)
+        check_calibration(context, type(self).__name__)
+
+    def phases(self) -> list[Phase]:
+        """None, or the whole budget of fine-tuning."""
+        return super().phases() if self.params.fine_tune else []
+
+    def start(self) -> None:
+        """Prune."""
+        if self.context.zeros:
+            self._prune(self.context.zeros)
+
+    @torch.no_grad()
+    def _prune(self, zeros: int) -> None:
+        weights = self.context.weights
+        moments = second_moments(self.context)
+        counts = self._counts(moments, zeros)
+        for index, (name, weight) in enumerate(weights.items()):
+            if index and self.params.sequential:
+                moments = second_moments(self.context)
+            self._masks[name], values = self._prune_matrix(weight.detach().float(), moments[name], counts[name])
+            weight.copy_(values)
+
+    def _counts(self, moments: Mapping[str, Tensor], zeros: int) -> dict[str, int]:
+        """Zeros of each matrix."""
+        weights = self.context.weights
+        if self.params.allocation != "global":
+            return allocate({name: tuple(w.shape) for name, w in weights.items()}, zeros, self.params)
+        scores = {name: self._saliency(w.detach().float(), moments[name]) for name, w in weights.items()}
+        return {name: mask.numel() - int(mask.sum()) for name, mask in select(scores, zeros, self.params).items()}
+
+    def _saliency(self, weight: Tensor, moment: Tensor) -> Tensor:
+        """Importance of the weights of a matrix, comparable between matrices; shape (out, in)."""
+        raise NotImplementedError
+
+    def _prune_matrix(self, weight: Tensor, moment: Tensor, zeros: int) -> tuple[Tensor, Tensor]:
+        """Mask with exactly `zeros` False, and values that are zero there; both of shape (out, in)."""
+        raise NotImplementedError

@@ -1,0 +1,194 @@
+"""xRDA: compressed sensing's l1 penalty, trained by dual averaging, so that training itself makes exact zeros."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cspbench.hyper import Search
+from cspbench.pruning.mask import count_zeros, select
+from cspbench.pruning.masked import RampedMethod, RampParams, pack, unpack
+from cspbench.pruning.method import Progress, PruningContext, register
+from cspbench.pruning.movement import highest_dropped
+
+_SQUARES = 0.99
+"""Memory of the mean squared gradient, as in the optimiser of the other weights."""
+
+_LEAST = 1e-6
+"""Share of its dual that a kept weight has at least: one that became zero would spoil the count."""
+
+
+class XRDAParams(RampParams):
+    """Options of extended regularised dual averaging."""
+
+    averaging: Annotated[Literal["cosine", "dual", "none"], Search(choices=("cosine", "dual", "none"))] = Field(
+        "cosine", description="dual averages over the whole past, none is proximal descent, cosine goes to dual slowly"
+    )
+    contrast: Annotated[float, Search(10.0, 1000.0, log=True)] = Field(
+        500.0, ge=1, description="penalty of the smallest weights over that of the largest; 1 is the plain l1 norm"
+    )
+    momentum: Annotated[float, Search(0.8, 0.95)] = Field(
+        0.9, ge=0, lt=1, description="memory of the mean gradient and of the mean magnitude"
+    )
+    scaling: Annotated[Literal["adam", "none"], Search(choices=("adam", "none"))] = Field(
+        "adam", description="divide the mean gradient by its root mean square as Adam does, or not, as in the paper"
+    )
+    rate: Annotated[float, Search(0.3, 3.0, log=True)] = Field(
+        1.0, gt=0, description="step size as a multiple of the learning rate; without scaling 100 is a first guess"
+    )
+    end: Annotated[float, Search(0.4, 0.9)] = Field(
+        0.7, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
+    )
+    interval: Annotated[int, Search(1, 10, log=True)] = Field(
+        1, ge=1, description="steps between two settings of the penalty, at most (a short ramp still gets 8)"
+    )
+
+
+@register("xrda")
+class XRDA(RampedMethod):
+    """Extended regularised dual averaging with an adaptively weighted l1 norm.
+
+    Of each weight w there is a dual d, which the gradients move, and of which w is the shrunken image:
+
+        a <- momentum a + (1 - momentum) |w|             mean magnitude
+        b <- av b + s M / (1 + (M - 1) a / max a)        accumulated penalty; M = `contrast`
+        v <- momentum v + (1 - momentum) gradient
+        d <- av d + (1 - av) w - s v
+        w <- sign(d) max(|d| - lambda b, 0)
+
+    with step size s. ``av = 0`` is proximal gradient descent with momentum, ``av = 1`` dual averaging, in which the
+    shrinking of one step is not carried into the next; the authors' `cosine` goes from one to the other while the step
+    size falls. Large weights are hardly penalised: the regulariser is close to ``log |w|``.
+
+    The method moves the prunable weights itself and hides their gradients from the optimiser. Three things are ours.
+    Lambda has no fixed value but that which leaves the number of zeros of the ramp: an order statistic of ``|d| / b``.
+    The gradient is scaled as Adam's, for plain SGD hardly trains a transducer (`scaling: none` is the paper). Between
+    two settings of lambda, and where a pattern is wanted, the zeros are those of a mask.
+
+    With sparsity 0 nothing is penalised and the weights are left to the optimiser.
+    """
+
+    Params = XRDAParams
+    params: XRDAParams
+    summary = "adaptively weighted l1 by dual averaging: an optimiser of its own, with exact zeros while it trains"
+    source = "Siegel, Chen, Zhang & Xu 2020, Training Sparse Neural Networks using Compressed Sensing, arXiv:2008.09661"
+
+    def __init__(self, params: XRDAParams, context: PruningContext) -> None:
+        super().__init__(params, context)
+        weights = context.weights if context.zeros else {}
+        scaled = weights if params.scaling == "adam" else {}
+        self._dual = {name: w.detach().clone() for name, w in weights.items()}
+        self._penalty = {name: torch.zeros_like(w) for name, w in weights.items()}
+        self._velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
+        self._magnitude = {name: torch.zeros_like(w) for name, w in weights.items()}
+        self._squares = {name: torch.zeros_like(w) for name, w in scaled.items()}
+        self._level = {name: torch.zeros((), device=w.device) for name, w in weights.items()}
+
+    def start(self) -> None:
+        """Do nothing: there is no penalty yet."""
+
+    @torch.no_grad()
+    def after_backward(self, progress: Progress) -> None:
+        """Learn from the gradients, and keep them from the optimiser."""
+        if not self.context.zeros:
+            return
+        for name, weight in self.context.weights.items():
+            if weight.grad is None:
+                continue
+            gradient = weight.grad.nan_to_num_(0.0, 0.0, 0.0)  # of an overflow nothing is learnt
+            self._velocity[name].lerp_(gradient, 1 - self.params.momentum)
+            if self.params.scaling == "adam":
+                self._squares[name].mul_(_SQUARES).addcmul_(gradient, gradient, value=1 - _SQUARES)
+            weight.grad = None
+
+    @torch.no_grad()
+    def after_step(self, progress: Progress) -> None:
+        """Move the duals and take the weights from them."""
+        if not self.context.zeros:
+            return
+        done = progress.step + 1
+        average = 1.0 if self.params.averaging == "dual" else 0.0
+        if self.params.averaging == "cosine":
+            average = (1 - math.cos(math.pi * progress.step / progress.total)) / 2
+        for name in self.context.weights:
+            self._move(name, progress.learning_rate * self.params.rate, average, done)
+        self._follow_schedule(done)
+        self._apply()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Masks, duals, accumulated penalties, means and lambda."""
+        return super().state_dict() | {
+            key: tensor for kind, tensors in self._extra().items() for key, tensor in pack(kind, tensors).items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a saved run; raises PruningError where it does not fit the weights."""
+        super().load_state_dict(state)
+        for kind, tensors in self._extra().items():
+            unpack(kind, state, tensors)
+
+    def finish(self) -> None:
+        """Leave exactly `context.zeros` zeros."""
+        if count_zeros(self._masks) != self.context.zeros:
+            self._prune(self.context.zeros)
+            self._apply()
+
+    def _extra(self) -> dict[str, dict[str, Tensor]]:
+        return {
+            "dual": self._dual,
+            "penalty": self._penalty,
+            "velocity": self._velocity,
+            "magnitude": self._magnitude,
+            "squares": self._squares,
+            "level": self._level,
+        }
+
+    def _move(self, name: str, rate: float, average: float, done: int) -> None:
+        weight, velocity = self.context.weights[name], self._velocity[name]
+        mean = self._magnitude[name].lerp_(weight.abs(), 1 - self.params.momentum)
+        contrast, largest = self.params.contrast, mean.max().clamp_min(torch.finfo(mean.dtype).tiny)
+        weighting = (mean * ((contrast - 1) / largest)).add_(1).reciprocal_()
+        self._penalty[name].mul_(average).add_(weighting, alpha=rate * contrast)
+        dual = self._dual[name].lerp_(weight, 1 - average)
+        if self.params.scaling == "adam":
+            root = self._squares[name].sqrt().add_(1e-8)
+            # Both means start at zero; Adam's corrections undo that.
+            rate *= math.sqrt(1 - _SQUARES**done) / (1 - self.params.momentum**done)
+            dual.addcdiv_(velocity, root, value=-rate)
+        else:
+            dual.sub_(velocity, alpha=rate)
+
+    def _follow_schedule(self, done: int) -> None:
+        after = done - self.schedule.last
+        if after > 0 and after % self.params.interval == 0:
+            self._prune(self.context.zeros)
+        else:
+            super()._follow_schedule(done)
+
+    def _prune(self, zeros: int) -> None:
+        """Set lambda so that `zeros` weights vanish, by the masks where there is a pattern."""
+        scores = self._scores()
+        plain = self.params.model_copy(update={"pattern": "unstructured"})
+        masks = select(scores, zeros, plain)
+        highest = highest_dropped(scores, masks, self.params.allocation)
+        self._level = {name: level.clamp_min(0) for name, level in highest.items()}
+        self._masks = masks if self.params.pattern == "unstructured" else select(scores, zeros, self.params)
+
+    def _scores(self) -> dict[str, Tensor]:
+        return {
+            name: dual.abs().div_(self._penalty[name].clamp_min(torch.finfo(dual.dtype).tiny))
+            for name, dual in self._dual.items()
+        }
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        for name, weight in self.context.weights.items():
+            dual = self._dual[name]
+            size = dual.abs()
+            shrunk = torch.maximum(size - self._level[name] * self._penalty[name], size.mul_(_LEAST))
+            weight.copy_(shrunk.copysign_(dual).mul_(self._masks[name]))
