@@ -89,7 +89,7 @@ trals: 3
         "line 5: prune.augment.speds: unknown key; did you mean 'speeds'? (known: speeds, ",
         "line 6: sparsity.1: should be less than 1, got 1.5",
         "line 8: methods.0.name: unknown pruning method 'magnitud'; did you mean 'magnitude'? (known: csp, ",
-        "line 9: methods.1.params.alocation: 'magnitude' has no such hyperparameter; did you mean 'allocation'? (known: ",
+        "line 9: methods.1.params.alocation: 'magnitude' has no such hyperparameter; did you mean 'allocation'? (",
         "line 10: methods.2.name: must be given",
         "line 10: methods.2.nam: unknown key; did you mean 'name'? (known: name, params, search)",
         "line 11: methods.3: 'magnitude' is listed twice",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
-from cspbench.pruning.selection import SelectionParams, MatrixShape, parse_pattern
+from cspbench.pruning.selection import MatrixShape, SelectionParams, parse_pattern
 
 
 def allocate(shapes: Mapping[str, MatrixShape], zeros: int, params: SelectionParams) -> dict[str, int]:

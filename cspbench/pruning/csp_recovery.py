@@ -165,7 +165,8 @@ def _curvature(operator: Operator, pursuit: bool) -> float:
 
 
 def _support(candidates: Matrices, zeros: int, params: SensingParams) -> dict[str, Tensor]:
-    return select({name: x.abs() for name, x in candidates.items()}, zeros, params)
+    # What is at zero already ranks last, so that a block cut in part does not come back with nothing in it.
+    return select({name: x.abs().masked_fill(x == 0, -torch.inf) for name, x in candidates.items()}, zeros, params)
 
 
 def _fit(

@@ -39,6 +39,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"ensemble": "dct", "recovery": "fista", "iterations": 5},
         {"recovery": "htp", "iterations": 4},
     ],
+    "greg": [{"variant": 2}, {"variant": 2, "grow": 1.0, "interval": 1}],
+    "xrda": [{"averaging": "dual", "interval": 3}, {"averaging": "none", "contrast": 1.0}, {"scaling": "none"}],
+    "admm": [{"growth": 1.0, "end": 1.0}],
+    "wanda": [{"allocation": "global"}, {"comparison": "matrix", "sequential": False}, {"fine_tune": True}],
+    "sparsegpt": [{"allocation": "global"}, {"block": 4, "fine_tune": True}],
 }
 SELECTIONS: list[dict[str, Any]] = [
     {"pattern": "2:4"},
@@ -85,14 +90,14 @@ def assert_exact(loop: Loop) -> None:
         assert torch.equal(weight != 0, masks[key]), key
 
 
-def assert_pattern(masks: dict[str, torch.Tensor], pattern: Groups | Blocks) -> None:
-    """No group keeps too many; at most one block is cut in part."""
+def assert_pattern(masks: dict[str, torch.Tensor], pattern: Groups | Blocks, rankings: int) -> None:
+    """No group keeps too many; at most one block a ranking is cut in part."""
     if isinstance(pattern, Groups):
         for mask in masks.values():
             assert all(int(group.sum(1).max()) <= pattern.keep for group in mask.split(pattern.of, 1))
         return
     tiles = [t for m in masks.values() for rows in m.split(pattern.rows) for t in rows.split(pattern.columns, 1)]
-    assert sum(bool(tile.any() and not tile.all()) for tile in tiles) <= 1
+    assert sum(bool(tile.any() and not tile.all()) for tile in tiles) <= rankings
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -110,15 +115,17 @@ def test_exact_count(name: str, params: dict[str, Any], sparsity: float, device:
 def test_the_zeros_form_the_pattern(name: str, params: dict[str, Any]) -> None:
     pattern = parse_pattern(params.get("pattern", "unstructured"))
     if pattern is not None:
-        assert_pattern(train(name, params, 0.8).method.masks(), pattern)
+        method = train(name, params, 0.8).method
+        rankings = 1 if method.params.allocation == "global" else len(method.masks())
+        assert_pattern(method.masks(), pattern, rankings)
 
 
 @every_method
 def test_sparsity_zero_leaves_the_weights_alone(name: str, params: dict[str, Any]) -> None:
-    plain = Loop(toy(), None, STEPS)
-    plain.run()
     pruned = train(name, params, 0.0)
-    assert pruned.total == plain.total
+    plain = Loop(toy(), None, STEPS)
+    plain.run(until=pruned.total)
+    assert pruned.total in (0, STEPS)
     assert_same_weights(pruned.model, plain.model)
     assert all(mask.all() for mask in pruned.method.masks().values())
 
@@ -127,7 +134,7 @@ def test_sparsity_zero_leaves_the_weights_alone(name: str, params: dict[str, Any
 def test_masks_say_where_the_zeros_are_all_along(name: str, params: dict[str, Any]) -> None:
     model = toy()
     loop = Loop(model, build(name, params, context_for(model, 0.8, STEPS)), STEPS)
-    for step in range(1, loop.total + 1):
+    for step in range(loop.total + 1):
         loop.run(until=step)
         for key, mask in loop.method.masks().items():
             assert torch.equal(matrices(model)[key] != 0, mask), (step, key)
@@ -231,6 +238,8 @@ def test_a_matrix_without_gradient(name: str, params: dict[str, Any]) -> None:
 def test_training_goes_on_after_the_cut(name: str, params: dict[str, Any]) -> None:
     model = toy()
     loop = Loop(model, build(name, params, context_for(model, 0.5, STEPS)), STEPS)
+    if not loop.total:
+        pytest.skip("prunes after training")
     loop.run(until=loop.total - 1)
     before = {key: w.detach().clone() for key, w in matrices(model).items()}
     loop.run()

@@ -96,6 +96,7 @@ class Loop:
         self.phases = [steps] if method is None else [phase.steps for phase in method.phases()]
         self.device = str(next(model.parameters()).device)
         self.step = 0
+        self.started = False
         self._fresh_optimizer()
 
     @property
@@ -104,8 +105,9 @@ class Loop:
 
     def run(self, until: int | None = None) -> None:
         """Train up to step `until`; to the end and through `finish` without it."""
-        if self.step == 0 and self.method:
+        if not self.started and self.method:
             self.method.start()
+        self.started = True
         while self.step < (self.total if until is None else until):
             self._train_step()
         if until is None and self.method:
@@ -145,7 +147,7 @@ class Loop:
         return {"step": self.step, "model": clone, "optimizer": state | {"state": copied}, "method": method}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self.step = state["step"]
+        self.step, self.started = state["step"], True
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.method:
