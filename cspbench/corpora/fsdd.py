@@ -54,6 +54,9 @@ class FSDD(CorpusLoader):
         max_digits: int = Field(5, ge=1, le=20)
         min_pause: float = Field(0.05, ge=0, le=2, description="seconds between digits, at least")
         max_pause: float = Field(0.2, ge=0, le=2, description="seconds between digits, at most")
+        level: float | None = Field(
+            None, ge=-60, le=0, description="dB below full scale that every recording is brought to; none: as recorded"
+        )
         speaker_disjoint: bool = Field(False, description="4 speakers train, 1 dev, 1 test; else all speak in all")
         seed: int = Field(0, ge=0)
 
@@ -103,7 +106,7 @@ def _divide(takes: list[Take], options: Any) -> dict[Split, list[Take]]:
 
 
 def _strings(takes: list[Take], options: Any) -> Iterator[Clip]:
-    samples = _read(takes)
+    samples = {file: _levelled(audio, options.level) for file, audio in _read(takes).items()}
     for split, held in _divide(takes, options).items():
         rng = Random(f"{options.seed}/{split}")  # noqa: S311
         by_speaker: dict[str, list[Take]] = defaultdict(list)
@@ -125,6 +128,15 @@ def _deck(takes: list[Take], rng: Random) -> Iterator[Take]:
     """Deal all takes in random order, again and again: each is heard equally often."""
     while True:
         yield from rng.sample(takes, len(takes))
+
+
+def _levelled(audio: np.ndarray, level: float | None) -> np.ndarray:
+    """Bring a recording to a root mean square `level`, as far as its peak allows: speakers differ by 20 dB."""
+    if level is None or not audio.any():
+        return audio
+    loud = audio.astype(np.float64)
+    gain = min(32768 * 10 ** (level / 20) / np.sqrt(np.mean(loud**2)), 32767 / np.abs(loud).max())
+    return np.round(loud * gain).astype(np.int16)
 
 
 def _join(digits: list[np.ndarray], options: Any, rng: Random) -> np.ndarray:

@@ -69,6 +69,20 @@ def test_joined_audio_is_the_recordings_themselves(fsdd_path: Path, tmp_path: Pa
     assert any(np.array_equal(r, second) for r in recordings)
 
 
+def test_recordings_can_be_brought_to_one_level(fsdd_path: Path) -> None:
+    takes = _takes(fsdd_path)
+    options = FSDD.Options(train=6, dev=6, test=6, min_digits=1, max_digits=1, level=-30.0)
+    as_recorded = list(_strings(takes, FSDD.Options(**options.model_dump() | {"level": None})))
+
+    def levels(clips: list) -> np.ndarray:
+        return np.array([20 * np.log10(np.sqrt(np.mean((clip.samples / 32768.0) ** 2))) for clip in clips])
+
+    assert np.ptp(levels(as_recorded)) > 10
+    np.testing.assert_allclose(levels(list(_strings(takes, options))), -30.0, atol=0.2)
+    loud = list(_strings(takes, FSDD.Options(**options.model_dump() | {"level": 0.0})))
+    assert all(np.abs(clip.samples.astype(int)).max() == 32767 for clip in loud)  # no further than the peak allows
+
+
 def test_every_recording_is_heard_equally_often(fsdd_path: Path) -> None:
     options = FSDD.Options(train=1, dev=1, test=600, min_digits=1, max_digits=1)
     tests = [clip for clip in _strings(_takes(fsdd_path), options) if clip.split == "test"]
