@@ -6,6 +6,7 @@ prints them, and pydantic refuses values outside the bounds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,3 +48,25 @@ class Hyperparameters(Frozen):
                 if isinstance(note, Search):
                     space[name] = note
         return space
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of mappings under dotted names: ``{"density": {"joint": 2.0}}`` is ``{"density.joint": 2.0}``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= (
+            {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, Mapping) else {name: value}
+        )
+    return flat
+
+
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Inverse of `flatten`; a name is split at its first dot, so that keys may hold dots of their own."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        outer, dot, inner = name.partition(".")
+        if dot:
+            nested.setdefault(outer, {})[inner] = value
+        else:
+            nested[name] = value
+    return nested

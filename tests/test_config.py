@@ -88,7 +88,7 @@ trals: 3
         "line 5: prune.learning_rate: should be a valid number",
         "line 5: prune.augment.speds: unknown key; did you mean 'speeds'? (known: speeds, ",
         "line 6: sparsity.1: should be less than 1, got 1.5",
-        "line 8: methods.0.name: unknown pruning method 'magnitud'; did you mean 'magnitude'? (known: csp, ",
+        "line 8: methods.0.name: unknown pruning method 'magnitud'; did you mean 'magnitude'? (known: ",
         "line 9: methods.1.params.alocation: 'magnitude' has no such hyperparameter; did you mean 'allocation'? (",
         "line 10: methods.2.name: must be given",
         "line 10: methods.2.nam: unknown key; did you mean 'name'? (known: name, params, search)",
@@ -180,3 +180,37 @@ def test_search_covers_the_declared_ranges_except_what_is_fixed() -> None:
     assert axes["end"] == Choice((0.5,))
     assert axes["interval"] == Range(5, 40, log=True, integer=True)
     assert isinstance(axes["ensemble"], Choice)
+
+
+def test_entries_of_a_mapping_are_axes_of_their_own(tmp_path: Path) -> None:
+    text = """\
+name: shares
+sparsity: [0.9]
+sampler: tpe
+trials: 5
+methods:
+  - name: magnitude
+    params:
+      allocation: [uniform, erk]
+      density:
+        encoder: {low: 0.5, high: 2, log: true}
+        joint: [0.5, 1, 2]
+        weight_hh_l[01]$: 2
+"""
+    config = load_config(write(tmp_path, text))
+    assert method_axes(config.methods[0]) == {
+        "allocation": Choice(("uniform", "erk")),
+        "density.encoder": Range(0.5, 2, log=True),
+        "density.joint": Choice((0.5, 1, 2)),
+        "density.weight_hh_l[01]$": Choice((2,)),
+    }
+    wrong = text.replace("low: 0.5", "low: -1").replace("joint:", '"(":').replace("l[01]$: 2", "l[01]$: [1, -2]")
+    assert message(tmp_path, wrong)[1:] == [
+        "line 10: methods.0.params.density.encoder: a logarithmic range must start above 0, got -1",
+        "line 11: methods.0.params.density.(: '(' is not a regular expression: "
+        "missing ), unterminated subpattern at position 0",
+        "line 12: methods.0.params.density.weight_hh_l[01]$.1: should be greater than 0, got -2",
+    ]
+    assert message(tmp_path, text.replace("[uniform, erk]", "[erk, global]"))[1].startswith(
+        "line 7: methods.0.params: density needs allocation uniform or erk"
+    )

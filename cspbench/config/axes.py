@@ -6,7 +6,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from cspbench.hyper import Hyperparameters, Search
+from cspbench.hyper import Hyperparameters, Search, flatten
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,17 @@ def declared_axis(search: Search, integer: bool) -> Axis:
     return Range(search.low, search.high, search.log, integer)
 
 
+def written_axes(params: type[Hyperparameters], name: str, written: Any) -> dict[str, Any]:
+    """What a file says about one hyperparameter, axis by axis.
+
+    The entries of a hyperparameter that is a mapping are axes of their own, with dotted names: ``density.encoder``.
+    """
+    is_mapping = typing.get_origin(params.model_fields[name].annotation) is dict
+    return flatten({name: written}) if is_mapping and isinstance(written, dict) and written else {name: written}
+
+
 def is_integer(params: type[Hyperparameters], name: str) -> bool:
-    """Whether a hyperparameter takes whole numbers only."""
+    """Whether a hyperparameter, or each entry of one that is a mapping, takes whole numbers only."""
     annotation = params.model_fields[name].annotation
     kinds = set(typing.get_args(annotation)) or {annotation}
     return int in kinds and float not in kinds

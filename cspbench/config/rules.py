@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cspbench.config.axes import Axis, Choice, Range, declared_axis, edge_values, is_integer, read_axis
+from cspbench.config.axes import Axis, Choice, Range, declared_axis, edge_values, is_integer, read_axis, written_axes
 from cspbench.config.problems import Problem, from_validation
 from cspbench.config.schema import MethodEntry, SweepConfig
 from cspbench.config.yamlfile import Location
 from cspbench.corpora import corpora
 from cspbench.errors import did_you_mean
-from cspbench.hyper import Hyperparameters
+from cspbench.hyper import Hyperparameters, nest
 from cspbench.pruning import methods
 from cspbench.spec import CorpusSpec
 
@@ -23,12 +23,15 @@ COMBINATIONS = 10_000
 
 
 def method_axes(entry: MethodEntry) -> dict[str, Axis]:
-    """Axes of a valid entry by hyperparameter; those that keep their default are left out."""
+    """Axes of a valid entry by hyperparameter (dotted: `written_axes`); those that keep their default are left out."""
     params = methods.get(entry.name).Params
     axes: dict[str, Axis] = {}
     if entry.search:
         axes = {name: declared_axis(note, is_integer(params, name)) for name, note in params.search_space().items()}
-    return axes | {name: read_axis(value, is_integer(params, name)) for name, value in entry.params.items()}
+    for name, value in entry.params.items():
+        written = written_axes(params, name, value)
+        axes |= {dotted: read_axis(part, is_integer(params, name)) for dotted, part in written.items()}
+    return axes
 
 
 def rule_problems(config: SweepConfig) -> Iterator[Problem]:
@@ -80,20 +83,21 @@ def method_problems(entry: MethodEntry, at: Location, grid: bool) -> Iterator[Pr
     axes: dict[str, Axis] = {}
     found = []
     for name, written in entry.params.items():
-        place = (*at, "params", name)
         if name not in params.model_fields:
             names = list(params.model_fields)
             hint = f"{did_you_mean(name, names)} (known: {', '.join(names) or 'none'})"
-            found.append(Problem(place, f"'{entry.name}' has no such hyperparameter{hint}"))
+            found.append(Problem((*at, "params", name), f"'{entry.name}' has no such hyperparameter{hint}"))
             continue
-        try:
-            axes[name] = read_axis(written, is_integer(params, name))
-        except ValueError as error:
-            found.append(Problem(place, str(error)))
-            continue
-        if grid and isinstance(axes[name], Range):
-            found.append(Problem(place, "a grid needs a list; a range needs another sampler (random, tpe, nsga2)"))
-        found += _value_problems(params, name, axes[name], place)
+        for dotted, part in written_axes(params, name, written).items():
+            place = (*at, "params", *dotted.split(".", 1))
+            try:
+                axes[dotted] = read_axis(part, is_integer(params, name))
+            except ValueError as error:
+                found.append(Problem(place, str(error)))
+                continue
+            if grid and isinstance(axes[dotted], Range):
+                found.append(Problem(place, "a grid needs a list; a range needs another sampler (random, tpe, nsga2)"))
+            found += _value_problems(params, dotted, axes[dotted], place)
     yield from found
     if not found:
         yield from _combination_problems(params, axes, (*at, "params"))
@@ -101,15 +105,19 @@ def method_problems(entry: MethodEntry, at: Location, grid: bool) -> Iterator[Pr
 
 def _value_problems(params: type[Hyperparameters], name: str, axis: Axis, at: Location) -> Iterator[Problem]:
     """Each value by itself: problems that pydantic finds at this hyperparameter."""
+    own = tuple(name.split(".", 1))
     several = isinstance(axis, Choice) and len(axis.values) > 1
     for index, value in enumerate(edge_values(axis)):
         place = (*at, index) if several else (*at, ("low", "high")[index]) if isinstance(axis, Range) else at
         try:
-            params.model_validate({name: value})
+            params.model_validate(nest({name: value}))
         except ValidationError as error:
             for problem in from_validation(error, params):
-                if problem.at[:1] == (name,):
-                    yield Problem((*place, *problem.at[1:]), problem.message)
+                if problem.at[: len(own)] == own:
+                    yield Problem((*place, *problem.at[len(own) :]), problem.message)
+                elif problem.at == own[:1]:  # the key of a mapping is at fault, whatever the value
+                    yield Problem(at, problem.message)
+                    return
 
 
 def _combination_problems(params: type[Hyperparameters], axes: dict[str, Axis], at: Location) -> Iterator[Problem]:
@@ -119,7 +127,7 @@ def _combination_problems(params: type[Hyperparameters], axes: dict[str, Axis], 
     for values in itertools.islice(itertools.product(*fixed.values()), COMBINATIONS):
         combination = dict(zip(fixed, values, strict=True))
         try:
-            params.model_validate(combination)
+            params.model_validate(nest(combination))
         except ValidationError as error:
             for problem in from_validation(error, params, at):
                 if problem.message not in messages:

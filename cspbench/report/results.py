@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from cspbench.errors import CspbenchError, did_you_mean
+from cspbench.hyper import flatten
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec, content_id
 from cspbench.store import Store
@@ -153,7 +154,7 @@ def _row(store: Store, entry: dict[str, Any], where: str) -> dict[str, Any]:
         "setting": _setting(spec),
         "dense_id": spec.dense.id,
     }
-    row |= {f"params.{key}": value for key, value in spec.method.params.items()}
+    row |= {f"params.{key}": value for key, value in flatten(spec.method.params).items()}
     return row | _outcome(store, entry)
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cspbench.config import Axis, Choice, MethodEntry, Range, SweepConfig
+from cspbench.config.axes import edge_values
 from cspbench.config.rules import method_axes
+from cspbench.hyper import flatten, nest
 from cspbench.pruning import methods
 from cspbench.spec import MethodSpec
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     import optuna
 
 Point = dict[str, Any]
-"""One setting in Optuna's names: ``sparsity``, ``method`` and ``<method>.<hyperparameter>``."""
+"""One setting in Optuna's names: ``sparsity``, ``method``, ``csp.damping``, ``magnitude.density.encoder``."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class MethodSpace:
-    """One method: the hyperparameters that vary, and the values of those that do not."""
+    """One method: the hyperparameters that vary, and the values of those that do not; names may be dotted."""
 
     name: str
     axes: dict[str, Axis]
@@ -37,8 +39,14 @@ class MethodSpace:
 
     def spec(self, drawn: dict[str, Any]) -> MethodSpec:
         """Method with every hyperparameter resolved; raises pydantic.ValidationError where values do not fit."""
-        params = methods.get(self.name).Params.model_validate(self.fixed | drawn)
+        params = methods.get(self.name).Params.model_validate(nest(self.fixed | drawn))
         return MethodSpec(name=self.name, params=params.model_dump(mode="json"))
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON; what is fixed includes the defaults."""
+        some = self.spec({name: edge_values(axis)[0] for name, axis in self.axes.items()})
+        fixed = {name: value for name, value in flatten(some.params).items() if name not in self.axes}
+        return {"axes": {name: _describe(axis) for name, axis in self.axes.items()}, "fixed": fixed}
 
 
 @dataclass(frozen=True)
@@ -74,11 +82,10 @@ class Space:
 
     def describe(self) -> dict[str, Any]:
         """The space as JSON, for its hash and for people."""
-        spaces = {
-            space.name: {"axes": {n: _describe(axis) for n, axis in space.axes.items()}, "fixed": space.spec({}).params}
-            for space in self.methods
+        return {
+            "sparsity": _describe(self.sparsity),
+            "methods": {space.name: space.describe() for space in self.methods},
         }
-        return {"sparsity": _describe(self.sparsity), "methods": spaces}
 
 
 def space_of(config: SweepConfig) -> Space:

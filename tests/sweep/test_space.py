@@ -78,3 +78,45 @@ def test_values_optuna_cannot_store_come_back_as_they_were(monkeypatch: pytest.M
         study.enqueue_trial(point)
     assert [whole.suggest(study.ask()).method.params["layers"] for _ in range(2)] == [[1, 2], [3]]
     assert [whole.setting(point).method.params["layers"] for point in whole.grid()] == [[1, 2], [3]]
+
+
+DENSITY = {"encoder": {"low": 0.5, "high": 2, "log": True}, "prediction": {"low": 0.5, "high": 2}, "joint": [0.5, 1, 2]}
+
+
+def test_optuna_searches_shares_over_encoder_prediction_network_and_joint(configure: Configure) -> None:
+    entry = {"name": "magnitude", "params": {"allocation": "erk", "density": DENSITY}}
+    space = space_of(configure(methods=[entry], sampler="tpe", trials=60, sparsity=[0.9]))
+    seen = []
+
+    def wer(trial: optuna.Trial) -> float:
+        setting = space.suggest(trial)
+        share = setting.method.params["density"]
+        seen.append(setting)
+        assert setting.method.params["allocation"] == "erk"
+        return (share["encoder"] - 0.7) ** 2 + (share["prediction"] - 1.5) ** 2 + (share["joint"] - 2) ** 2
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    study.optimize(wer, n_trials=60)
+    best = seen[study.best_trial.number].method.params
+    assert best == methods.get("magnitude").Params(**best).model_dump(mode="json"), "a trial can be made of it"
+    assert best["density"]["joint"] == 2
+    assert best["density"]["encoder"] == pytest.approx(0.7, abs=0.2)
+    assert best["density"]["prediction"] == pytest.approx(1.5, abs=0.2)
+    names = {"magnitude.density.encoder", "magnitude.density.prediction", "magnitude.density.joint"}
+    assert study.best_params.keys() == names | {"sparsity", "method"}
+
+
+def test_a_grid_over_entries_of_a_mapping(configure: Configure) -> None:
+    density = {"enc.*_hh": [0.5, 1.0], "joint": 2.0}
+    entry = {"name": "magnitude", "params": {"allocation": ["uniform", "erk"], "density": density}}
+    space = space_of(configure(methods=[entry], sparsity=[0.9]))
+    points = space.grid()
+    assert [(p["magnitude.allocation"], p["magnitude.density.enc.*_hh"]) for p in points] == [
+        ("uniform", 0.5), ("uniform", 1.0), ("erk", 0.5), ("erk", 1.0),
+    ]  # fmt: skip
+    assert space.setting(points[2]).method.params["density"] == {"enc.*_hh": 0.5, "joint": 2.0}
+    described = space.describe()["methods"]["magnitude"]
+    assert described["axes"]["density.enc.*_hh"] == [0.5, 1.0]
+    assert described["fixed"]["density.joint"] == 2.0
+    assert not described["fixed"].keys() & described["axes"].keys()
