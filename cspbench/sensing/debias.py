@@ -1,4 +1,9 @@
-"""Least squares on a known support, for all rows of a matrix at once."""
+"""Least squares on a known support, for all rows of a matrix at once.
+
+Which of the two: `debias_exact` where supports are small against n and independent (a Cholesky factorisation a row,
+k^3/3 operations each); `debias` where they are large, dependent, or a good start is known (each step is one product
+with the Gram, shared by all rows, and any number of them is an improvement).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cspbench.sensing.operators import Operator
+from cspbench.sensing.subspace import Subspace
 
 
 @torch.no_grad()
@@ -16,7 +22,7 @@ def debias(
 
     Every row is a system of its own size; masks let all of them share each matrix product. A fixed gradient step would
     barely move the directions of small eigenvalue, which is where an activation Gram keeps its detail. Each step of CG
-    lowers the misfit, so stopping early only leaves it larger than it could be.
+    lowers the misfit, so stopping early only leaves it larger than it could be (Hestenes & Stiefel 1952).
 
     Args:
         operator: the sensing operator.
@@ -32,15 +38,45 @@ def debias(
     residual = (correlations - operator.normal(x)) * support
     direction = residual.clone()
     norm = residual.square().sum(-1, keepdim=True)
-    # Rows that have converged to rounding stand still: going on would divide noise by noise.
-    floor = norm * torch.finfo(x.dtype).eps ** 2
+    # Rows that have converged to rounding stand still, as do those whose direction the operator does not see: going on
+    # would divide noise by noise.
+    rounding = torch.finfo(x.dtype).eps
+    floor = rounding**2 * (correlations * support).square().sum(-1, keepdim=True)
+    unseen = 4 * rounding * operator.mean_curvature
     for _ in range(steps):
         image = operator.normal(direction) * support
         curvature = (direction * image).sum(-1, keepdim=True)
-        active = (norm > floor) & (curvature > 0)
+        active = (norm > floor) & (curvature > unseen * direction.square().sum(-1, keepdim=True))
         step = torch.where(active, norm / curvature, 0)
         x += step * direction
         residual -= step * image
         previous, norm = norm, residual.square().sum(-1, keepdim=True)
         direction = residual + torch.where(active, norm / previous, 0) * direction
     return x
+
+
+@torch.no_grad()
+def debias_exact(operator: Operator, correlations: Tensor, support: Tensor) -> Tensor:
+    """The same minimum by a Cholesky factorisation a row.
+
+    Args:
+        operator: the sensing operator; its Gram is formed.
+        correlations: ``y Phi``, shape (rows, n).
+        support: bool, shape (rows, n), True where x may differ from zero.
+
+    Returns:
+        Shape (rows, n), zero outside the support.
+
+    Raises:
+        ValueError: the columns of some row's support are dependent, so its minimum is not unique.
+    """
+    subspace = Subspace.of(support)
+    values, regular = subspace.solve(operator.gram().to(correlations.dtype), subspace.take(correlations))
+    if not bool(regular.all()):
+        row = int((~regular).nonzero()[0])
+        raise ValueError(
+            f"row {row}: the {int(support[row].sum())} columns of its support are dependent (the operator takes "
+            f"{operator.measurements} measurements), so least squares has no unique solution: keep fewer, damp the "
+            "Gram, or use conjugate gradients (debias)"
+        )
+    return subspace.spread(values)

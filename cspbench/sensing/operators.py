@@ -1,26 +1,31 @@
 """Sensing operators: linear maps from weight rows of length n to q measurements.
 
-A signal is a row; matrices are batches of rows, so ``measure`` maps (..., n) to (..., q). Random ensembles are scaled
-so that ``E[Phi^T Phi] = I``: squared errors before and after measuring are comparable.
+A signal is a row; matrices are batches of rows, so ``measure`` maps (..., n) to (..., q). The random ensembles are in
+`cspbench.sensing.ensembles`.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+_POWER_STEPS = 100
+_POWER_STARTS = 8
+_POWER_MARGIN = 1.05
+
 
 class Operator(ABC):
     """A linear map ``Phi`` of shape (measurements, columns), applied to rows.
 
+    Only `measure` and `adjoint` are needed; an operator that knows more about itself says so by overriding the rest.
+
     Attributes:
         columns: length n of a signal.
         measurements: length q of its measurement.
+        device: where it is applied.
     """
 
     def __init__(self, columns: int, measurements: int, device: torch.device | str | None = None) -> None:
@@ -29,6 +34,7 @@ class Operator(ABC):
         self.columns = columns
         self.measurements = measurements
         self.device = torch.device(device or "cpu")
+        self._inverses: dict[tuple[float, torch.dtype], Tensor] = {}
 
     @abstractmethod
     def measure(self, x: Tensor) -> Tensor:
@@ -46,11 +52,31 @@ class Operator(ABC):
         """``Phi^T Phi`` of shape (n, n)."""
         return self.normal(torch.eye(self.columns, device=self.device))
 
+    def resolvent(self, x: Tensor, shift: float) -> Tensor:
+        """``x (Phi^T Phi + shift I)^-1``: (..., n) to (..., n), for shift > 0.
+
+        The inverse is kept for the next call with the same shift.
+        """
+        key = (shift, x.dtype)
+        if key not in self._inverses:
+            shifted = self.gram().to(torch.float64, copy=True)
+            shifted.diagonal().add_(shift)
+            self._inverses[key] = torch.cholesky_inverse(torch.linalg.cholesky(shifted)).to(x.dtype)
+        return x @ self._inverses[key]
+
     @cached_property
     def lipschitz(self) -> float:
-        """Largest eigenvalue of the Gram: gradient steps of 1/lipschitz never increase the misfit."""
-        largest = torch.linalg.eigvalsh(self.gram().double())[-1]
-        return max(float(largest) * (1 + 1e-6), torch.finfo(torch.float32).tiny)
+        """Upper bound on the largest eigenvalue of the Gram: steps of 1/lipschitz never increase the misfit.
+
+        Found by the power method, which approaches the eigenvalue from below: 100 steps of the best of 8 random starts,
+        and a margin of 5 %. Operators that hold a matrix override this by the exact value.
+        """
+        starts = torch.randn(_POWER_STARTS, self.columns, generator=torch.Generator().manual_seed(0)).to(self.device)
+        largest = 0.0
+        for _ in range(_POWER_STEPS):
+            image = self.normal(starts / starts.norm(dim=1, keepdim=True).clamp_min(torch.finfo(starts.dtype).tiny))
+            largest, starts = float(image.norm(dim=1).max()), image
+        return max(largest * _POWER_MARGIN, torch.finfo(torch.float32).tiny)
 
     @cached_property
     def mean_curvature(self) -> float:
@@ -72,8 +98,17 @@ class Identity(Operator):
         """``y`` itself."""
         return y
 
+    def resolvent(self, x: Tensor, shift: float) -> Tensor:
+        """``x / (1 + shift)``."""
+        return x / (1 + shift)
+
     @cached_property
     def lipschitz(self) -> float:
+        """One."""
+        return 1.0
+
+    @cached_property
+    def mean_curvature(self) -> float:
         """One."""
         return 1.0
 
@@ -82,6 +117,8 @@ class Dense(Operator):
     """Any explicit matrix ``Phi`` of shape (q, n)."""
 
     def __init__(self, matrix: Tensor) -> None:
+        if matrix.ndim != 2:
+            raise ValueError(f"a sensing matrix has shape (measurements, columns), got {tuple(matrix.shape)}")
         super().__init__(matrix.shape[1], matrix.shape[0], matrix.device)
         self.matrix = matrix
 
@@ -95,7 +132,7 @@ class Dense(Operator):
 
     def normal(self, x: Tensor) -> Tensor:
         """``x Phi^T Phi``, through the cheaper of the Gram and the two factors."""
-        return x @ self._gram if 2 * self.measurements > self.columns else super().normal(x)
+        return x @ self._gram if 2 * self.measurements >= self.columns else super().normal(x)
 
     @cached_property
     def _gram(self) -> Tensor:
@@ -104,6 +141,12 @@ class Dense(Operator):
     def gram(self) -> Tensor:
         """``Phi^T Phi``."""
         return self._gram
+
+    @cached_property
+    def lipschitz(self) -> float:
+        """Largest eigenvalue of the Gram, from the smaller of ``Phi^T Phi`` and ``Phi Phi^T``."""
+        matrix = self.matrix.double()
+        return _largest_eigenvalue(matrix @ matrix.T if self.measurements < self.columns else matrix.T @ matrix)
 
 
 class Gram(Operator):
@@ -122,6 +165,14 @@ class Gram(Operator):
         super().__init__(matrix.shape[0], matrix.shape[0], matrix.device)
         level = damping * matrix.diagonal().mean()
         self.matrix = matrix + level * torch.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
+
+    @classmethod
+    def of_inputs(cls, inputs: Tensor, damping: float = 0.0) -> Gram:
+        """The second moment of activations, shape (samples, n), in 64-bit sums."""
+        if inputs.ndim != 2 or not len(inputs):
+            raise ValueError(f"activations have shape (samples, columns), samples >= 1, got {tuple(inputs.shape)}")
+        wide = inputs.double()
+        return cls((wide.T @ wide / len(wide)).to(inputs.dtype), damping)
 
     @cached_property
     def _root(self) -> Tensor:
@@ -144,51 +195,12 @@ class Gram(Operator):
         """The damped Gram."""
         return self.matrix
 
-
-def gaussian(columns: int, measurements: int, generator: torch.Generator) -> Tensor:
-    """Independent normal entries of variance 1/q, shape (q, n), on the CPU."""
-    return torch.randn(measurements, columns, generator=generator) / math.sqrt(measurements)
-
-
-def rademacher(columns: int, measurements: int, generator: torch.Generator) -> Tensor:
-    """Random signs over sqrt(q), shape (q, n), on the CPU."""
-    signs = torch.randint(0, 2, (measurements, columns), generator=generator)
-    return (2.0 * signs - 1) / math.sqrt(measurements)
+    @cached_property
+    def lipschitz(self) -> float:
+        """Largest eigenvalue of the Gram."""
+        return _largest_eigenvalue(self.matrix.double())
 
 
-def dct(columns: int, measurements: int, generator: torch.Generator) -> Tensor:
-    """A random choice of q rows of the orthonormal DCT-II, scaled by sqrt(n/q), shape (q, n), on the CPU."""
-    if measurements > columns:
-        raise ValueError(f"a DCT of {columns} columns has no {measurements} rows to choose from")
-    chosen = torch.randperm(columns, generator=generator)[:measurements].sort().values.double()
-    places = torch.arange(columns, dtype=torch.float64) + 0.5
-    rows = torch.cos(torch.outer(chosen, places) * math.pi / columns) * math.sqrt(2 / columns)
-    rows[chosen == 0] /= math.sqrt(2)
-    return (rows * math.sqrt(columns / measurements)).float()
-
-
-ENSEMBLES: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
-    "gaussian": gaussian,
-    "rademacher": rademacher,
-    "dct": dct,
-}
-
-
-def random_operator(
-    ensemble: str, columns: int, ratio: float, seed: int, device: torch.device | str | None = None
-) -> Dense:
-    """Draw an operator of a random ensemble; the same seed gives the same operator on every device.
-
-    Args:
-        ensemble: a key of `ENSEMBLES`.
-        columns: length n of a signal.
-        ratio: measurements per column, in (0, 1]; q = ceil(ratio * n).
-        seed: of the draw.
-        device: where the operator will be applied.
-    """
-    if ensemble not in ENSEMBLES:
-        raise ValueError(f"unknown ensemble '{ensemble}' (known: {', '.join(ENSEMBLES)})")
-    if not 0 < ratio <= 1:
-        raise ValueError(f"measurement ratio must be in (0, 1], got {ratio}")
-    generator = torch.Generator().manual_seed(seed)
-    return Dense(ENSEMBLES[ensemble](columns, math.ceil(ratio * columns), generator).to(device or "cpu"))
+def _largest_eigenvalue(matrix: Tensor) -> float:
+    largest = float(torch.linalg.eigvalsh(matrix)[-1])
+    return max(largest * (1 + 1e-6), torch.finfo(torch.float32).tiny)

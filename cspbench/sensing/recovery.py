@@ -1,18 +1,15 @@
-"""Sparse recovery, batched over the rows of a matrix.
+"""What all solvers share: their outcome, their loop, and what they refuse.
 
 Given measurements ``y = w Phi^T`` of unknown sparse rows ``w``, find them again, either penalised,
 
-    minimise 1/2 ||x Phi^T - y||^2 + penalty ||x||_1                    (`ista`, `fista`)
+    minimise 1/2 ||x Phi^T - y||^2 + penalty ||x||_1                    (`cspbench.sensing.penalised`)
 
 or constrained to a support of given size,
 
-    minimise 1/2 ||x Phi^T - y||^2  subject to  supp(x) in S            (`iht`, `htp`).
+    minimise 1/2 ||x Phi^T - y||^2  subject to  supp(x) in S            (`cspbench.sensing.constrained`, `omp`).
 
 Every solver takes the measurements as their correlations ``y Phi = operator.adjoint(y)``, shape (rows, n): nothing else
 of them enters, and a Gram known without its square root suffices.
-
-A support rule maps a matrix of candidates to a bool matrix of the same shape, True where an entry may stay.
-`keep_per_row` is the usual one; a rule that couples rows, for example the largest entries of the matrix, works too.
 """
 
 from __future__ import annotations
@@ -23,10 +20,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cspbench.sensing.debias import debias
 from cspbench.sensing.operators import Operator
 
-SupportRule = Callable[[Tensor], Tensor]
+State = dict[str, Tensor]
+"""What an iteration carries from one step to the next, one row a signal in every tensor; "x" is the estimate."""
+
+Finish = Callable[[State], tuple[Tensor, Tensor]]
+"""Of a state: offered solutions, shape (rows, n), and bool of shape (rows,): which of them are exact."""
+
+_COMPACT = 8
+"""Rows that are done are dropped from the work once they are an eighth of it: each time costs a copy of the rest."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Recovery:
 
     Attributes:
         solution: shape (rows, n).
-        iterations: how many were made.
+        iterations: how many were made, by the row that took longest.
         converged: bool, shape (rows,): whether a row met the stopping rule.
     """
 
@@ -44,155 +47,92 @@ class Recovery:
     converged: Tensor
 
 
-def keep_per_row(count: int) -> SupportRule:
-    """Rule that keeps the `count` entries of largest absolute value in every row."""
-
-    def rule(x: Tensor) -> Tensor:
-        places = x.abs().topk(min(count, x.shape[-1]), dim=-1).indices
-        return torch.zeros_like(x, dtype=torch.bool).scatter_(-1, places, True)
-
-    return rule
-
-
-def soft_threshold(x: Tensor, level: Tensor | float) -> Tensor:
-    """Move every entry towards zero by `level`: the proximal operator of ``level ||x||_1``."""
-    return x.sign() * (x.abs() - level).clamp_min(0)
-
-
-@torch.no_grad()
-def ista(
-    operator: Operator,
-    correlations: Tensor,
-    penalty: Tensor | float,
-    start: Tensor | None = None,
-    iterations: int = 1000,
-    tolerance: float = 1e-6,
+def iterate(
+    state: State,
+    step: Callable[[State], State],
+    settled: Callable[[State, State], Tensor],
+    iterations: int,
+    together: bool = False,
+    finish: Finish | None = None,
+    every: int = 0,
 ) -> Recovery:
-    """Iterative soft thresholding (Daubechies et al. 2004): steps of 1/L, so the objective never increases.
+    """Step until every row has settled; a row that has keeps its value and costs no more.
 
     Args:
-        operator: the sensing operator.
-        correlations: ``operator.adjoint(y)``, shape (rows, n).
-        penalty: weight of the l1 norm, >= 0; a tensor of shape (rows, 1) gives each row its own.
-        start: warm start of shape (rows, n), zero by default.
+        state: where to begin.
+        step: new values of what changes in a state.
+        settled: of the states before and after a step, bool of shape (rows,): which rows are done.
         iterations: at most this many.
-        tolerance: a row has converged when its change is below this share of its norm; all rows must.
+        together: the rows depend on each other: none stops before the last.
+        finish: offers solutions, and says which are exact; those rows are done.
+        every: offers are asked for after so many steps; 0: never.
     """
-    x = torch.zeros_like(correlations) if start is None else start.clone()
-    rate = 1 / operator.lipschitz
-    converged = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-    for done in range(1, iterations + 1):
-        moved = soft_threshold(x + rate * (correlations - operator.normal(x)), rate * penalty)
-        converged, x = _settled(moved, x, tolerance), moved
-        if converged.all():
-            return Recovery(x, done, converged)
-    return Recovery(x, iterations, converged)
+    solution = state["x"].clone()
+    converged = torch.zeros(len(solution), dtype=torch.bool, device=solution.device)
+    rows = torch.arange(len(solution), device=solution.device)  # which rows the state still holds
+    done = 0
+    while done < iterations and len(rows):
+        done += 1
+        moved = state | step(state)
+        still = settled(state, moved)
+        state = moved
+        if finish is not None and every and done % every == 0:
+            offered, exact = finish(state)
+            state["x"] = torch.where(exact[:, None], offered, state["x"])
+            still = still | exact
+        if together:
+            converged = still
+            if bool(still.all()):
+                break
+            continue
+        fresh = still & ~converged[rows]
+        if not bool(fresh.any()):
+            continue
+        solution[rows[fresh]] = state["x"][fresh]
+        converged[rows[fresh]] = True
+        waiting = (~converged[rows]).nonzero()[:, 0]
+        if (len(rows) - len(waiting)) * _COMPACT >= len(rows):
+            rows, state = rows[waiting], {name: part[waiting] for name, part in state.items()}
+    late = ~converged[rows] if not together else torch.ones_like(rows, dtype=torch.bool)
+    solution[rows[late]] = state["x"][late]
+    return Recovery(solution, done, converged)
 
 
-@torch.no_grad()
-def fista(
-    operator: Operator,
-    correlations: Tensor,
-    penalty: Tensor | float,
-    start: Tensor | None = None,
-    iterations: int = 1000,
-    tolerance: float = 1e-6,
-) -> Recovery:
-    """Accelerated soft thresholding (Beck & Teboulle 2009).
+def beginning(operator: Operator, correlations: Tensor, start: Tensor | None) -> Tensor:
+    """The first estimate: a copy of `start`, or zero.
 
-    The momentum of a row restarts when it points uphill (O'Donoghue & Candès 2015): without restarts it oscillates
-    around the solution, and the change between iterates says little about the distance left. Arguments as for `ista`.
+    Raises:
+        ValueError: shapes that do not fit, or numbers that are not finite.
     """
-    x = torch.zeros_like(correlations) if start is None else start.clone()
-    ahead, age = x, torch.ones(x.shape[0], 1, dtype=x.dtype, device=x.device)
-    rate = 1 / operator.lipschitz
-    converged = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-    for done in range(1, iterations + 1):
-        moved = soft_threshold(ahead + rate * (correlations - operator.normal(ahead)), rate * penalty)
-        uphill = ((ahead - moved) * (moved - x)).sum(-1, keepdim=True) > 0
-        older = torch.where(uphill, 1.0, (1 + (1 + 4 * age.square()).sqrt()) / 2)
-        momentum = torch.where(uphill, 0.0, (age - 1) / older)
-        ahead, age = moved + momentum * (moved - x), older
-        converged, x = _settled(moved, x, tolerance), moved
-        if converged.all():
-            return Recovery(x, done, converged)
-    return Recovery(x, iterations, converged)
-
-
-@torch.no_grad()
-def iht(
-    operator: Operator,
-    correlations: Tensor,
-    rule: SupportRule,
-    start: Tensor | None = None,
-    iterations: int = 500,
-    tolerance: float = 1e-6,
-) -> Recovery:
-    """Normalised iterative hard thresholding (Blumensath & Davies 2010).
-
-    The step is exact line search on the current support, shared by all rows because `rule` may couple them; where that
-    would raise the misfit the step falls back to 1/L, which cannot. The misfit therefore never increases.
-
-    Args:
-        operator: the sensing operator.
-        correlations: ``operator.adjoint(y)``, shape (rows, n).
-        rule: chooses the support; the solution obeys it.
-        start: warm start of shape (rows, n); without it the support begins at the largest correlations.
-        iterations: at most this many.
-        tolerance: stop when the change is below this share of the norm in all rows.
-    """
+    if correlations.ndim != 2 or correlations.shape[1] != operator.columns:
+        raise ValueError(
+            f"correlations have shape (rows, {operator.columns}) for this operator, got {tuple(correlations.shape)}"
+        )
+    _check_finite("correlations", correlations)
     if start is None:
-        x, support = torch.zeros_like(correlations), rule(correlations)
-    else:
-        x, support = _threshold(start, rule)
-    converged = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-    for done in range(1, iterations + 1):
-        gradient = correlations - operator.normal(x)
-        inside = gradient * support
-        curvature = (inside * operator.normal(inside)).sum()
-        rate = torch.where(curvature > 0, inside.square().sum() / curvature, 1 / operator.lipschitz)
-        moved, chosen = _threshold(x + rate * gradient, rule)
-        change = moved - x
-        if (change * operator.normal(change)).sum() > 2 * (gradient * change).sum():
-            moved, chosen = _threshold(x + gradient / operator.lipschitz, rule)
-        converged, x, support = _settled(moved, x, tolerance), moved, chosen
-        if converged.all():
-            return Recovery(x, done, converged)
-    return Recovery(x, iterations, converged)
+        return torch.zeros_like(correlations)
+    if start.shape != correlations.shape:
+        raise ValueError(f"a warm start has shape {tuple(correlations.shape)}, got {tuple(start.shape)}")
+    _check_finite("start", start)
+    return start.clone()
 
 
-@torch.no_grad()
-def htp(
-    operator: Operator,
-    correlations: Tensor,
-    rule: SupportRule,
-    start: Tensor | None = None,
-    iterations: int = 50,
-    debias_steps: int = 50,
-) -> Recovery:
-    """Hard thresholding pursuit (Foucart 2011): a gradient step chooses the support, least squares on it the values.
-
-    The gradient step is one over the mean of the Gram's diagonal, the 1 of the paper for columns of unit norm. A row
-    has converged when its support repeats. Arguments as for `iht`; `debias_steps` are those of `debias`.
-    """
-    x = torch.zeros_like(correlations) if start is None else _threshold(start, rule)[0]
-    support = torch.zeros_like(x, dtype=torch.bool)
-    rate = 1 / operator.mean_curvature
-    converged = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-    for done in range(1, iterations + 1):
-        chosen = rule(x + rate * (correlations - operator.normal(x)))
-        x = debias(operator, correlations, chosen, x, debias_steps)
-        converged, support = (chosen == support).all(-1), chosen
-        if converged.all():
-            return Recovery(x, done, converged)
-    return Recovery(x, iterations, converged)
+def _check_finite(name: str, x: Tensor) -> None:
+    finite = x.isfinite().all(-1)
+    if not bool(finite.all()):
+        bad = (~finite).nonzero()[:, 0]
+        raise ValueError(f"{name}: NaN or infinity in {len(bad)} of {len(x)} rows, the first is row {int(bad[0])}")
 
 
-def _threshold(x: Tensor, rule: SupportRule) -> tuple[Tensor, Tensor]:
-    support = rule(x)
-    return x * support, support
+def unchanged(tolerance: float) -> Callable[[State, State], Tensor]:
+    """Stopping rule: the step changed the estimate by at most this share of its norm."""
+
+    def settled(before: State, moved: State) -> Tensor:
+        return (moved["x"] - before["x"]).norm(dim=-1) <= tolerance * moved["x"].norm(dim=-1)
+
+    return settled
 
 
-def _settled(moved: Tensor, before: Tensor, tolerance: float) -> Tensor:
-    size = moved.norm(dim=-1)
-    return (moved - before).norm(dim=-1) <= tolerance * size
+def same_support(before: State, moved: State) -> Tensor:
+    """Stopping rule: the step chose the support it began with."""
+    return (moved["support"] == before["support"]).all(-1)

@@ -27,7 +27,7 @@ def test_adjoint_gram_and_lipschitz_belong_together(name: str) -> None:
     spectrum = torch.linalg.eigvalsh(operator.gram().double())
     assert spectrum[0] > -1e-5
     assert operator.lipschitz == pytest.approx(float(spectrum[-1]), rel=1e-4)
-    assert operator.lipschitz >= float(spectrum[-1])
+    assert operator.lipschitz * (1 + 1e-6) >= float(spectrum[-1])
     assert operator.mean_curvature == pytest.approx(float(spectrum.mean()), rel=1e-4)
 
 
@@ -41,16 +41,16 @@ def test_random_ensembles_keep_energy_on_average(ensemble: str) -> None:
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
 def test_a_draw_depends_on_its_seed_alone(ensemble: str) -> None:
     torch.manual_seed(1)
-    first = random_operator(ensemble, 30, 0.5, seed=4).matrix
+    first = random_operator(ensemble, 30, 0.5, seed=4).measure(torch.eye(30))
     torch.manual_seed(2)
-    assert torch.equal(first, random_operator(ensemble, 30, 0.5, seed=4).matrix)
-    assert not torch.equal(first, random_operator(ensemble, 30, 0.5, seed=5).matrix)
-    assert first.shape == (15, 30)
+    assert torch.equal(first, random_operator(ensemble, 30, 0.5, seed=4).measure(torch.eye(30)))
+    assert not torch.equal(first, random_operator(ensemble, 30, 0.5, seed=5).measure(torch.eye(30)))
+    assert first.shape == (30, 15)
 
 
 def test_a_full_dct_is_orthonormal() -> None:
     assert torch.allclose(random_operator("dct", 17, 1.0, seed=0).gram(), torch.eye(17), atol=1e-5)
-    assert random_operator("dct", 1, 0.3, seed=0).matrix.tolist() == [[1.0]]
+    assert random_operator("dct", 1, 0.3, seed=0).gram().tolist() == [[1.0]]
 
 
 def test_a_gram_measures_the_response_to_the_inputs() -> None:

@@ -17,8 +17,8 @@ from cspbench.sensing import (
     ista,
     keep_per_row,
     random_operator,
+    soft_threshold,
 )
-from cspbench.sensing.recovery import soft_threshold
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
 
