@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cspbench import __version__
-from cspbench.cli import data, plugins, results, sweep, trials, ui
+from cspbench.cli import compare, data, plugins, results, sweep, trials, ui
 from cspbench.errors import CspbenchError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(sweep.sweep)
+app.command()(compare.compare)
 app.add_typer(trials.app, name="trials")
 app.command()(plugins.methods)
 app.add_typer(data.app, name="data")

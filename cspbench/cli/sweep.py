@@ -43,7 +43,7 @@ def sweep(
     from cspbench.sweep.runner import run_sweep
     from cspbench.sweep.tracking import ui_command
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     config = load_config(file, overrides(set_ or [], trials=trials, workers=workers, device=device))
     store = Store(root)
     with make_display(messages()) as display:
@@ -79,6 +79,6 @@ def print_summary(name: str, store: Store) -> None:
         output().print(f"figures and tables: {folder}", soft_wrap=True)
 
 
-def _interrupt(number: int, frame: object) -> None:
+def interrupt(number: int, frame: object) -> None:
     """Turn SIGTERM (a container or cluster stopping us) into what Ctrl-C does."""
     raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +44,18 @@ class TrialLog:
             if file.tell() and not _ends_in_newline(self.path):
                 file.write(b"\n")
             file.write(json.dumps(record, sort_keys=True).encode() + b"\n")
+
+    def failures(self) -> dict[str, str]:
+        """Why trials failed, by id; those that did well later are left out, as are lines cut short by a kill."""
+        found: dict[str, str] = {}
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            with suppress(json.JSONDecodeError):
+                record = json.loads(line)
+                if record["state"] == "failed":
+                    found[record["trial_id"]] = record["error"]
+                elif record["state"] == "complete":
+                    found.pop(record["trial_id"], None)
+        return found
 
 
 def _ends_in_newline(path: Path) -> bool:

@@ -82,24 +82,36 @@ def collect(folder: Path, name: str, store: Store, display: Display) -> list[Out
     from cspbench.sweep.runner import close_study
     from cspbench.sweep.tracking import Tracker, open_client
 
-    outcomes = list(_outcomes(folder))
-    if not outcomes:
-        raise ConfigError(f"{folder} holds no trials: give the folder that `cspbench trials run` wrote to")
-    source = Store(folder)
+    outcomes = take_in(folder, store)
     log = TrialLog(store.study(name) / "trials.jsonl")
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     tags = {"synthetic": str(any(result.synthetic for result in results)).lower()}
     tracker = Tracker(open_client(store), store, name, {"collected": name}, tags)
     display.expect(len(outcomes))
     for outcome in outcomes:
-        spec = outcome.spec
-        if outcome.result is not None:
-            _copy(source.trial(spec.id), store.trial(spec.id))
-            _copy(source.dense(spec.dense.id), store.dense(spec.dense.id))
-        log.write(spec, "failed" if outcome.result is None else "complete", outcome.error)
+        log.write(outcome.spec, "failed" if outcome.result is None else "complete", outcome.error)
         tracker.log(outcome)
         display.ended(outcome, cached=True)
     close_study(name, store, tracker, display, complete=len(results) == len(outcomes))
+    return outcomes
+
+
+def take_in(folder: Path, store: Store) -> list[Outcome]:
+    """Copy the finished trials of a results folder into the store, with the dense recognisers they started from.
+
+    All results are checked before anything is copied; what the store has already is left as it is.
+
+    Raises:
+        ConfigError: the folder holds no trials, or something that is none.
+    """
+    outcomes = list(_outcomes(folder))
+    if not outcomes:
+        raise ConfigError(f"{folder} holds no trials: give the folder that `cspbench trials run` wrote to")
+    source = Store(folder)
+    for outcome in outcomes:
+        if outcome.result is not None:
+            _copy(source.trial(outcome.spec.id), store.trial(outcome.spec.id))
+            _copy(source.dense(outcome.spec.dense.id), store.dense(outcome.spec.dense.id))
     return outcomes
 
 

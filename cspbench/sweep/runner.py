@@ -79,7 +79,7 @@ def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Exe
     """
     display.note(f"sweep {config.name}: corpus {config.corpus.name}")
     plan = resolve(config, store, display.note)
-    with _alone(store.study(config.name)):
+    with alone(store.study(config.name)):
         study = open_study(plan, store)
         tracker = _open_tracker(plan, store)
         executor = executor or make_executor(
@@ -187,7 +187,7 @@ class _Sweep:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Have a study to oneself: what is marked as running in it then belongs to a dead process."""
     folder.mkdir(parents=True, exist_ok=True)
     try:

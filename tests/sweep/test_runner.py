@@ -21,7 +21,7 @@ from cspbench.spec import TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.executors import InProcess, LocalProcesses
 from cspbench.sweep.progress import Lines
-from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, _alone, run_sweep
+from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, alone, run_sweep
 from cspbench.training.events import Event
 
 Configure = Callable[..., SweepConfig]
@@ -219,5 +219,5 @@ def test_where_audio_lies_and_how_work_is_spread_may_change(
 
 
 def test_two_sweeps_of_one_name_do_not_run_at_once(configure: Configure, store: Store, display: Lines) -> None:
-    with _alone(store.study("demo")), pytest.raises(SweepBusyError, match="another process is at work"):
+    with alone(store.study("demo")), pytest.raises(SweepBusyError, match="another process is at work"):
         run_sweep(configure(), store, display)

@@ -1,0 +1,164 @@
+"""``cspbench compare``."""
+
+from __future__ import annotations
+
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cspbench.cli.options import Root, messages, output, print_rows
+from cspbench.cli.sweep import RUNS, TrialsError, interrupt, overrides
+from cspbench.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from cspbench.config.compare import CompareConfig
+    from cspbench.store import Store
+    from cspbench.sweep.compare import ComparisonSummary, Stage
+    from cspbench.sweep.compare_plan import Only
+
+
+class StageName(StrEnum):
+    """Stages that can be asked for by name."""
+
+    tune = "tune"
+    final = "final"
+    report = "report"
+
+
+def compare(
+    file: Annotated[Path, typer.Argument(help="The comparison file (YAML).")],
+    stage: Annotated[
+        StageName | None, typer.Option(help="Run this stage only, instead of what is left of all.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="Run these methods only: labels, separated by commas.")] = None,
+    sparsity: Annotated[str | None, typer.Option(help="Run these sparsities only, separated by commas.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to do, and the time.")] = False,
+    export: Annotated[
+        bool, typer.Option("--export", help="Print the trials missing at this stage, for `cspbench trials run`.")
+    ] = False,
+    collect: Annotated[
+        Path | None, typer.Option(help="First take in a folder `trials run` wrote.", exists=True, file_okay=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: a.b=value, as often as needed.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine, instead of what the file says.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N, instead of what the file says.")
+    ] = None,
+    root: Root = RUNS,
+) -> None:
+    """Tune methods alike, retrain what was chosen on dev with fresh seeds, and test who is better; resumes."""
+    from cspbench.config.compare import load_comparison
+    from cspbench.store import Store
+
+    signal.signal(signal.SIGTERM, interrupt)
+    config = load_comparison(file, overrides(set_ or [], workers=workers, device=device))
+    part, store = _part(config, only, sparsity), Store(root)
+    stages: tuple[Stage, ...] = ("tune", "final", "report") if stage is None else (stage.value,)
+    if collect is not None:
+        _collect(config, collect, store)
+        stages = ("report",) if stage is None else stages
+    if dry_run:
+        _print_plan(config, store, part)
+    elif export:
+        _export(config, store, stages, part)
+    else:
+        _run(config, store, stages, part)
+
+
+def _part(config: CompareConfig, only: str | None, sparsity: str | None) -> Only:
+    from cspbench.sweep.compare_plan import Only
+
+    labels = [entry.key for entry in config.methods]
+    methods = only.split(",") if only is not None else None
+    for label in methods or ():
+        if label not in labels:
+            hint = f"{did_you_mean(label, labels)} (labels: {', '.join(labels)})"
+            raise ConfigError(f"--only {only}: no method is labelled '{label}'{hint}")
+    shares = None
+    if sparsity is not None:
+        known = ", ".join(f"{share:g}" for share in config.sparsity)
+        try:
+            shares = frozenset(map(float, sparsity.split(",")))
+        except ValueError:
+            raise ConfigError(f"--sparsity {sparsity}: must be numbers of the file ({known})") from None
+        if not shares <= set(config.sparsity):
+            raise ConfigError(f"--sparsity {sparsity}: must be sparsities of the file ({known})")
+    return Only(None if methods is None else frozenset(methods), shares)
+
+
+def _collect(config: CompareConfig, folder: Path, store: Store) -> None:
+    from cspbench.sweep.compare import collect_comparison
+    from cspbench.sweep.progress import make_display
+
+    with make_display(messages()) as display:
+        count = collect_comparison(config, folder, store, display)
+    messages().print(f"{count} trials of this comparison taken from {folder}", soft_wrap=True)
+
+
+def _export(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: Only) -> None:
+    from cspbench.sweep.compare import missing_specs
+    from cspbench.sweep.progress import make_display
+
+    with make_display(messages()) as display:
+        specs = missing_specs(config, store, display, stages, part)
+    for spec in specs:
+        typer.echo(spec.model_dump_json())
+
+
+def _print_plan(config: CompareConfig, store: Store, part: Only) -> None:
+    from cspbench.sweep.compare_estimate import dense_missing, shares
+    from cspbench.sweep.compare_plan import resolve_comparison
+    from cspbench.sweep.progress import duration
+
+    plan = resolve_comparison(config, store, messages().print)
+    rows = shares(plan, store, part)
+    print_rows(
+        [
+            {
+                "stage": row.stage,
+                "corpus": row.place,
+                "trials": row.trials,
+                "finished": row.finished,
+                "failed": row.failed,
+                "left": row.left,
+                "steps each": row.steps,
+                "worker time left": "?" if row.seconds is None else duration(row.seconds),
+            }
+            for row in rows
+        ],
+        f"{config.name}: {sum(row.left for row in rows)} of {sum(row.trials for row in rows)} trials left",
+    )
+    output().print(f"dense recognisers to train first: {dense_missing(plan, store, part)}", soft_wrap=True)
+    known = [row.seconds for row in rows if row.seconds is not None]
+    if len(known) == len(rows):
+        output().print(f"about {duration(sum(known) / config.workers)} with {config.workers} workers", soft_wrap=True)
+    else:
+        output().print("no estimate where no trial has finished", soft_wrap=True)
+
+
+def _run(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: Only) -> None:
+    from cspbench.sweep.compare import run_comparison
+    from cspbench.sweep.progress import make_display
+    from cspbench.sweep.tracking import ui_command
+
+    with make_display(messages()) as display:
+        summary = run_comparison(config, store, display, stages=stages, only=part)
+    _print_summary(summary)
+    output().print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
+    if summary.failures:
+        lines = "\n".join(f"  {failure}" for failure in summary.failures)
+        raise TrialsError(f"{len(summary.failures)} of this run's trials failed; start it again to retry:\n{lines}")
+
+
+def _print_summary(summary: ComparisonSummary) -> None:
+    for warning in summary.warnings:
+        output().print(f"note: {warning}", soft_wrap=True)
+    for path in summary.files:
+        output().print(str(path), soft_wrap=True)
