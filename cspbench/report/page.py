@@ -40,7 +40,11 @@ NOTES = (
 
 def markdown_table(table: pd.DataFrame) -> str:
     """Word a `summary` as a Markdown table."""
-    rows = display_rows(table)
+    return markdown_rows(display_rows(table))
+
+
+def markdown_rows(rows: list[dict[str, str]]) -> str:
+    """Lay out rows of texts, all with the keys of the first, as a Markdown table; nothing for no rows."""
     if not rows:
         return ""
     head = list(rows[0])

@@ -1,0 +1,189 @@
+"""A comparison in words and tables, as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from cspbench.report.comparison.cells import POST, TRAINED
+from cspbench.report.comparison.compare import Comparison
+from cspbench.report.comparison.duels import POOLED
+from cspbench.report.comparison.verdicts import LEVEL, MARGIN
+from cspbench.report.page import markdown_rows
+
+NOTES = (
+    "Settings were chosen on dev; every number here is from the test set, and no choice was made on it. WER is errors "
+    "over words, the mean over seeds, folds of a cross-validation added up.",
+    "Intervals of WERs are 95 % bootstrap over speakers and training seeds. Methods share the test speech, so their "
+    "intervals may overlap where the paired tests tell them apart.",
+    "The best rival of a row is the one with the lowest test WER: the champion has to beat the luckiest. “Mean "
+    "reduction” of the pool is the mean of the corpora's, each against its own best rival.",
+    "Differences are in percentage points, with the 95 % interval of a paired bootstrap that draws whole speakers within "
+    "each corpus, studentised because speakers are few. p-values: that bootstrap, and MAPSSWE (the matched-pairs test "
+    "of Gillick and Cox) over utterances; both Holm-corrected over the rivals of the row. “Significantly” takes both "
+    f"below {LEVEL:g}. MAPSSWE takes utterances for independent, and is too sure where methods differ by speaker.",
+    "An utterance's errors are averaged over seeds before any test: seeds hear the same speech and are no independent "
+    "repeats. “Pairs won” counts runs of equal seed, fold and dense model; ties count half.",
+    "“At worst”: upper end of the interval, relative to the rival's WER. “Not worse” asks that the interval of the "
+    "difference reach below zero, which a small test set grants easily; “non-inferior” asks for at worst "
+    f"+{100 * MARGIN:g} %.",
+)
+"""What a reader must know; printed below the tables."""
+_NAMED = 30  # unfinished cells named one by one
+
+
+def summary_page(comparison: Comparison, pictures: Sequence[str] = (), command: str = "") -> str:
+    """Word a comparison as a Markdown page.
+
+    Args:
+        comparison: what to word.
+        pictures: names, without ending, of PNG files beside the page, to show in it.
+        command: the line that made the comparison.
+    """
+    corpora = ", ".join(sorted(comparison.finals["corpus"].unique()))
+    rivals = comparison.finals["method"].nunique() - 1
+    parts = [f"# {comparison.champion} against {rivals} methods on {corpora}", _state(comparison)]
+    parts += ["## Against the best of magnitude, movement and lottery", *_verdicts(comparison, "main")]
+    parts += ["## Against the best of all", *_verdicts(comparison, "all")]
+    for corpus, cells in comparison.cells.groupby("corpus", sort=True):
+        parts += [f"## Test WER on {corpus} (%)", *_cells(cells)]
+        parts += [f"![{name}]({name}.png)" for name in pictures if name.endswith(f"_{corpus}")]
+    parts += [f"![{name}]({name}.png)" for name in pictures if name.endswith(f"_{POOLED}")]
+    parts += ["## What each method was given", markdown_rows([_budget(row) for row in _rows(comparison.budgets)])]
+    parts += ["## How to read this", "".join(f"- {note}\n" for note in NOTES)]
+    if command:
+        parts.append(f"Made by `{command}`.")
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+
+
+def _state(comparison: Comparison) -> str:
+    """How much of the comparison there is; what is missing is named."""
+    cells = comparison.cells
+    due, missing = int((cells["trials"] + cells["missing"]).sum()), int(cells["missing"].sum())
+    if not missing:
+        return f"Complete: {due} of {due} trials."
+    lines = [
+        f"- {row['corpus']}, {row['method']} at {_sparsity(row)}: {row['note']}"
+        for row in _rows(cells[cells["missing"] > 0])
+    ]
+    if len(lines) > _NAMED:
+        lines[_NAMED:] = [f"- and {len(lines) - _NAMED} cells more: see cells.csv"]
+    return f"**Unfinished: {missing} of {due} trials are missing.**\n\n" + "\n".join(lines)
+
+
+def _verdicts(comparison: Comparison, against: str) -> list[str]:
+    """A table for each kind, the pool first."""
+    table = comparison.verdicts[comparison.verdicts["against"] == against]
+    parts = []
+    for kind in (TRAINED, POST):
+        part = table[table["kind"] == kind]
+        part = pd.concat([part[part["corpus"] == POOLED], part[part["corpus"] != POOLED]])
+        if len(part):
+            parts += [f"{kind.capitalize()} methods:", markdown_rows([_verdict(row) for row in _rows(part)])]
+    return parts or ["No such rival took part."]
+
+
+def _verdict(row: Mapping[str, Any]) -> dict[str, str]:
+    low, high = (_percent(row[bound], ".2f") for bound in ("low", "high"))
+    tested = not _absent(row["difference"])
+    return {
+        "corpus": str(row["corpus"]),
+        "sparsity": _sparsity(row),
+        f"{row['champion']} WER": _percent(row["champion_wer"], ".2f"),
+        "best rival": f"{row['best_rival']} {_percent(row['rival_wer'], '.2f')}" if tested else "–",
+        "reduction": _percent(row["relative_reduction"], ".1f", " %"),
+        "mean reduction": _percent(row["mean_reduction"], ".1f", " %"),
+        "difference": f"{_percent(row['difference'], '.2f')} [{low}, {high}]" if tested else "–",
+        "p bootstrap": _p(row["p_bootstrap_holm"]),
+        "p MAPSSWE": _p(row["p_mapsswe_holm"]),
+        "pairs won": f"{row['wins']:g} of {row['pairs']:g}" if tested else "–",
+        "at worst": _percent(row["at_worst"], "+.1f", " %"),
+        "verdict": f"{row['verdict']}{_allowance(row) if tested else ''}",
+        "note": str(row["note"]),
+    }
+
+
+def _allowance(row: Mapping[str, Any]) -> str:
+    """What can be said where no difference was shown."""
+    if row["significant"]:
+        return ""
+    said = "non-inferior" if row["non_inferior"] else "not worse" if row["not_worse"] else "worse by the interval"
+    return f" ({said})"
+
+
+def _cells(cells: pd.DataFrame) -> list[str]:
+    """Methods by sparsity, for each kind: WER with interval and spread over seeds, and what they cost."""
+    parts = []
+    for kind in (TRAINED, POST):
+        part = cells[cells["kind"] == kind]
+        if len(part):
+            lowest = part.groupby("sparsity_requested")["wer"].min()
+            rows = [_method(str(method), own, lowest) for method, own in part.groupby("method")]
+            parts += [f"{kind.capitalize()} methods (dense: {_percent(part['dense_wer'].mean(), '.2f')}):"]
+            parts += [markdown_rows(rows)]
+    drawn = sorted(set(cells["drawn"]) - {""})
+    return [*parts, f"WER [95 % interval] ± standard deviation over seeds; lowest in bold. Drawn: {'; '.join(drawn)}."]
+
+
+def _method(method: str, own: pd.DataFrame, lowest: pd.Series) -> dict[str, str]:
+    texts = {"method": method}
+    for row in _rows(own.sort_values("sparsity_requested")):
+        texts[_sparsity(row)] = _cell(row, bold=row["wer"] == lowest[row["sparsity_requested"]])
+    seeds, folds = own["seeds"].max(), own["folds"].max()
+    return texts | {
+        "steps": _number(own["steps_ratio"].mean(), ".3g", "×"),
+        "seconds": _number(own["train_seconds"].mean(), ".0f"),
+        "runs a cell": f"{seeds} seeds" + (f" × {folds} folds" if folds > 1 else ""),
+    }
+
+
+def _cell(row: Mapping[str, Any], bold: bool) -> str:
+    if _absent(row["wer"]):
+        return "missing"
+    wer = _percent(row["wer"], ".2f")
+    spread = "" if _absent(row["wer_std"]) else f" ± {_percent(row['wer_std'], '.2f')}"
+    interval = f"[{_percent(row['wer_low'], '.1f')}, {_percent(row['wer_high'], '.1f')}]"
+    return f"{f'**{wer}**' if bold else wer} {interval}{spread}{' *' * (row['missing'] > 0)}"
+
+
+def _budget(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "corpus": str(row["corpus"]),
+        "method": str(row["method"]),
+        "dev trials that chose it": str(row["tuning_trials"]),
+        "steps": _number(row["steps_ratio"], ".3g", "×"),
+        "seconds": _number(row["train_seconds"], ".0f"),
+        "of the champion's": _number(row["seconds_ratio"], ".2f", "×"),
+        "same dense models": "yes" if row["same_dense"] else "NO",
+        "one setting a cell": "yes" if row["one_setting"] else "NO",
+        "trials": f"{row['trials']}" + (f" ({row['unfinished']} unfinished)" if row["unfinished"] else ""),
+    }
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _sparsity(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['sparsity_requested']:.4g} %"
+
+
+def _percent(value: float, spec: str, unit: str = "") -> str:
+    return "–" if _absent(value) else f"{100 * value:{spec}}{unit}"
+
+
+def _number(value: float, spec: str, unit: str = "") -> str:
+    return "–" if _absent(value) else f"{value:{spec}}{unit}"
+
+
+def _p(value: float) -> str:
+    if _absent(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
