@@ -30,7 +30,7 @@ class ADMMParams(SelectionParams):
         0.5,
         gt=0,
         le=1,
-        description="share of the steps after which the weights are cut; the rest retrains what is left",
+        description="share of the steps after which the weights are cut; the rest retrains",
     )
     interval: Annotated[int, Search(5, 40, log=True)] = Field(
         10, ge=1, description="training steps in an ADMM iteration, at most (a short training still has 8 iterations)"

@@ -24,8 +24,8 @@ class SparseGPTParams(PostTrainingParams):
     damping: Annotated[float, Search(1e-3, 0.1, log=True)] = Field(
         0.01, gt=0, le=1, description="added to the diagonal of the second moment, as a share of its mean"
     )
-    block: Annotated[int, Search(32, 256, log=True)] = Field(
-        128, ge=1, description="columns whose mask is chosen together, knowing what earlier columns cost"
+    block: Annotated[int, Search(8, 128, log=True)] = Field(
+        32, ge=1, description="columns whose mask is chosen together, knowing what earlier columns cost"
     )
 
 
@@ -35,8 +35,8 @@ class SparseGPT(PostTraining):
 
     Removing w_q from a row costs ``w_q^2 / [H^-1]_qq`` and moves the others by ``-w_q / [H^-1]_qq * H^-1[:, q]``, H
     being the second moment of the inputs. All rows share one elimination order, left to right, and so one Cholesky
-    factor of the inverse. Masks are chosen `block` columns at a time, within which the number of zeros is fixed; those
-    of an N:M pattern a group at a time.
+    factor of the inverse. Masks are chosen `block` columns at a time (the paper: 128 of some thousands), each block having
+    its share of the zeros; those of an N:M pattern a group at a time.
     """
 
     Params = SparseGPTParams
@@ -76,7 +76,7 @@ def inverse_factor(moment: Tensor, damping: float) -> Tensor:
 
 
 def eliminate(
-    weight: Tensor, factor: Tensor, zeros: int, params: SelectionParams, block: int = 128
+    weight: Tensor, factor: Tensor, zeros: int, params: SelectionParams, block: int = 32
 ) -> tuple[Tensor, Tensor]:
     """Remove weights in the order of the columns, the later columns making up for it.
 
