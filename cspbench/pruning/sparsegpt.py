@@ -35,8 +35,8 @@ class SparseGPT(PostTraining):
 
     Removing w_q from a row costs ``w_q^2 / [H^-1]_qq`` and moves the others by ``-w_q / [H^-1]_qq * H^-1[:, q]``, H
     being the second moment of the inputs. All rows share one elimination order, left to right, and so one Cholesky
-    factor of the inverse. Masks are chosen `block` columns at a time (the paper: 128 of some thousands), each block having
-    its share of the zeros; those of an N:M pattern a group at a time.
+    factor of the inverse. Masks are chosen `block` columns at a time (the paper: 128 of some thousands), each block
+    having its share of the zeros; those of an N:M pattern a group at a time.
     """
 
     Params = SparseGPTParams

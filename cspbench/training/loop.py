@@ -96,8 +96,9 @@ class TrainingRun:
     def _run(self) -> None:
         self._optimizer, self._scaler = self._fresh_optimizer()
         step = self._resume()
-        if step == 0 and self.method is not None:
-            self.method.start()
+        if step is None:
+            step = 0
+            self._call(None if self.method is None else self.method.start)
         per_epoch = self.data.steps_per_epoch(self.spec.batch_size)
         epoch_batches: tuple[int, list[Callable[[], Batch]]] = (-1, [])
         last_save = time.monotonic()
@@ -108,9 +109,7 @@ class TrainingRun:
                 epoch_batches = (epoch, self.data.batches(self.spec, self.seed, epoch))
             if self.on_step is not None:
                 self.on_step(step)
-            progress = self._progress(step)
-            self._begin_phase(progress)
-            self._train_step(epoch_batches[1][batch](), progress, epoch)
+            progress = self.advance(step, epoch_batches[1][batch]())
             step += 1
             self.seconds += time.monotonic() - began
             self._after(step, per_epoch, progress)
@@ -119,9 +118,24 @@ class TrainingRun:
                 last_save = time.monotonic()
         if self.on_step is not None:
             self.on_step(step)
-        if self.method is not None:
-            self.method.finish()
+        self._call(None if self.method is None else self.method.finish)
+        if not self.total and not self.curve:  # without training the outcome is all there is to record
+            self.curve.append({"step": 0, "epoch": 0.0, **self._sparsity(), **self._evaluation()})
         self._save(step)
+
+    def advance(self, step: int, batch: Batch) -> Progress:
+        """Take the optimiser step that follows `step` others, on a batch; phases begin as they come."""
+        progress = self.progress_at(step)
+        self._begin_phase(progress)
+        self._train_step(batch, progress, step // self.data.steps_per_epoch(self.spec.batch_size))
+        return progress
+
+    def _call(self, hook: Callable[[], None] | None) -> None:
+        """Call what a method does before and after its training; that is part of what the training costs."""
+        began = time.monotonic()
+        if hook is not None:
+            hook()
+        self.seconds += time.monotonic() - began
 
     def _phase_of(self, step: int) -> tuple[int, int]:
         """Index of the phase a step belongs to, and the step within it."""
@@ -131,7 +145,8 @@ class TrainingRun:
             step -= phase.steps
         raise AssertionError("step beyond the last phase")
 
-    def _progress(self, step: int) -> Progress:
+    def progress_at(self, step: int) -> Progress:
+        """What the method is told at a step."""
         index, within = self._phase_of(step)
         rate = one_cycle(within, self.phases[index].steps, self.spec.learning_rate, self.spec.warmup)
         return Progress(step=step, total=self.total, phase=index, learning_rate=rate)
@@ -190,13 +205,14 @@ class TrainingRun:
             self._losses.clear()
             if not math.isfinite(loss):
                 raise FloatingPointError(f"{self.stage}: the loss became {loss} by step {step}; lower learning_rate")
-            metrics = {"loss": loss, "learning_rate": progress.learning_rate, **self._sparsity()}
-            if self.evaluate is not None:
-                metrics |= self.evaluate()
+            metrics = {"loss": loss, "learning_rate": progress.learning_rate, **self._sparsity(), **self._evaluation()}
             self.curve.append({"step": step, "epoch": step / per_epoch, **metrics})
         recent = self.curve[-1] if self.curve else {}
         shown = {k: v for k, v in recent.items() if k in ("loss", "dev_wer", "sparsity")}
         self.listener(Event(self.stage, step, self.total, metrics=shown))
+
+    def _evaluation(self) -> dict[str, float]:
+        return {} if self.evaluate is None else self.evaluate()
 
     def _sparsity(self) -> dict[str, float]:
         if self.method is None:
@@ -220,9 +236,10 @@ class TrainingRun:
         }
         save_checkpoint(self.checkpoint, state)
 
-    def _resume(self) -> int:
+    def _resume(self) -> int | None:
+        """Steps done by the checkpoint, None where there is none."""
         if self.checkpoint is None or not self.checkpoint.is_file():
-            return 0
+            return None
         state = load_checkpoint(self.checkpoint, self.device)
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])

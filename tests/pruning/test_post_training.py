@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy_training import Loop, build, context_for, matrices, toy
 from torch import Tensor
+from toy_training import Loop, build, context_for, matrices, toy
 
 from cspbench.errors import PruningError
 from cspbench.pruning import PruningContext

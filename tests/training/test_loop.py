@@ -80,6 +80,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     method: str | None, killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = some_run(None, method)
+    if not whole.total:
+        pytest.skip("does not train")
     whole.run()
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step
 
@@ -110,6 +112,23 @@ def test_a_finished_run_started_again_does_nothing(tmp_path: Path) -> None:
     again.run()
     assert steps == [again.total]
     assert again.curve == first.curve
+
+
+def test_a_method_without_training_prunes_once_and_is_recorded(tmp_path: Path) -> None:
+    first = some_run(tmp_path, "sparsegpt")
+    first.evaluate = lambda: {"dev_wer": 12.5}
+    first.run()
+    assert first.method is not None
+    assert first.total == 0
+    assert first.curve == [{"step": 0, "epoch": 0.0, "sparsity": pytest.approx(0.6, abs=1e-2), "dev_wer": 12.5}]
+    assert first.seconds > 0
+    again = some_run(tmp_path, "sparsegpt")
+    assert again.method is not None
+    again.method.start = lambda: pytest.fail("weights that have been pruned are not pruned anew")  # type: ignore
+    again.run()
+    assert again.curve == first.curve
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor), name
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run() -> None:
