@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +36,7 @@ def compare(
     ] = None,
     only: Annotated[str | None, typer.Option(help="Run these methods only: labels, separated by commas.")] = None,
     sparsity: Annotated[str | None, typer.Option(help="Run these sparsities only, separated by commas.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Run these corpora only: labels, separated by commas.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to do, and the time.")] = False,
     export: Annotated[
         bool, typer.Option("--export", help="Print the trials missing at this stage, for `cspbench trials run`.")
@@ -59,7 +61,7 @@ def compare(
 
     signal.signal(signal.SIGTERM, interrupt)
     config = load_comparison(file, overrides(set_ or [], workers=workers, device=device))
-    part, store = _part(config, only, sparsity), Store(root)
+    part, store = _part(config, only, sparsity, corpus), Store(root)
     stages: tuple[Stage, ...] = ("tune", "final", "report") if stage is None else (stage.value,)
     if collect is not None:
         _collect(config, collect, store)
@@ -69,18 +71,12 @@ def compare(
     elif export:
         _export(config, store, stages, part)
     else:
-        _run(config, store, stages, part)
+        _run(config, store, stages, part, _command(file, set_ or []))
 
 
-def _part(config: CompareConfig, only: str | None, sparsity: str | None) -> Only:
+def _part(config: CompareConfig, only: str | None, sparsity: str | None, corpus: str | None) -> Only:
     from cspbench.sweep.compare_plan import Only
 
-    labels = [entry.key for entry in config.methods]
-    methods = only.split(",") if only is not None else None
-    for label in methods or ():
-        if label not in labels:
-            hint = f"{did_you_mean(label, labels)} (labels: {', '.join(labels)})"
-            raise ConfigError(f"--only {only}: no method is labelled '{label}'{hint}")
     shares = None
     if sparsity is not None:
         known = ", ".join(f"{share:g}" for share in config.sparsity)
@@ -90,7 +86,27 @@ def _part(config: CompareConfig, only: str | None, sparsity: str | None) -> Only
             raise ConfigError(f"--sparsity {sparsity}: must be numbers of the file ({known})") from None
         if not shares <= set(config.sparsity):
             raise ConfigError(f"--sparsity {sparsity}: must be sparsities of the file ({known})")
-    return Only(None if methods is None else frozenset(methods), shares)
+    return Only(
+        _labels("--only", only, [entry.key for entry in config.methods]),
+        shares,
+        _labels("--corpus", corpus, [entry.key for entry in config.corpora]),
+    )
+
+
+def _labels(option: str, given: str | None, known: list[str]) -> frozenset[str] | None:
+    if given is None:
+        return None
+    labels = [label.strip() for label in given.split(",")]
+    for label in labels:
+        if label not in known:
+            hint = f"{did_you_mean(label, known)} (labels: {', '.join(known)})"
+            raise ConfigError(f"{option} {given}: the file has no '{label}'{hint}")
+    return frozenset(labels)
+
+
+def _command(file: Path, changes: list[str]) -> str:
+    """The line that makes the comparison, whatever part of it was asked for now."""
+    return shlex.join(["cspbench", "compare", str(file), *(word for text in changes for word in ("--set", text))])
 
 
 def _collect(config: CompareConfig, folder: Path, store: Store) -> None:
@@ -143,13 +159,13 @@ def _print_plan(config: CompareConfig, store: Store, part: Only) -> None:
         output().print("no estimate where no trial has finished", soft_wrap=True)
 
 
-def _run(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: Only) -> None:
+def _run(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: Only, command: str) -> None:
     from cspbench.sweep.compare import run_comparison
     from cspbench.sweep.progress import make_display
     from cspbench.sweep.tracking import ui_command
 
     with make_display(messages()) as display:
-        summary = run_comparison(config, store, display, stages=stages, only=part)
+        summary = run_comparison(config, store, display, stages=stages, only=part, command=command)
     _print_summary(summary)
     output().print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
     if summary.failures:
@@ -158,7 +174,14 @@ def _run(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: O
 
 
 def _print_summary(summary: ComparisonSummary) -> None:
+    from cspbench.cli.compare_tables import cell_tables, verdict_lines
+
+    if summary.comparison is not None:
+        for corpus, rows in cell_tables(summary.comparison.cells).items():
+            print_rows(rows, f"{summary.name}, {corpus}: test WER (%)")
+        for line in verdict_lines(summary.comparison.verdicts):
+            output().print(line, soft_wrap=True)
     for warning in summary.warnings:
         output().print(f"note: {warning}", soft_wrap=True)
-    for path in summary.files:
-        output().print(str(path), soft_wrap=True)
+    if summary.files:
+        output().print(f"tables and figures: {summary.files[0].parent}", soft_wrap=True)

@@ -203,11 +203,15 @@ def _tuning_problems(config: CompareConfig) -> Iterator[Problem]:
     if tuning.seed in config.seeds:
         yield Problem(("tuning", "seed"), f"{tuning.seed} is among the final seeds: those must be fresh")
     labels = [entry.key for entry in config.corpora]
-    for index, label in enumerate(tuning.corpora or ()):
-        if label not in labels and BROKEN not in labels:
-            hint = f"{did_you_mean(label, labels)} (labels: {', '.join(labels)})"
-            yield Problem(("tuning", "corpora", index), f"no corpus is labelled '{label}'{hint}")
-    yield from _fold_problems(config, tuning)
+    if BROKEN in labels:
+        return
+    unknown = [label for label in tuning.corpora or () if label not in labels]
+    for label in unknown:
+        hint = f"{did_you_mean(label, labels)} (labels: {', '.join(labels)})"
+        at = ("tuning", "corpora", (tuning.corpora or ()).index(label))
+        yield Problem(at, f"no corpus is labelled '{label}'{hint}")
+    if not unknown:
+        yield from _fold_problems(config, tuning)
 
 
 def _fold_problems(config: CompareConfig, tuning: Tuning) -> Iterator[Problem]:

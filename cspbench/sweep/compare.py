@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cspbench.config.compare import CompareConfig
 from cspbench.errors import ConfigError
@@ -25,6 +25,9 @@ from cspbench.sweep.runner import InterruptedSweepError, alone
 from cspbench.sweep.tracking import Tracker, open_client
 from cspbench.sweep.work import Outcome, train_dense_models
 
+if TYPE_CHECKING:
+    from cspbench.report.comparison import Comparison
+
 Stage = Literal["tune", "final", "report"]
 STAGES: tuple[Stage, ...] = ("tune", "final", "report")
 
@@ -38,12 +41,14 @@ class ComparisonSummary:
         failures: each trial of this run that failed, and why.
         warnings: what a reader of the tables must know.
         files: tables written.
+        comparison: what the finals say, once the report is written and one has finished.
     """
 
     name: str
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    comparison: Comparison | None = None
 
 
 def run_comparison(
@@ -54,6 +59,7 @@ def run_comparison(
     *,
     stages: Sequence[Stage] = STAGES,
     only: Only = ALL,
+    command: str = "",
 ) -> ComparisonSummary:
     """Run what is left to do of a comparison.
 
@@ -64,6 +70,7 @@ def run_comparison(
         executor: runs the trials; by default as `config.workers` says.
         stages: those to run, in their own order. Settings are chosen after tuning, whatever comes next.
         only: the part of the trials to run. The tables are of the whole comparison.
+        command: the line that asked for it, for the summary.
 
     Raises:
         ConfigError: finals are asked for whose settings cannot be chosen yet.
@@ -76,7 +83,7 @@ def run_comparison(
         executor = executor or make_executor(
             config.workers, store, config.device, lambda spec, event: display.event(label_of(spec), event)
         )
-        run = _Run(plan, store, display)
+        run = _Run(plan, store, display, command)
         try:
             with executor:
                 run.stages(stages, only, executor)
@@ -139,9 +146,9 @@ def collect_comparison(config: CompareConfig, folder: Path, store: Store, displa
 class _Run:
     """Carries tasks to the executor, and outcomes back to the book and MLflow."""
 
-    def __init__(self, plan: ComparisonPlan, store: Store, display: Display) -> None:
+    def __init__(self, plan: ComparisonPlan, store: Store, display: Display, command: str) -> None:
         self.summary = ComparisonSummary(plan.config.name)
-        self._plan, self._store, self._display = plan, store, display
+        self._plan, self._store, self._display, self._command = plan, store, display, command
         self._book = Book(store, plan.config.name)
         self._tracker: Tracker | None = None
 
@@ -194,7 +201,10 @@ class _Run:
             outcome = self._book.outcome(task)
             if outcome is not None:  # logged already, unless it came from elsewhere or a kill came between
                 self._tracker.log(outcome)
-        self.summary.files = write_tables(self._plan, choices, self._book, self._store)
+        self._display.note("writing the tables")
+        self.summary.comparison, self.summary.files = write_tables(
+            self._plan, choices, self._book, self._store, self._command
+        )
         self.summary.warnings = list(warnings(self._plan, choices, self._book))
 
     def _open_tracker(self) -> Tracker:

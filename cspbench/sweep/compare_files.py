@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cspbench.store import Store, write_atomic, write_json
 from cspbench.sweep.compare_choice import Book, Choice, chosen, describe
 from cspbench.sweep.compare_plan import ComparisonPlan, Slot, Task
+
+if TYPE_CHECKING:
+    from cspbench.report.comparison import Comparison
 
 TUNING = [
     *("corpus", "method", "sparsity_requested", "candidate", "seed", "fold", "dense_id", "trial_id", "state"),
@@ -51,19 +54,37 @@ def tuning_rows(plan: ComparisonPlan, choices: Iterable[Choice], book: Book) -> 
     return rows
 
 
-def write_tables(plan: ComparisonPlan, choices: list[Choice], book: Book, store: Store) -> list[Path]:
-    """Write ``finals.csv``, ``tuning.csv`` and ``choices.json``, and return where they are."""
+def write_tables(
+    plan: ComparisonPlan, choices: list[Choice], book: Book, store: Store, command: str = ""
+) -> tuple[Comparison | None, list[Path]]:
+    """Write ``finals.csv``, ``tuning.csv``, ``choices.json`` and, once a final has finished, all that follows from it.
+
+    Args:
+        plan: what was asked for.
+        choices: what was decided.
+        book: what has finished.
+        store: where it lies.
+        command: the line that made the comparison, for its summary.
+
+    Returns:
+        What the finals say, None before there are any, and the files written.
+    """
     import pandas as pd
 
+    from cspbench.report.comparison import compare, write_comparison
+    from cspbench.report.results import load_hypotheses
+
     folder = folder_of(plan, store)
-    tables = {
-        "finals.csv": pd.DataFrame(final_rows(plan, choices, book), columns=FINALS),
-        "tuning.csv": pd.DataFrame(tuning_rows(plan, choices, book), columns=TUNING),
-    }
-    for name, table in tables.items():
-        write_atomic(folder / name, table.to_csv(index=False))
+    finals = pd.DataFrame(final_rows(plan, choices, book), columns=FINALS)
+    tuning = pd.DataFrame(tuning_rows(plan, choices, book), columns=TUNING)
+    write_atomic(folder / "finals.csv", finals.to_csv(index=False))
+    write_atomic(folder / "tuning.csv", tuning.to_csv(index=False))
     write_json(folder / "choices.json", describe(plan, choices))
-    return [*(folder / name for name in tables), folder / "choices.json"]
+    files = [folder / name for name in ("finals.csv", "tuning.csv", "choices.json")]
+    if not finals["state"].eq("complete").any():
+        return None, files
+    comparison = compare(finals, lambda trial: load_hypotheses(store, trial), plan.config.champion)
+    return comparison, [*files[1:], *write_comparison(comparison, folder, command)]
 
 
 def warnings(plan: ComparisonPlan, choices: list[Choice], book: Book) -> Iterator[str]:

@@ -42,6 +42,11 @@ class Only:
 
     methods: frozenset[str] | None = None
     sparsity: frozenset[float] | None = None
+    corpora: frozenset[str] | None = None
+
+    def corpus(self, label: str) -> bool:
+        """Whether a corpus belongs to it."""
+        return self.corpora is None or label in self.corpora
 
     def method(self, label: str) -> bool:
         """Whether a method belongs to it."""
@@ -119,15 +124,16 @@ class ComparisonPlan:
             for cell in cells
             if cell.sparsity == sparsity
             for place in self.tuning_places()
+            if only.corpus(place.entry.key)
         ]
 
     def slots(self, only: Only = ALL) -> Iterator[Slot]:
         """What is to be reported, sparsity by sparsity in the order of the file, and in each seed by seed."""
-        for sparsity in self.config.sparsity:
+        for sparsity in filter(only.share, self.config.sparsity):
             for order, seed in enumerate(self.config.seeds):
                 for place in self.final_places(order):
                     for entry in self.config.methods:
-                        if only.share(sparsity) and only.method(entry.key):
+                        if only.corpus(place.entry.key) and only.method(entry.key):
                             yield Slot(place, entry, sparsity, seed)
 
     def final_task(self, slot: Slot, chosen: Chosen) -> Task | None:

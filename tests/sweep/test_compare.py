@@ -26,6 +26,7 @@ from cspbench.sweep.compare_plan import ALL, Only, resolve_comparison
 from cspbench.sweep.executors import InProcess
 from cspbench.sweep.portable import run_specs
 from cspbench.sweep.progress import Lines
+from cspbench.sweep.work import Outcome
 from cspbench.training.events import Event
 
 Configure = Callable[..., CompareConfig]
@@ -51,6 +52,25 @@ def comparison(corpus: dict[str, Any]) -> Configure:
         return CompareConfig.model_validate(data | changes)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def quick_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither MLflow nor statistics and figures, which take seconds: `test_compare_cli` has all of them."""
+
+    class NoTracker:
+        def __init__(self, *_: Any) -> None: ...
+
+        def log(self, outcome: Outcome) -> None: ...
+
+        def log_sweep(self, params: Any, files: Any = ()) -> None: ...
+
+        def finish(self, status: str, metrics: Any = None, files: Any = ()) -> None: ...
+
+    monkeypatch.setattr("cspbench.sweep.compare.Tracker", NoTracker)
+    monkeypatch.setattr("cspbench.sweep.compare.open_client", lambda _: None)
+    monkeypatch.setattr("cspbench.report.comparison.write_comparison", lambda *_: [])
+    monkeypatch.setattr("cspbench.report.comparison.compare", lambda *_: None)
 
 
 def executor(store: Store, rates: Rates) -> InProcess:
