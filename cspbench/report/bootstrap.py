@@ -231,4 +231,4 @@ def _redraw(rng: np.random.Generator, count: int, resamples: int) -> Floats:
     if count == 1:
         return np.ones((resamples, 1))
     drawn = rng.multinomial(count - 1, np.full(count, 1 / count), size=resamples)
-    return drawn * (count / (count - 1))
+    return drawn.astype(float) * (count / (count - 1))

@@ -63,6 +63,6 @@ def _ratio(own: pd.DataFrame, ours: pd.DataFrame) -> float:
 
 
 def _same_dense(own: pd.DataFrame, ours: pd.DataFrame) -> bool:
-    dense = ours.groupby(RUN)["dense_id"].unique()
-    pairs = own.merge(dense.rename("ours").reset_index(), on=RUN)
-    return all(row.dense_id in row.ours for row in pairs.itertuples())
+    dense = ours.groupby(RUN)["dense_id"].agg(set).to_dict()
+    runs = zip(own["fold"], own["seed"], own["dense_id"], strict=True)
+    return all(name in dense[fold, seed] for fold, seed, name in runs if (fold, seed) in dense)

@@ -64,7 +64,8 @@ def cell_table(finals: pd.DataFrame, errors: Errors, champion: str, *, resamples
         - ``wer_low, wer_high``: 95 % bootstrap interval over speakers and seeds, both drawn anew (see
           `crossed_bootstrap`); ``drawn`` says so, or that utterances are drawn for want of speakers. Intervals of
           methods overlap where paired tests tell them apart: they share the speech;
-        - ``wer_std``: standard deviation over seeds of the WER of all folds together; NaN for one seed;
+        - ``wer_std``: standard deviation over seeds of the WER of all folds together; NaN for one seed, and where each
+          fold has a seed of its own;
         - ``dev_wer``, on which settings were chosen, and ``dense_wer``: means over trials;
         - ``seeds, folds, trials`` finished, ``missing`` trials, ``note`` on them;
         - ``steps``, ``train_seconds``: means over trials; ``steps_ratio``: steps over those of the champion's pruning
@@ -75,7 +76,8 @@ def cell_table(finals: pd.DataFrame, errors: Errors, champion: str, *, resamples
     rows = []
     for key, cell, due in grid(finals):
         done = cell[cell["state"] == "complete"]
-        blocks = errors.blocks(done)
+        corpora = [str(key["corpus"])]
+        blocks = errors.blocks(done, errors.by_speaker(corpora))
         interval = (float("nan"), float("nan"))
         if blocks:
             parts = ([block.edits for block in blocks], [block.utterances.words for block in blocks])
@@ -92,7 +94,7 @@ def cell_table(finals: pd.DataFrame, errors: Errors, champion: str, *, resamples
                 "tuning_trials": float(cell["tuning_trials"].max()) if len(cell) else float("nan"),
                 **{"seeds": done["seed"].nunique(), "folds": done["fold"].nunique()},
                 **{"trials": len(done), "missing": due - len(done)},
-                "drawn": f"{key['corpus']}: {errors.drawn(str(key['corpus']))}",
+                "drawn": errors.drawn(corpora),
                 "note": missing_note(cell, due),
             }
         )
@@ -116,8 +118,8 @@ def missing_note(cell: pd.DataFrame, due: int) -> str:
 
 
 def _seed_std(done: pd.DataFrame, errors: Errors) -> float:
-    """Standard deviation over seeds. A seed that lacks folds would differ for that reason, and is left out."""
+    """Standard deviation over the seeds that were run on every fold of the cell: others differ by their speech too."""
     folds = done.groupby("seed")["fold"].nunique()
-    whole = folds.index[folds == folds.max()] if len(folds) else []
+    whole = folds.index[folds == done["fold"].nunique()]
     rates = [error_rate(errors.blocks(done[done["seed"] == seed])) for seed in whole]
     return float(pd.Series(rates, dtype=float).std())

@@ -33,7 +33,7 @@ def duel_table(finals: pd.DataFrame, errors: Errors, champion: str, *, resamples
 
     Runs are compared in pairs: same seed, same fold, hence the same dense model and speech; a run whose partner is
     missing takes no part, and is counted. Over all corpora together, errors and words add up, so that a corpus weighs
-    as many words as it has; the bootstrap draws within each corpus.
+    as many words as it has; the bootstrap draws within each corpus (in all at once if one has a single speaker).
 
     Args:
         finals: trials of a `Comparison`.
@@ -47,7 +47,7 @@ def duel_table(finals: pd.DataFrame, errors: Errors, champion: str, *, resamples
         - ``champion_wer, rival_wer`` on test over the pairs; ``difference`` of the two, champion's minus rival's:
           negative favours the champion; ``relative_reduction`` = -difference / rival_wer: positive favours it;
         - ``low, high, p_bootstrap``: 95 % interval and p-value of the difference by the paired, studentised bootstrap
-          over what ``drawn`` says: speakers, or utterances for want of speakers;
+          over what ``drawn`` says: speakers, or utterances for want of speakers (see `FEWEST_SPEAKERS`);
         - ``z_mapsswe, p_mapsswe``: matched-pairs test over ``segments``, which are the utterances: each was recorded
           apart (or joined from recordings), so errors of one cannot spill into the next;
         - ``p_…_holm``: corrected over the rivals of the same row of `FAMILY` that could be tested;
@@ -86,7 +86,9 @@ def _duel(scope: pd.DataFrame, errors: Errors, ours: str, rival: str, resamples:
     """Measures of one row; NaN where there is no pair, or where a corpus of the pool has none."""
     ours_blocks: list[Block] = []
     rival_blocks: list[Block] = []
-    due, without, drawn = 0, [], []
+    due, without = 0, []
+    corpora = sorted(scope["corpus"].unique())
+    by_speaker = errors.by_speaker(corpora)
     for corpus, part in scope.groupby("corpus", sort=True):
         due += len(part[RUN].drop_duplicates())
         done = part[part["here"] & (part["state"] == "complete")]
@@ -94,20 +96,19 @@ def _duel(scope: pd.DataFrame, errors: Errors, ours: str, rival: str, resamples:
         if first.empty:
             without.append(str(corpus))
             continue
-        ours_blocks += errors.blocks(first)
-        rival_blocks += errors.blocks(second)
-        drawn.append(f"{corpus}: {errors.drawn(str(corpus))}")
+        ours_blocks += errors.blocks(first, by_speaker)
+        rival_blocks += errors.blocks(second, by_speaker)
     pairs = sum(len(block.edits) for block in ours_blocks)
     counts = {"pairs": pairs, "missing": due - pairs, "note": _note(scope, ours, rival, due - pairs, without)}
     if without:
         return counts
-    return counts | {"drawn": "; ".join(drawn)} | _tested(ours_blocks, rival_blocks, resamples)
+    return counts | {"drawn": errors.drawn(corpora)} | _tested(ours_blocks, rival_blocks, resamples)
 
 
 def _tested(ours: Sequence[Block], rivals: Sequence[Block], resamples: int) -> dict[str, Any]:
     a, b, reference = mean_errors(ours), mean_errors(rivals), words(ours)
-    strata = [block.utterances.corpus for block in ours]
     groups = [block.groups.tolist() for block in ours]
+    strata = _strata(ours)
     paired = paired_bootstrap(
         a,
         b,
@@ -139,6 +140,15 @@ def _tested(ours: Sequence[Block], rivals: Sequence[Block], resamples: int) -> d
         "wins": float((by_run < 0).sum() + (by_run == 0).sum() / 2),
         "words": int(reference.sum()),
     }
+
+
+def _strata(blocks: Sequence[Block]) -> list[str]:
+    """The corpus of each block, within which is drawn; a corpus of one speaker has no spread: then all are one."""
+    corpora = [block.utterances.corpus for block in blocks]
+    units: dict[str, set[str]] = {}
+    for corpus, block in zip(corpora, blocks, strict=True):
+        units.setdefault(corpus, set()).update(block.groups)
+    return corpora if all(len(names) > 1 for names in units.values()) else ["all"] * len(corpora)
 
 
 def _partners(done: pd.DataFrame, ours: str, rival: str) -> tuple[pd.DataFrame, pd.DataFrame]:

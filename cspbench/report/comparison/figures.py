@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,11 +56,15 @@ def sparsity_figure(comparison: Comparison, corpus: str) -> Figure:
 
 
 def seeds(finals: pd.DataFrame) -> pd.DataFrame:
-    """Test WER of each seed, its folds together: corpus, kind, method, sparsity_requested, seed, wer."""
-    done = finals[finals["state"] == "complete"]
-    cell = ["corpus", "kind", "method", "sparsity_requested", "seed"]
-    sums = done.assign(edits=done["wer"] * done["words"]).groupby(cell, as_index=False)[["edits", "words"]].sum()
-    return sums.assign(wer=sums["edits"] / sums["words"])
+    """Test WER of each seed that was run on every fold: corpus, kind, method, sparsity_requested, seed, wer."""
+    done = finals[finals["state"] == "complete"].assign(edits=finals["wer"] * finals["words"])
+    cell = ["corpus", "kind", "method", "sparsity_requested"]
+    sums = done.groupby([*cell, "seed"], as_index=False).agg(
+        edits=("edits", "sum"), words=("words", "sum"), folds=("fold", "nunique")
+    )
+    folds = done.groupby(cell)["fold"].nunique().rename("due").reset_index()
+    sums = sums.merge(folds, on=cell)
+    return sums.assign(wer=sums["edits"] / sums["words"])[sums["folds"] == sums["due"]]
 
 
 def cost_figure(comparison: Comparison, corpus: str, sparsity: float = COST_AT) -> Figure:
@@ -76,11 +81,11 @@ def cost_figure(comparison: Comparison, corpus: str, sparsity: float = COST_AT) 
     x, y = cells["train_seconds"].clip(lower=0.1), 100 * cells["wer"]
     axes.set_xscale("log")
     _scale_wer(axes, y)
-    for row, across, up in zip(cells.itertuples(), x, y, strict=True):
-        style = styles[str(row.method)]
-        bars = [[up - 100 * row.wer_low], [100 * row.wer_high - up]]
-        extra = f" ({row.steps_ratio:.3g}× steps)" if row.steps_ratio > 1.01 else ""
-        look = {"color": style.colour, "marker": style.marker, "label": f"{row.method}{extra}"}
+    for row, across, up in zip(cells.to_dict("records"), x, y, strict=True):
+        style = styles[row["method"]]
+        bars = [[up - 100 * row["wer_low"]], [100 * row["wer_high"] - up]]
+        extra = f" ({row['steps_ratio']:.3g}× steps)" if row["steps_ratio"] > 1.01 else ""
+        look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "label": f"{row['method']}{extra}"}
         axes.errorbar(across, up, yerr=bars, markersize=8, linestyle="none", elinewidth=0.8, alpha=0.85, **look)
     axes.set_xlim(x.min() / 1.3, x.max() * 1.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8.5, title="by WER, lowest first")
@@ -114,8 +119,9 @@ def lead_figure(comparison: Comparison, corpus: str) -> Figure:
 
 
 _SPARSITY_CAPTION = (
-    "Bars: 95 % bootstrap interval over speakers and training seeds; faint dots: single seeds. Methods share the test "
-    "speech: where bars overlap, the paired tests may still tell them apart. Settings chosen on dev. "
+    "Bars: 95 % bootstrap interval over speakers and training seeds; faint dots: seeds, where each was run on every "
+    "fold. Methods share the test speech: where bars overlap, the paired tests may still tell them apart. Settings "
+    "chosen on dev. "
 )
 _COST_CAPTION = "Bars: 95 % interval. Post-training methods do not train: drawn at the seconds their pruning takes. "
 _LEAD_CAPTION = (
@@ -134,7 +140,7 @@ def _draw_sparsity(axes: Axes, cells: pd.DataFrame, dots: pd.DataFrame, champion
         style, front = styles[str(method)], str(method) in (champion, f"{champion}_post")
         across, up = x.place(part["sparsity_requested"]) + shifts[str(method)], 100 * part["wer"].to_numpy()
         bars = 100 * np.abs([part["wer"] - part["wer_low"], part["wer_high"] - part["wer"]])
-        look = {"color": style.colour, "zorder": 6 if front else 4}
+        look: dict[str, Any] = {"color": style.colour, "zorder": 6 if front else 4}
         axes.plot(across, up, marker=style.marker, markersize=7 if front else 5, lw=2.6 if front else 1.1, **look)
         axes.errorbar(
             across,
@@ -162,12 +168,12 @@ def _draw_sparsity(axes: Axes, cells: pd.DataFrame, dots: pd.DataFrame, champion
 def _draw_lead(axes: Axes, tests: pd.DataFrame, order: Sequence[tuple[str, str]], styles: dict[str, Look]) -> None:
     places = {rival: place for place, (rival, _) in enumerate(order)}
     axes.axvline(0, color="0.4", linewidth=0.9)
-    for row in tests.itertuples():
-        place, colour, rate = places[str(row.rival)], styles[str(row.rival)].colour, 100 / row.rival_wer
-        sure = max(row.p_bootstrap_holm, row.p_mapsswe_holm) < LEVEL
-        axes.hlines(place, -row.high * rate, -row.low * rate, color=colour, linewidth=1.5)
+    for row in tests.to_dict("records"):
+        place, colour, rate = places[row["rival"]], styles[row["rival"]].colour, 100 / row["rival_wer"]
+        sure = max(row["p_bootstrap_holm"], row["p_mapsswe_holm"]) < LEVEL
+        axes.hlines(place, -row["high"] * rate, -row["low"] * rate, color=colour, linewidth=1.5)
         face = colour if sure else "white"
-        axes.plot(100 * row.relative_reduction, place, "o", color=colour, markerfacecolor=face, markersize=6)
+        axes.plot(100 * row["relative_reduction"], place, "o", color=colour, markerfacecolor=face, markersize=6)
     if {kind for _, kind in order} == {TRAINED, POST}:
         axes.axhline(sum(kind == TRAINED for _, kind in order) - 0.5, color="0.7", linewidth=0.7, linestyle=":")
     axes.grid(axis="x", alpha=0.25, linewidth=0.6)

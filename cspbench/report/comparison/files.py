@@ -50,11 +50,11 @@ def load_comparison(folder: Path | str) -> Comparison:
     Raises:
         ComparisonError: a table is missing.
     """
-    tables = {name: _read(Path(folder), name) for name in TABLES}
-    if tables["tests"].empty:
+    finals, cells, tests, verdicts, budgets = (_read(Path(folder), name) for name in TABLES)
+    if tests.empty:
         raise ComparisonError(f"{folder}: tests.csv holds no test")
-    trained_first = tables["tests"]["champion"].iloc[0]
-    return Comparison(champion=str(trained_first).removesuffix("_post"), **tables)
+    champion = str(tests["champion"].iloc[0]).removesuffix("_post")
+    return Comparison(champion, finals, cells, tests, verdicts, budgets)
 
 
 def recorded_errors(folder: Path | str) -> Callable[[str], pd.DataFrame]:

@@ -21,10 +21,11 @@ NOTES = (
     "intervals may overlap where the paired tests tell them apart.",
     "The best rival of a row is the one with the lowest test WER: the champion has to beat the luckiest. “Mean "
     "reduction” of the pool is the mean of the corpora's, each against its own best rival.",
-    "Differences are in percentage points, with the 95 % interval of a paired bootstrap that draws whole speakers within "
-    "each corpus, studentised because speakers are few. p-values: that bootstrap, and MAPSSWE (the matched-pairs test "
-    "of Gillick and Cox) over utterances; both Holm-corrected over the rivals of the row. “Significantly” takes both "
-    f"below {LEVEL:g}. MAPSSWE takes utterances for independent, and is too sure where methods differ by speaker.",
+    "Differences are in percentage points, with the 95 % interval of a paired bootstrap that draws whole speakers "
+    "within each corpus, studentised because speakers are few. p-values: that bootstrap, and MAPSSWE (the "
+    "matched-pairs test of Gillick and Cox) over utterances; both Holm-corrected over the rivals of the row. "
+    f"“Significantly” takes both below {LEVEL:g}. MAPSSWE takes utterances for independent, and is too sure where "
+    "methods differ by speaker.",
     "An utterance's errors are averaged over seeds before any test: seeds hear the same speech and are no independent "
     "repeats. “Pairs won” counts runs of equal seed, fold and dense model; ties count half.",
     "“At worst”: upper end of the interval, relative to the rival's WER. “Not worse” asks that the interval of the "
@@ -132,11 +133,11 @@ def _method(method: str, own: pd.DataFrame, lowest: pd.Series) -> dict[str, str]
     texts = {"method": method}
     for row in _rows(own.sort_values("sparsity_requested")):
         texts[_sparsity(row)] = _cell(row, bold=row["wer"] == lowest[row["sparsity_requested"]])
-    seeds, folds = own["seeds"].max(), own["folds"].max()
+    runs, seeds, folds = (own[name].max() for name in ("trials", "seeds", "folds"))
     return texts | {
         "steps": _number(own["steps_ratio"].mean(), ".3g", "×"),
         "seconds": _number(own["train_seconds"].mean(), ".0f"),
-        "runs a cell": f"{seeds} seeds" + (f" × {folds} folds" if folds > 1 else ""),
+        "runs a cell": f"{runs} ({seeds} seeds" + (f", {folds} folds)" if folds > 1 else ")"),
     }
 
 

@@ -17,7 +17,11 @@ Hypotheses = Callable[[str], pd.DataFrame]
 """From a trial's id to its test utterances: ``id``, ``speaker``, ``reference``, ``edits``, ``words``."""
 
 FEWEST_SPEAKERS = 4
-"""With fewer, drawing speakers says nothing, too many draws have no spread: utterances are drawn."""
+"""With fewer, drawing speakers says nothing, since too many draws have no spread: utterances are drawn, and it is said.
+
+Of two corpora together the speakers add up: with 10 of one and 3 of the other, equally good methods were told apart
+at p < 0.05 in 4 to 5 % of cases; in 19 % if utterances of the three were drawn instead and methods differed by speaker.
+"""
 
 RUN = ["fold", "seed"]
 """What two runs of a pair share: they start from one dense model and are tested on the same speech."""
@@ -49,7 +53,7 @@ class Block:
     Attributes:
         utterances: what they were tested on.
         edits: word errors, or differences of paired runs, shape (runs, n).
-        groups: names of what a bootstrap draws, shape (n,): speakers, or utterances where there are few speakers.
+        groups: names of what a bootstrap draws, shape (n,): speakers or utterances.
     """
 
     utterances: Utterances
@@ -84,17 +88,17 @@ class Errors:
         places: dict[str, tuple[str, int]] = {}
         edits: dict[str, Floats] = {}
         speakers: dict[str, set[str]] = {}
-        for trial in trials[trials["state"] == "complete"].itertuples():
-            place = (str(trial.corpus), int(trial.fold))
-            heard = hypotheses(str(trial.trial_id)).sort_values("id", kind="stable")
+        for trial in trials[trials["state"] == "complete"].to_dict("records"):
+            name, place = str(trial["trial_id"]), (str(trial["corpus"]), int(trial["fold"]))
+            heard = hypotheses(name).sort_values("id", kind="stable")
             utterances = _utterances(place, heard)
             if not tested.setdefault(place, utterances).same(utterances):
                 raise ComparisonError(
-                    f"trial {trial.trial_id} ({trial.method}) was not tested on the utterances of other trials of "
+                    f"trial {name} ({trial['method']}) was not tested on the utterances of other trials of "
                     f"{place[0]}{'' if place[1] < 0 else f', fold {place[1]}'}: compare trials of one test set"
                 )
-            places[str(trial.trial_id)] = place
-            edits[str(trial.trial_id)] = heard["edits"].to_numpy(dtype=float)
+            places[name] = place
+            edits[name] = heard["edits"].to_numpy(dtype=float)
             speakers.setdefault(place[0], set()).update(utterances.speakers)
         return cls(tested, places, edits, {corpus: len(names) for corpus, names in speakers.items()})
 
@@ -102,21 +106,28 @@ class Errors:
         """Reference words that a trial was tested on; NaN where it has not finished."""
         return float(self.tested[self.places[trial_id]].words.sum()) if trial_id in self.places else float("nan")
 
-    def drawn(self, corpus: str) -> str:
-        """What a bootstrap draws in a corpus: ``"84 speakers"``, or ``"130 utterances (of 1 speaker)"``."""
-        speakers = self.speakers.get(corpus, 0)
-        if speakers >= FEWEST_SPEAKERS:
-            return f"{speakers} speakers"
-        count = sum(len(utterances.ids) for utterances in self.tested.values() if utterances.corpus == corpus)
-        return f"{count} utterances (of {speakers} speaker{'s' * (speakers > 1)})" if speakers else ""
+    def by_speaker(self, corpora: Iterable[str]) -> bool:
+        """Whether these corpora, taken together, have speakers enough to draw."""
+        return sum(self.speakers.get(corpus, 0) for corpus in corpora) >= FEWEST_SPEAKERS
 
-    def blocks(self, trials: pd.DataFrame) -> list[Block]:
+    def drawn(self, corpora: Sequence[str]) -> str:
+        """What a bootstrap draws: ``"an4: 10 speakers"``, or ``"fsdd: 310 utterances (of 1 speaker)"``."""
+        parts = []
+        for corpus in corpora:
+            speakers = self.speakers.get(corpus, 0)
+            text = f"{speakers} speaker{'s' * (speakers != 1)}"
+            if not self.by_speaker(corpora):
+                count = sum(len(tested.ids) for tested in self.tested.values() if tested.corpus == corpus)
+                text = f"{count} utterances (of {text})"
+            parts.append(f"{corpus}: {text}")
+        return "; ".join(parts)
+
+    def blocks(self, trials: pd.DataFrame, by_speaker: bool = True) -> list[Block]:
         """Errors of trials, a block a corpus and fold, runs in order of seed."""
         rows = sorted(zip(trials["corpus"], trials["fold"], trials["seed"], trials["trial_id"], strict=True))
         result = []
         for (corpus, fold), runs in itertools.groupby(rows, key=lambda row: row[:2]):
             utterances = self.tested[corpus, fold]
-            by_speaker = self.speakers[corpus] >= FEWEST_SPEAKERS
             named = utterances.speakers if by_speaker else np.char.add(f"{fold}/", utterances.ids)
             result.append(Block(utterances, np.stack([self.edits[trial] for *_, trial in runs]), named))
         return result

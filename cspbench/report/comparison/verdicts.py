@@ -96,9 +96,10 @@ def _judged(part: pd.DataFrame) -> dict[str, Any]:
         return {"verdict": "missing", "note": "; ".join(notes)}
     for name in ("p_bootstrap", "p_mapsswe"):
         tested[f"{name}_holm"] = holm(tested[name])
-    best = tested.loc[tested["rival_wer"].idxmin()]
+    best = tested.iloc[int(tested["rival_wer"].argmin())]
     incomplete = tested.loc[tested["missing"] > 0, "rival"]
     notes += [f"incomplete: {', '.join(incomplete)}"] * bool(len(incomplete))
+    notes += [f"by utterances for want of speakers ({best['drawn']})"] * ("utterances" in best["drawn"])
     significant = max(best["p_bootstrap_holm"], best["p_mapsswe_holm"]) < LEVEL
     at_worst = best["high"] / best["rival_wer"] if best["rival_wer"] > 0 else float("nan")
     return {
