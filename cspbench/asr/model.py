@@ -84,9 +84,10 @@ class LSTMStack(nn.Module):
 
 
 class LatticeOutput(NamedTuple):
-    """Joint logits (N, T, U + 1, V) and CTC logits (N, T, V)."""
+    """What the lattice is made of: encodings (N, T, J) and predictions (N, U + 1, J); and CTC logits (N, T, V)."""
 
-    joint: Tensor
+    encoded: Tensor
+    predicted: Tensor
     ctc: Tensor
 
 
@@ -130,17 +131,17 @@ class Transducer(nn.Module):
         return self.joint_output(torch.tanh(encoded + predicted))
 
     def forward(self, features: Tensor, targets: Tensor) -> LatticeOutput:
-        """Logits of every lattice node for normalised features (N, T, C) and targets (N, U)."""
+        """Projections from which `forward_joint` makes any lattice node, for features (N, T, C) and targets (N, U)."""
         encoded, _ = self.forward_encoder(features)
         encoded = self.dropout(encoded)
         # Every utterance starts from the blank, as if it were a start symbol.
         started = nn.functional.pad(targets, (1, 0), value=BLANK)  # (N, U + 1)
         predicted, _ = self.forward_prediction(started)
-        joint = self.forward_joint(
-            self.joint_encoder(encoded)[:, :, None],  # (N, T, 1, J)
-            self.joint_prediction(self.dropout(predicted))[:, None],  # (N, 1, U + 1, J)
+        return LatticeOutput(
+            encoded=self.joint_encoder(encoded),
+            predicted=self.joint_prediction(self.dropout(predicted)),
+            ctc=self.ctc(encoded),
         )
-        return LatticeOutput(joint, self.ctc(encoded))
 
     def config(self) -> dict[str, Any]:
         """JSON value from which `from_config` makes a model of the same shape."""

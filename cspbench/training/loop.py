@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cspbench.asr.loss import transducer_loss
+from cspbench.asr.loss import joint_transducer_loss
 from cspbench.asr.model import Transducer
 from cspbench.asr.tokenizer import BLANK
 from cspbench.corpora.batches import Batch, collate, epoch_order
@@ -192,7 +192,16 @@ class TrainingRun:
             features = spec_augment(features, batch.frames, self.model.mels, self.spec.augment)
         with autocast(self.device, self.spec.precision):
             output = self.model(features, batch.targets)
-        loss = transducer_loss(output.joint, batch.targets, batch.frames, batch.labels, blank=BLANK)
+            loss = joint_transducer_loss(
+                output.encoded,
+                output.predicted,
+                self.model.joint_output.weight,
+                self.model.joint_output.bias,
+                batch.targets,
+                batch.frames,
+                batch.labels,
+                blank=BLANK,
+            )
         if self.spec.ctc_weight:
             loss = loss + self.spec.ctc_weight * ctc_loss(output.ctc, batch)
         return loss

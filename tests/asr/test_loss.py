@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cspbench.asr.loss import transducer_loss
+from cspbench.asr.loss import joint_transducer_loss, transducer_loss
 
 
 def brute_force(logits: Tensor, targets: list[int], frames: int, labels: int) -> Tensor:
@@ -123,9 +123,110 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -
         transducer_loss(logits, **arguments)
 
 
+def joint_problem(seed: int, n: int, t: int, u: int, v: int, width: int = 6, spread: float = 1.0, **to: object):
+    """Projections and output layer, (leaves, lengths); a large `spread` leaves most nodes next to no occupancy."""
+    _, *lengths = problem(seed, n, t, u, v)
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (n, t, width), (n, u + 1, width), (v, width), (v,)
+    leaves = [torch.randn(*shape, generator=generator, dtype=torch.double) * spread for shape in shapes]
+    return [x.to(**to).requires_grad_() for x in leaves], lengths
+
+
+def by_logits(encoded: Tensor, predicted: Tensor, weight: Tensor, bias: Tensor, *lengths: Tensor) -> Tensor:
+    logits = torch.tanh(encoded[:, :, None] + predicted[:, None]) @ weight.t() + bias
+    return transducer_loss(logits, *lengths, reduction="none")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 4),
+    st.integers(1, 40),
+    st.integers(0, 12),
+    st.integers(2, 8),
+    st.sampled_from([0.5, 2.0, 6.0]),
+    st.sampled_from([7, 4096]),
+)
+def test_loss_of_projections_equals_loss_of_logits(
+    seed: int, n: int, t: int, u: int, v: int, spread: float, piece: int
+) -> None:
+    leaves, lengths = joint_problem(seed, n, t, u, v, spread=spread)
+    weight = torch.linspace(0.5, 2.0, n, dtype=torch.double)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cspbench.asr.loss.PIECE", piece)
+        ours = joint_transducer_loss(*leaves, *lengths, reduction="none")
+        ours_gradients = torch.autograd.grad((ours * weight).sum(), leaves)
+    theirs = by_logits(*leaves, *lengths)
+    torch.testing.assert_close(ours, theirs)
+    for mine, other in zip(ours_gradients, torch.autograd.grad((theirs * weight).sum(), leaves), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-7, atol=1e-9 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("spread", [0.5, 2.0, 6.0])
+def test_loss_of_projections_is_as_exact_in_single_precision_as_that_of_logits(spread: float) -> None:
+    doubles, lengths = joint_problem(11, 6, 60, 20, 8, spread=spread)
+    singles = [x.detach().float().requires_grad_() for x in doubles]
+    exact = torch.autograd.grad(by_logits(*doubles, *lengths).sum(), doubles)
+    reference = torch.autograd.grad(by_logits(*singles, *lengths).sum(), singles)
+    ours = torch.autograd.grad(joint_transducer_loss(*singles, *lengths, reduction="sum"), singles)
+    for true, theirs, mine in zip(exact, reference, ours, strict=True):
+        allowed = 3 * float((theirs - true).abs().max()) + 1e-5 * float(true.abs().max())
+        assert float((mine - true).abs().max()) < allowed
+
+
+def test_gradient_of_projections_equals_finite_differences() -> None:
+    leaves, lengths = joint_problem(7, 3, 4, 3, 5, dtype=torch.double)
+    assert torch.autograd.gradcheck(lambda *x: joint_transducer_loss(*x, *lengths, reduction="sum"), leaves)
+
+
+def test_nodes_left_out_of_the_gradient_leave_no_trace() -> None:
+    leaves, lengths = joint_problem(8, 4, 120, 40, 12, width=32, spread=1.5, dtype=torch.float32)
+    losses = joint_transducer_loss(*leaves, *lengths, reduction="none")
+    gradients = torch.autograd.grad(losses.sum(), leaves)
+    everything = pytest.MonkeyPatch()
+    everything.setattr("cspbench.asr.loss._negligible", lambda dtype: -1.0)
+    losses = joint_transducer_loss(*leaves, *lengths, reduction="none")
+    whole = torch.autograd.grad(losses.sum(), leaves)
+    everything.undo()
+    for some, every in zip(gradients, whole, strict=True):
+        torch.testing.assert_close(some, every, rtol=1e-5, atol=1e-6 * float(every.abs().max()))
+
+
+def test_autocast_on_a_cpu_computes_in_single_precision() -> None:
+    leaves, lengths = joint_problem(9, 3, 10, 4, 6, dtype=torch.float32)
+    half = [x.detach().bfloat16().requires_grad_() for x in leaves[:2]] + leaves[2:]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = joint_transducer_loss(*half, *lengths)
+    single = [x.detach().float().requires_grad_() for x in half]
+    reference = joint_transducer_loss(*single, *lengths)
+    torch.testing.assert_close(loss, reference)
+    for mine, other in zip(torch.autograd.grad(loss, half), torch.autograd.grad(reference, single), strict=True):
+        torch.testing.assert_close(mine.float(), other, rtol=1e-2, atol=1e-3)
+
+
+def test_projections_of_wrong_lengths_are_refused() -> None:
+    leaves, (targets, frames, labels) = joint_problem(10, 2, 4, 2, 5)
+    with pytest.raises(ValueError, match=r"frames must be \(2,\) with values in \[1, 4\]"):
+        joint_transducer_loss(*leaves, targets, frames + 4, labels)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_equals_cpu() -> None:
     logits, targets, frames, labels = problem(6, 4, 20, 10, 8, torch.float32)
     cpu = transducer_loss(logits, targets, frames, labels, reduction="none")
     gpu = transducer_loss(logits.cuda(), targets.cuda(), frames.cuda(), labels.cuda(), reduction="none")
     torch.testing.assert_close(gpu.cpu(), cpu)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+def test_loss_of_projections_on_cuda_equals_cpu(precision: torch.dtype | None) -> None:
+    leaves, lengths = joint_problem(6, 4, 20, 10, 8, dtype=torch.float32)
+    cpu = joint_transducer_loss(*leaves, *lengths)
+    there = [x.detach().cuda().requires_grad_() for x in leaves]
+    with torch.autocast("cuda", precision, enabled=precision is not None):
+        gpu = joint_transducer_loss(*there, *(x.cuda() for x in lengths))
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if precision is None else {"rtol": 3e-2, "atol": 3e-2}
+    torch.testing.assert_close(gpu.cpu(), cpu, **tolerance)
+    for mine, other in zip(torch.autograd.grad(gpu, there), torch.autograd.grad(cpu, leaves), strict=True):
+        torch.testing.assert_close(mine.cpu(), other, **tolerance)
