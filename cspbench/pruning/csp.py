@@ -5,7 +5,8 @@ casts pruning as a dual problem, inducing sparsity and reducing the compression 
 
 - *which* weights go: measure a matrix W by a sensing operator Phi, ``Y = W Phi^T``, and recover a sparse What from Y
   (`csp_recovery`). With the activation ensemble ``Phi^T Phi`` is the second moment of the layer's own inputs, so that a
-  measurement is the layer's response and recovery keeps the response, not the weights;
+  measurement is the layer's response and recovery keeps the response, not the weights. The support is ranked by
+  magnitude and by what the loss would feel, half and half (`expected_loss_weights`);
 - *when* they go: the number of zeros follows a ramp, and W becomes What either at once, or by a pull towards What that
   grows until the residual vanishes, with weights leaving one by one as their share of the error becomes small.
 
@@ -15,7 +16,7 @@ the gradient of a penalty by the history of the task's gradient, and the penalty
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import torch
@@ -24,15 +25,29 @@ from torch import Tensor
 
 from cspbench.errors import PruningError
 from cspbench.hyper import Search
-from cspbench.pruning.csp_recovery import SensingParams, build_operators, recover
+from cspbench.pruning.csp_recovery import SensingParams, build_operators, expected_loss_weights, recover
 from cspbench.pruning.masked import RampedMethod, pack, unpack
-from cspbench.pruning.method import Progress, PruningContext, register
+from cspbench.pruning.method import Phase, Progress, PruningContext, register
 from cspbench.sensing import Operator
+
+GRADIENT_MEMORY = 0.05
+"""Share of a step's gradient in the running mean of squared gradients."""
 
 
 class CSPParams(SensingParams):
     """Options of compressed-sensing pruning: sensing and recovery, and when weights go."""
 
+    fine_tune: bool = Field(
+        True, description="prune inside training; false: recover once, after training, and do not train again"
+    )
+    calibration: Annotated[int, Search(16, 128, log=True)] = Field(
+        64,
+        ge=1,
+        description="utterances on which a sensing measures the inputs, each time the next ones",
+    )
+    end: Annotated[float, Search(0.3, 0.8)] = Field(
+        0.6, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
+    )
     interval: Annotated[int, Search(5, 40, log=True)] = Field(
         20, ge=1, description="steps between two sensings, at most (a short ramp still gets 8 stages)"
     )
@@ -73,7 +88,30 @@ class CSP(RampedMethod):
         patient = context.weights if params.patience else {}
         self._recovered = {name: w.detach().clone() for name, w in patient.items()}
         self._outside = {name: torch.zeros_like(w, dtype=torch.int16) for name, w in patient.items()}
-        self._aim = {"aimed": torch.tensor(False)}  # on the CPU: it is read at every step
+        # On the CPU: they are read at every step.
+        self._told = {"aimed": torch.tensor(False), "sensings": torch.tensor(0)}
+        self._rows = {name: w.new_zeros(w.shape[0], 1) for name, w in context.weights.items()}
+
+    def phases(self) -> list[Phase]:
+        """The whole budget, or none."""
+        return super().phases() if self.params.fine_tune else []
+
+    def start(self) -> None:
+        """Prune what the schedule wants gone before the first step; all of it if there is none."""
+        if self.params.fine_tune:
+            super().start()
+        elif self.context.zeros:
+            self._prune(self.context.zeros)
+
+    @torch.no_grad()
+    def after_backward(self, progress: Progress) -> None:
+        """Note how large the gradients of each row are while it matters, and clear those of dropped weights."""
+        if self.params.sensitivity and progress.step < self.schedule.last:
+            for name, weight in self.context.weights.items():
+                if weight.grad is not None:
+                    size = torch.linalg.vector_norm(weight.grad, dim=1, keepdim=True)
+                    self._rows[name].lerp_(size.square(), GRADIENT_MEMORY)
+        super().after_backward(progress)
 
     @torch.no_grad()
     def after_step(self, progress: Progress) -> None:
@@ -86,14 +124,15 @@ class CSP(RampedMethod):
     def state_dict(self) -> dict[str, Tensor]:
         """Masks; with patience also the recovered weights and how long each has been outside the support."""
         state = super().state_dict() | pack("recovered", self._recovered) | pack("outside", self._outside)
-        return state | pack("csp", self._aim)
+        return state | pack("rows", self._rows) | pack("csp", self._told)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over a saved run; raises PruningError where it does not fit the weights."""
         super().load_state_dict(state)
         unpack("recovered", state, self._recovered)
         unpack("outside", state, self._outside)
-        unpack("csp", state, self._aim)
+        unpack("rows", state, self._rows)
+        unpack("csp", state, self._told)
 
     def _pull(self, progress: Progress) -> None:
         place = self.schedule.progress(progress.step + 1)
@@ -102,7 +141,7 @@ class CSP(RampedMethod):
                 # At most half way: a kept weight that became zero would spoil the count.
                 level = progress.learning_rate * self.params.shrink
                 weight.sub_(weight.sign() * (weight.abs() / 2).clamp_max(level))
-            if self.params.patience and self._aim["aimed"]:
+            if self.params.patience and self._told["aimed"]:
                 weight.lerp_(self._recovered[name], self.params.rho ** (1 - place))
 
     @torch.no_grad()
@@ -113,23 +152,33 @@ class CSP(RampedMethod):
         weights = {name: w.detach().float() for name, w in context.weights.items()}
         # What was recovered so far differs with every sensing, and so must a random operator.
         seed = (context.seed * 1_000_003 + zeros) * 1009
-        operators = build_operators(weights, self.params, seed, context.grams)
-        support, values = recover(weights, operators, zeros, self.params)
+        operators = build_operators(weights, self.params, seed, self._measured())
+        importance = expected_loss_weights(operators, self._rows, self.params.sensitivity)
+        support, values = recover(weights, operators, zeros, self.params, importance)
         if not all(bool(x.isfinite().all()) for x in values.values()):
             raise PruningError("csp recovered weights that are not finite: raise damping or lower the learning rate")
         if self.params.patience and zeros < context.zeros:
             self._wait(support, values, operators)
             return
         self._masks = support
-        self._aim["aimed"].fill_(False)  # W is What: to pull on would only hold the training back
+        self._told["aimed"].fill_(False)  # W is What: to pull on would only hold the training back
         for name, weight in context.weights.items():
             weight.copy_(values[name])
+
+    def _measured(self) -> Callable[[], dict[str, Tensor]] | None:
+        """The second moments of the inputs over this sensing's share of the calibration data."""
+        grams = self.context.grams
+        if grams is None or not self.params.fine_tune:
+            return grams
+        turn = int(self._told["sensings"])
+        self._told["sensings"].add_(1)
+        return lambda: grams(self.params.calibration, turn * self.params.calibration)
 
     def _wait(
         self, support: Mapping[str, Tensor], values: Mapping[str, Tensor], operators: Mapping[str, Operator]
     ) -> None:
         """Aim at the recovered weights; let go those that waited long enough and would hardly be missed."""
-        self._aim["aimed"].fill_(True)
+        self._told["aimed"].fill_(True)
         for name, weight in self.context.weights.items():
             outside = self._outside[name]
             outside.add_(1).masked_fill_(support[name], 0)

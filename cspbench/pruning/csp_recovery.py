@@ -30,6 +30,12 @@ class SensingParams(RampParams):
     ensemble: Annotated[Ensemble, Search(choices=("activation", "identity", "gaussian", "rademacher", "dct"))] = Field(
         "activation", description="what measures the weights: the layer's own inputs, the weights, random projections"
     )
+    sensitivity: Annotated[float, Search(0.25, 0.75)] = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="what ranks a weight: 0 its magnitude, 1 the loss expected if it goes, in between a blend of both",
+    )
     measurement_ratio: Annotated[float, Search(0.25, 1.0)] = Field(
         0.5, gt=0, le=1, description="measurements per input of a random ensemble (gaussian, rademacher, dct)"
     )
@@ -96,7 +102,11 @@ def _activation(
 
 @torch.no_grad()
 def recover(
-    weights: Matrices, operators: Mapping[str, Operator], zeros: int, params: SensingParams
+    weights: Matrices,
+    operators: Mapping[str, Operator],
+    zeros: int,
+    params: SensingParams,
+    importance: Matrices | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Sparse matrices whose measurements are close to those of `weights`.
 
@@ -105,19 +115,22 @@ def recover(
         operators: sensing operator by name.
         zeros: entries to drop, over all matrices.
         params: solver and its options.
+        importance: what a unit of each weight is worth, by name, broadcastable to (out, in); the support is that of
+            the largest magnitude times importance. None: all are worth the same.
 
     Returns:
         Masks (bool, True where kept; exactly `zeros` False) and values (zero where dropped), both by name.
     """
     targets = {name: operators[name].normal(w) for name, w in weights.items()}
+    worth = importance or {}
     if params.recovery in ("ista", "fista"):
         found = {name: _penalised(operators[name], targets[name], weights[name], params) for name in weights}
         # The penalty may leave fewer weights than are wanted: the largest of the others come back as they were.
         ranked = {name: x.where(x != 0, _LAST * weights[name]) for name, x in found.items()}
-        masks = _support(ranked, zeros, params)
+        masks = _support(ranked, worth, zeros, params)
         found = {name: x.where(x != 0, weights[name]) for name, x in found.items()}
     else:
-        masks, found = _constrained(weights, operators, targets, zeros, params)
+        masks, found = _constrained(weights, operators, targets, worth, zeros, params)
         if params.recovery == "htp":
             return masks, found
     return masks, _fit(operators, targets, masks, found, params.debias_steps)
@@ -130,7 +143,12 @@ def _penalised(operator: Operator, target: Tensor, weight: Tensor, params: Sensi
 
 
 def _constrained(
-    weights: Matrices, operators: Mapping[str, Operator], targets: Matrices, zeros: int, params: SensingParams
+    weights: Matrices,
+    operators: Mapping[str, Operator],
+    targets: Matrices,
+    worth: Matrices,
+    zeros: int,
+    params: SensingParams,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Hard thresholding of all matrices in lockstep, because a global budget couples them.
 
@@ -141,7 +159,7 @@ def _constrained(
     best: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     lowest = math.inf
     for done in range(params.iterations):
-        masks = _support(candidates, zeros, params)
+        masks = _support(candidates, worth, zeros, params)
         values = {name: x * masks[name] for name, x in candidates.items()}
         if pursuit:
             values = _fit(operators, targets, masks, values, params.debias_steps)
@@ -164,15 +182,48 @@ def _curvature(operator: Operator, pursuit: bool) -> float:
     return operator.mean_curvature if pursuit else operator.lipschitz
 
 
-def _support(candidates: Matrices, zeros: int, params: SensingParams) -> dict[str, Tensor]:
+def _support(candidates: Matrices, worth: Matrices, zeros: int, params: SensingParams) -> dict[str, Tensor]:
     # What is at zero already ranks last, so that a block cut in part does not come back with nothing in it.
-    return select({name: x.abs().masked_fill(x == 0, -torch.inf) for name, x in candidates.items()}, zeros, params)
+    ranks = {name: (x.abs() * worth.get(name, 1.0)).masked_fill(x == 0, -torch.inf) for name, x in candidates.items()}
+    return select(ranks, zeros, params)
 
 
 def _fit(
     operators: Mapping[str, Operator], targets: Matrices, masks: Matrices, start: Matrices, steps: int
 ) -> dict[str, Tensor]:
     return {name: debias(operators[name], targets[name], masks[name], x, steps) for name, x in start.items()}
+
+
+@torch.no_grad()
+def expected_loss_weights(
+    operators: Mapping[str, Operator], gradients: Matrices, sensitivity: float
+) -> dict[str, Tensor] | None:
+    """What a unit of each weight is worth to the task, for `recover`.
+
+    Setting a weight w_ij to zero is expected to raise the loss by ``w_ij^2 F_ij / 2`` (LeCun et al. 1990, Optimal Brain
+    Damage), F the diagonal of the Fisher information. For a matrix with inputs x and output gradients g it is about
+    ``E[x_j^2] E[g_i^2]`` (Martens & Grosse 2015, arXiv:1503.05671): the diagonal of the sensing Gram along the inputs,
+    and along the outputs what the squared gradients of row i add up to, over the trace of the Gram. Ranking by
+    ``|w_ij| F_ij^(sensitivity / 2)`` is ranking by magnitude for 0 and by the expected loss for 1. In between, it
+    trusts the curvature half-way: the training that follows moves all weights, and F with them.
+
+    Args:
+        operators: sensing operator by name, over the inputs.
+        gradients: mean squared gradient of each row, summed over its weights, by name, each (out, 1).
+        sensitivity: the exponent, in [0, 1].
+
+    Returns:
+        Importance by name, (out, in); None where it says nothing: with sensitivity 0.
+    """
+    if not sensitivity:
+        return None
+    diagonals = {name: operator.gram().diagonal().clamp_min(0) for name, operator in operators.items()}
+    outputs = {name: gradients[name] / diagonals[name].sum() for name in operators}
+    if not any(bool(x.any()) for x in outputs.values()):  # before the first gradient
+        outputs = {name: torch.ones_like(x) for name, x in outputs.items()}
+    # A row that had no gradient, such as that of a word that never came, ranks behind the others and not as one.
+    least = 1e-6 * max(float(x.max()) for x in outputs.values())
+    return {name: (outputs[name].clamp_min(least) * diagonals[name]).pow(sensitivity / 2) for name in operators}
 
 
 def compression_error(weights: Matrices, values: Matrices, operators: Mapping[str, Operator]) -> float:

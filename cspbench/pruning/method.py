@@ -61,7 +61,9 @@ class PruningContext:
         steps: optimiser steps of the pruning budget.
         seed: for whatever the method draws at random.
         grams: returns, by weight name, the second moment ``E[x x^T]`` of shape (in, in) of that matrix's own
-            inputs over calibration data, with the weights as they are now; None where no data can be run.
+            inputs over calibration data, with the weights as they are now; None where no data can be run. Takes the
+            number of utterances (by default as many as a careful estimate needs), and how many to pass over first; they
+            are taken in a fixed order, again and again.
         snapshot: returns the dense run's weights, by name, at one of `REWIND_POINTS`; None where none were kept.
         restore: overwrites every parameter of the model (prunable or not) named in the mapping.
     """
@@ -70,7 +72,7 @@ class PruningContext:
     sparsity: float
     steps: int
     seed: int = 0
-    grams: Callable[[], dict[str, Tensor]] | None = None
+    grams: Callable[..., dict[str, Tensor]] | None = None
     snapshot: Callable[[float], dict[str, Tensor]] | None = None
     restore: Callable[[Mapping[str, Tensor]], None] | None = None
 

@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cspbench.asr.model import Transducer, observe_inputs, prunable_weights
-from cspbench.corpora.batches import Batch
 from cspbench.errors import ConfigError, CspbenchError
 from cspbench.pruning import PruningContext, PruningMethod, methods
 from cspbench.result import TrialResult
@@ -212,14 +211,11 @@ def prunable(model: Transducer, spec: TrialSpec) -> dict[str, nn.Parameter]:
     return {n: w for n, w in matrices.items() if any(fnmatchcase(n, pattern) for pattern in spec.prunable)}
 
 
-def input_grams(model: Transducer, speech: Speech, names: list[str]) -> Callable[[], dict[str, Tensor]]:
+def input_grams(model: Transducer, speech: Speech, names: list[str]) -> Callable[..., dict[str, Tensor]]:
     """Return a function that computes ``E[x x^T]`` of each named matrix's inputs over calibration utterances."""
-    batches: list[Batch] = []  # made when first asked for: most methods never do
     wanted = set(names)
 
-    def grams() -> dict[str, Tensor]:
-        if not batches:
-            batches.extend(b.to(model.device) for b in speech.calibration(CALIBRATION_UTTERANCES))
+    def grams(utterances: int = CALIBRATION_UTTERANCES, skip: int = 0) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
 
@@ -231,7 +227,7 @@ def input_grams(model: Transducer, speech: Speech, names: list[str]) -> Callable
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            for batch in batches:
+            for batch in (b.to(model.device) for b in speech.calibration(utterances, skip)):
                 features = model.normalise(batch.features)
                 observe_inputs(model, features, batch.frames, batch.targets, batch.labels, see)
         model.train(was_training)

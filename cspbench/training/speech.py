@@ -38,10 +38,11 @@ class Speech:
         """All utterances of a split once, at natural speed."""
         return evaluation_batches(self.features[split, 1.0], self.targets[split], size, self.stack)
 
-    def calibration(self, utterances: int, size: int = 32) -> Iterator[Batch]:
-        """The first `utterances` training utterances of a fixed shuffle, at natural speed."""
+    def calibration(self, utterances: int, skip: int = 0, size: int = 32) -> Iterator[Batch]:
+        """The `utterances` training utterances after the first `skip` of a fixed shuffle, round and round."""
         features = self.features["train", 1.0]
-        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))[:utterances].tolist()
+        shuffled = torch.randperm(len(features), generator=torch.Generator().manual_seed(0)).tolist()
+        order = [shuffled[(skip + place) % len(shuffled)] for place in range(min(utterances, len(shuffled)))]
         for start in range(0, len(order), size):
             yield collate(features, self.targets["train"], order[start : start + size], self.stack)
 

@@ -5,9 +5,11 @@ import torch
 from toy_training import Loop, build, context_for, matrices, toy, toy_grams
 
 from cspbench.errors import PruningError
+from cspbench.pruning import Progress, PruningContext
 from cspbench.pruning.csp import CSPParams
-from cspbench.pruning.csp_recovery import build_operators, compression_error, recover
+from cspbench.pruning.csp_recovery import build_operators, compression_error, expected_loss_weights, recover
 from cspbench.pruning.mask import select
+from cspbench.sensing import Gram
 
 
 def problem(**params: object):
@@ -55,7 +57,8 @@ def test_identity_sensing_is_magnitude_pruning(recovery: str) -> None:
 
 def test_identity_csp_trains_like_magnitude_pruning() -> None:
     runs = {}
-    for name, params in {"csp": {"ensemble": "identity", "interval": 5}, "magnitude": {"interval": 5}}.items():
+    ramp = {"interval": 5, "end": 0.5}
+    for name, params in {"csp": {"ensemble": "identity", "sensitivity": 0, **ramp}, "magnitude": ramp}.items():
         runs[name] = toy()
         Loop(runs[name], build(name, params, context_for(runs[name], 0.8, 40)), 40).run()
     for left, right in zip(runs["csp"].parameters(), runs["magnitude"].parameters(), strict=True):
@@ -66,11 +69,55 @@ def test_sensing_replaces_the_weights_by_their_recovery() -> None:
     model = toy()
     context = context_for(model, 0.7, 20)
     weights = {name: w.detach().clone() for name, w in matrices(model).items()}
-    operators = build_operators(weights, CSPParams(), 0, context.grams)
-    _, expected = recover(weights, operators, context.zeros, CSPParams())
+    params = CSPParams()
+    operators = build_operators(weights, params, 0, lambda: context.grams(params.calibration, 0))
+    no_gradient = {name: torch.zeros(w.shape[0], 1) for name, w in weights.items()}
+    importance = expected_loss_weights(operators, no_gradient, params.sensitivity)
+    _, expected = recover(weights, operators, context.zeros, params, importance)
     build("csp", {"schedule": "one_shot"}, context).start()
     for name, weight in matrices(model).items():
         assert torch.equal(weight, expected[name])
+
+
+def test_importance_is_the_square_root_of_the_fisher_diagonal_to_the_sensitivity() -> None:
+    """Of a linear layer with independent inputs and output gradients the factored diagonal is the diagonal itself."""
+    torch.manual_seed(0)
+    scale_in, scale_out = torch.tensor([0.1, 1.0, 3.0]), torch.tensor([0.5, 2.0])
+    x, g = torch.randn(200_000, 3) * scale_in, torch.randn(200_000, 2) * scale_out
+    fisher = (g.square().T @ x.square()) / len(x)
+    operators = {"w": Gram(x.T @ x / len(x))}
+    rows = {"w": fisher.sum(1, keepdim=True)}
+    found = expected_loss_weights(operators, rows, 1.0)
+    torch.testing.assert_close(found["w"], fisher.sqrt(), rtol=0.02, atol=0)
+    half = expected_loss_weights(operators, rows, 0.5)
+    torch.testing.assert_close(half["w"], found["w"].sqrt())
+    assert expected_loss_weights(operators, rows, 0.0) is None
+
+
+def test_rows_whose_output_the_loss_feels_keep_more() -> None:
+    weight = torch.nn.Parameter(torch.randn(2, 400, generator=torch.Generator().manual_seed(0)))
+    context = PruningContext({"w": weight}, 0.8, 10, grams=lambda *_: {"w": torch.eye(400)})
+    method = build("csp", {"debias_steps": 0}, context)
+    method.start()
+    weight.grad = torch.tensor([[1.0], [0.1]]).expand(2, 400).contiguous()
+    for step in range(10):
+        method.after_backward(Progress(step, 10, 0, 1e-3))
+        method.after_step(Progress(step, 10, 0, 1e-3))
+        weight.grad.fill_(1.0)[1].fill_(0.1)
+    method.finish()
+    kept = method.masks()["w"].sum(1)
+    assert kept[0] > 2 * kept[1] > 0
+
+
+def test_without_fine_tuning_it_recovers_once_before_any_training() -> None:
+    model = toy()
+    method = build("csp", {"fine_tune": False}, context_for(model, 0.7, 20))
+    assert method.phases() == []
+    method.start()
+    pruned = {name: w.detach().clone() for name, w in matrices(model).items()}
+    method.finish()
+    assert sum(int((w == 0).sum()) for w in pruned.values()) == method.context.zeros
+    assert all(torch.equal(w, pruned[name]) for name, w in matrices(model).items())
 
 
 def residual(model: torch.nn.Module, zeros: int) -> float:
@@ -80,7 +127,7 @@ def residual(model: torch.nn.Module, zeros: int) -> float:
 
 def test_with_patience_weights_fade_before_they_go() -> None:
     model = toy()
-    params = {"ensemble": "identity", "patience": 2, "tolerance": 0.0, "rho": 0.3, "interval": 5}
+    params = {"ensemble": "identity", "patience": 2, "tolerance": 0.0, "rho": 0.3, "interval": 5, "end": 0.5}
     method = build("csp", params, context_for(model, 0.8, 80))
     loop = Loop(model, method, 80)
     dense = residual(model, method.context.zeros)
@@ -93,7 +140,7 @@ def test_with_patience_weights_fade_before_they_go() -> None:
 
 def test_tolerance_lets_harmless_weights_go_early() -> None:
     model = toy()
-    params = {"ensemble": "identity", "patience": 2, "tolerance": 0.5, "rho": 0.3, "interval": 5}
+    params = {"ensemble": "identity", "patience": 2, "tolerance": 0.5, "rho": 0.3, "interval": 5, "end": 0.5}
     method = build("csp", params, context_for(model, 0.8, 80))
     Loop(model, method, 80).run(until=30)
     assert 0 < sum(int((~m).sum()) for m in method.masks().values()) < method.context.zeros
@@ -108,7 +155,7 @@ def test_activation_needs_calibration_data_and_the_others_do_not() -> None:
 
 def test_a_second_moment_that_does_not_fit_names_the_matrix() -> None:
     model = toy()
-    context = context_for(model, 0.5, 10, grams=lambda: {})
+    context = context_for(model, 0.5, 10, grams=lambda *_: {})
     with pytest.raises(PruningError, match=r"lstm\.weight_ih_l0.*\(5, 5\).*missing"):
         build("csp", {"schedule": "one_shot"}, context).start()
 
@@ -116,6 +163,8 @@ def test_a_second_moment_that_does_not_fit_names_the_matrix() -> None:
 def test_recovered_infinities_are_reported() -> None:
     model = toy()
     broken = {name: torch.full((w.shape[1],) * 2, torch.nan) for name, w in matrices(model).items()}
-    method = build("csp", {"schedule": "one_shot"}, context_for(model, 0.5, 10, grams=lambda: broken))
+    method = build(
+        "csp", {"schedule": "one_shot", "sensitivity": 0}, context_for(model, 0.5, 10, grams=lambda *_: broken)
+    )
     with pytest.raises(PruningError, match="not finite"):
         method.start()

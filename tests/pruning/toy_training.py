@@ -47,13 +47,13 @@ def loss_of(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def toy_grams(model: nn.Module) -> Callable[[], dict[str, Tensor]]:
-    """Second moments that depend on the weights, as real ones do, for every matrix of the model."""
+    """Second moments that depend on the weights and on the data taken, as real ones do, for every matrix of the model."""
 
-    def grams() -> dict[str, Tensor]:
+    def grams(utterances: int = 50, skip: int = 0) -> dict[str, Tensor]:
         found = {}
         for index, (name, w) in enumerate(matrices(model).items()):
-            generator = torch.Generator().manual_seed(index)
-            x = torch.randn(50, w.shape[1], generator=generator).to(w.device)
+            generator = torch.Generator().manual_seed(index + 100 * skip)
+            x = torch.randn(utterances, w.shape[1], generator=generator).to(w.device)
             x = x + x.mean(1, keepdim=True) * (1 + w.detach().mean())
             found[name] = x.T @ x / len(x)
         return found
