@@ -57,7 +57,7 @@ def make(name: str, model: Transducer, steps: int) -> PruningMethod:
         weights=weights,
         sparsity=0.6,
         steps=steps,
-        grams=lambda: {n: torch.eye(w.shape[1]) for n, w in weights.items()},
+        grams=lambda *_: {n: torch.eye(w.shape[1]) for n, w in weights.items()},
         snapshot=lambda share: start,
         restore=lambda tensors: model.load_state_dict({**model.state_dict(), **tensors}),
     )
