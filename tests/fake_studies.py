@@ -105,7 +105,7 @@ def finish(store: Store, study: str, trial: TrialSpec, outcome: TrialResult) -> 
     """Write what a finished trial leaves behind, and record it."""
     folder = store.trial(trial.id)
     write_json(folder / "result.json", outcome.model_dump(mode="json"))
-    write_atomic(folder / "hypotheses.jsonl", "".join(json.dumps(h) + "\n" for h in _hypotheses(trial, outcome)))
+    write_atomic(folder / "hypotheses.jsonl", "".join(json.dumps(h) + "\n" for h in hypotheses(trial, outcome)))
     dev = outcome.dev.wer
     curve = [
         {"step": 10 * i, "epoch": i, "loss": 2 / (i + 1), "dev_wer": dev + 0.5 / (i + 1), "sparsity": i / 10}
@@ -135,7 +135,7 @@ def write_study(
     return store
 
 
-def _hypotheses(trial: TrialSpec, outcome: TrialResult) -> list[dict[str, Any]]:
+def hypotheses(trial: TrialSpec, outcome: TrialResult) -> list[dict[str, Any]]:
     """One line an utterance, edits adding up to the result's."""
     rng = np.random.default_rng(outcome.test.edits)
     edits = np.bincount(rng.integers(0, outcome.test.utterances, outcome.test.edits), minlength=outcome.test.utterances)

@@ -56,9 +56,9 @@ class Clock:
         self.total = self.ended = self._ran = 0
 
     def expect(self, trials: int) -> None:
-        """Start counting."""
+        """Start counting, also anew."""
         self._start = self._now()
-        self.total = trials
+        self.total, self.ended, self._ran = trials, 0, 0
 
     def count(self, cached: bool) -> None:
         """One more has ended."""
