@@ -161,7 +161,9 @@ class TrainingRun:
         decayed = [p for p in self.model.parameters() if p.dim() >= 2]
         plain = [p for p in self.model.parameters() if p.dim() < 2]
         groups = [{"params": decayed, "weight_decay": self.spec.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.spec.learning_rate, betas=(0.9, 0.99))
+        # One pass over each tensor instead of one an operation; on CUDA torch chooses well by itself.
+        fused = True if self.device.type == "cpu" else None
+        optimizer = torch.optim.AdamW(groups, lr=self.spec.learning_rate, betas=(0.9, 0.99), fused=fused)
         scaling = self.spec.precision == "fp16" and self.device.type == "cuda"
         return optimizer, torch.amp.GradScaler(self.device.type, enabled=scaling)
 
