@@ -1,1 +1,63 @@
+"""Benchmarks: each module offers ``run(...) -> Benchmark``; ``cspbench bench NAME`` prints it."""
 
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a benchmark found.
+
+    Attributes:
+        rows: one a measurement, with what was measured and how.
+        ratios: flat name -> number, medians over paired runs.
+        protocol: machine, threads, versions, and what the ratios mean.
+    """
+
+    rows: list[dict[str, Any]]
+    ratios: dict[str, float]
+    protocol: dict[str, Any] = field(default_factory=dict)
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of every call, `repeats` times: all take turns, so that what slows the machine slows all of them.
+
+    Each is called once before, unmeasured.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    return times
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """Median of the ratios of paired times."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def machine() -> dict[str, Any]:
+    """Where a benchmark ran: processor, threads, load, versions."""
+    import torch
+
+    from cspbench.runtime.latency import processor_name
+
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return {
+        "processor": processor_name(),
+        "processors": allowed,
+        "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

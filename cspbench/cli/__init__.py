@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cspbench import __version__
-from cspbench.cli import compare, data, plugins, results, sweep, trials, ui
+from cspbench.cli import bench, compare, data, plugins, results, sweep, trials, ui
 from cspbench.errors import CspbenchError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(data.app, name="data")
 app.command("results")(results.results)
 app.command()(results.report)
 app.command()(ui.ui)
+app.add_typer(bench.app, name="bench")
 
 
 def _version(wanted: bool) -> None:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from cspbench.sensing.operators import Operator
-from cspbench.sensing.recovery import Finish, Recovery, State, beginning, iterate, unchanged
+from cspbench.sensing.recovery import Finish, Recovery, State, beginning, iterate, residual, unchanged
 from cspbench.sensing.subspace import Subspace, sparse_normal
 
 _GUESSES = 3
 """Newton steps of `exact_finish`: near the solution it takes one, far from it no number helps."""
 
-_SMALL = 4
+_SMALL = 10
 """`exact_finish` leaves rows alone that keep more than one entry in so many."""
 
 _ROUNDING = 16
@@ -57,7 +57,8 @@ def ista(
         start: warm start of shape (rows, n), zero by default.
         iterations: at most this many.
         tolerance: a row has converged when its change is below this share of its norm.
-        polish: every so many iterations, rows are tried for the exact solution; see `exact_finish`. 0: never.
+        polish: after so many iterations, and whenever their number has doubled since, rows are tried for the exact
+            solution; see `exact_finish`. 0: never.
 
     Raises:
         ValueError: shapes that do not fit, a negative penalty, or numbers that are not finite.
@@ -141,9 +142,10 @@ def admm(
     if shift <= 0 or not 1 <= relaxation <= 1.8:
         raise ValueError(f"admm needs rho > 0 and relaxation in [1, 1.8], got {shift} and {relaxation}")
     # The multiplier of a solution is its gradient: a warm start that is one stays one.
-    gradient = state["b"] - operator.normal(state["x"])
-    warm = (state["x"] != 0).any(-1, keepdim=True)
-    state |= {"u": torch.where(warm, _clip(gradient, state["penalty"]) / shift, 0), "gap": state["x"]}
+    u = torch.zeros_like(correlations)
+    if start is not None:
+        u = _clip(residual(operator, correlations, start, start), state["penalty"]) / shift
+    state |= {"u": u, "gap": state["x"]}
 
     def step(now: State) -> State:
         z, u = now["x"], now["u"]
@@ -196,7 +198,7 @@ def amp(
         raise ValueError(f"amp needs damping in (0, 1], got {damping}")
     state = _begin(operator, correlations, penalty, start)
     scale = 1 / operator.mean_curvature
-    r = state["b"] - operator.normal(state["x"])
+    r = residual(operator, correlations, state["x"], start)
     # The first level is that of the noise the residual looks like; the recursion forgets it.
     noise = r.square().mean(-1, keepdim=True).sqrt()
     state |= {"r": r, "level": torch.maximum(state["penalty"], 1.5 * noise)}

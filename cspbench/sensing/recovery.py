@@ -65,19 +65,20 @@ def iterate(
         iterations: at most this many.
         together: the rows depend on each other: none stops before the last.
         finish: offers solutions, and says which are exact; those rows are done.
-        every: offers are asked for after so many steps; 0: never.
+        every: offers are asked for after so many steps, twice as many, and so on, doubling; 0: never.
     """
     solution = state["x"].clone()
     converged = torch.zeros(len(solution), dtype=torch.bool, device=solution.device)
     rows = torch.arange(len(solution), device=solution.device)  # which rows the state still holds
-    done = 0
+    done, due = 0, every
     while done < iterations and len(rows):
         done += 1
         moved = state | step(state)
         still = settled(state, moved)
         state = moved
-        if finish is not None and every and done % every == 0:
+        if finish is not None and due and done == due:
             offered, exact = finish(state)
+            due *= 2
             state["x"] = torch.where(exact[:, None], offered, state["x"])
             still = still | exact
         if together:
@@ -115,6 +116,11 @@ def beginning(operator: Operator, correlations: Tensor, start: Tensor | None) ->
         raise ValueError(f"a warm start has shape {tuple(correlations.shape)}, got {tuple(start.shape)}")
     _check_finite("start", start)
     return start.clone()
+
+
+def residual(operator: Operator, correlations: Tensor, x: Tensor, start: Tensor | None) -> Tensor:
+    """Correlations with what the first estimate `x` does not explain; without a start it explains nothing."""
+    return correlations - operator.normal(x) if start is not None else correlations.clone()
 
 
 def _check_finite(name: str, x: Tensor) -> None:

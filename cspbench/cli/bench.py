@@ -1,0 +1,68 @@
+"""``cspbench bench``: claims about speed, measured here and now."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cspbench.cli.options import AsJson, messages, print_rows
+
+if TYPE_CHECKING:
+    from cspbench.bench import Benchmark
+
+app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+
+Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Measured turns of every contestant.")]
+
+
+@app.command()
+def recovery(
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Signals.")] = 1024,
+    nonzeros: Annotated[int, typer.Option("--nonzeros", min=1, max=320, help="Non-zero entries of 640.")] = 32,
+    repeats: Repeats = 3,
+    device: Annotated[str, typer.Option("--device", help="Where ours run: cpu or cuda.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Time the recovery solvers of cspbench.sensing beside scikit-learn's."""
+    from cspbench.bench.recovery import run
+
+    messages().print("a minute or two: scikit-learn fits row by row", soft_wrap=True)
+    print_benchmark(run(rows=rows, nonzeros=nonzeros, repeats=repeats, device=device), as_json)
+
+
+@app.command()
+def overhead(
+    corpus: Annotated[str | None, typer.Option("--corpus", help="Train on this corpus, not on random speech.")] = None,
+    path: Annotated[str | None, typer.Option("--path", help="Where its audio lies.")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="Only this one; may be repeated.")] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Pruning budget that mask updates spread over.")] = 500,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Real training steps of every method.")] = 12,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Of torch.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Seconds, on a tiny model: to see that it works.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time a training step under every pruning method beside a dense one and torch.nn.utils.prune."""
+    from cspbench.bench.overhead import QUICK, run
+
+    def say(line: str) -> None:
+        messages().print(line, soft_wrap=True)
+
+    sizes = QUICK if quick else {"steps": steps, "rounds": rounds}
+    found = run(corpus=corpus, path=path, names=method or None, threads=threads, say=say, **sizes)
+    if not as_json:  # hyperparameters would not fit into a table
+        rows = [{key: value for key, value in row.items() if key != "params"} for row in found.rows]
+        found = replace(found, rows=rows)
+    print_benchmark(found, as_json)
+
+
+def print_benchmark(benchmark: Benchmark, as_json: bool) -> None:
+    """As one JSON object, or as tables."""
+    if as_json:
+        typer.echo(json.dumps(asdict(benchmark), indent=2))
+        return
+    print_rows([{k: v if not isinstance(v, float) else f"{v:.4g}" for k, v in row.items()} for row in benchmark.rows])
+    print_rows([{"ratio": name, "value": f"{value:.3g}"} for name, value in benchmark.ratios.items()])
+    print_rows([{"protocol": name, "": value} for name, value in benchmark.protocol.items()])
