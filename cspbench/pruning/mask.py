@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from cspbench.errors import PruningError
 from cspbench.pruning.allocation import allocate
-from cspbench.pruning.selection import Blocks, Groups, Pattern, SelectionParams, parse_pattern
+from cspbench.pruning.selection import Allocation, Blocks, Groups, Pattern, SelectionParams, parse_pattern
 
 Matrices = Mapping[str, Tensor]
 
@@ -189,3 +189,15 @@ def _locate(index: int, means: Matrices, block: Blocks) -> tuple[str, tuple[slic
 def count_zeros(masks: Mapping[str, Tensor]) -> int:
     """Number of dropped weights in all masks."""
     return sum(mask.numel() - int(mask.sum()) for mask in masks.values())
+
+
+def highest_dropped(scores: Matrices, masks: Matrices, allocation: Allocation) -> dict[str, Tensor]:
+    """Largest score the masks drop, by name, shape (); minus infinity where nothing is dropped.
+
+    With allocation `global` it is the same for all matrices.
+    """
+    highest = {name: score.masked_fill(masks[name], -torch.inf).max() for name, score in scores.items()}
+    if allocation != "global" or not highest:
+        return highest
+    overall = torch.stack(list(highest.values())).max()
+    return {name: overall.clone() for name in highest}

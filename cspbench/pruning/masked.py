@@ -66,6 +66,7 @@ class MaskedMethod(PruningMethod):
         if count_zeros(self._masks) != self.context.zeros:
             self._prune(self.context.zeros)
         self._apply()
+        self._waken()
 
     def masks(self) -> dict[str, Tensor]:
         """Current masks by weight name: bool, True where a weight is kept, shape (out, in)."""
@@ -91,6 +92,19 @@ class MaskedMethod(PruningMethod):
     def _apply(self) -> None:
         for name, weight in self.context.weights.items():
             weight.mul_(self._masks[name])
+
+    @torch.no_grad()
+    def _waken(self) -> None:
+        """Lift kept weights off exact zero, by as little as rounding does, so that the zeros are those of the masks.
+
+        A weight that grew at zero stays there as long as it has no gradient: its input is never there, or all paths
+        behind it are pruned.
+        """
+        for name, weight in self.context.weights.items():
+            idle = self._masks[name] & (weight == 0)
+            if idle.any():
+                scale = float(weight.abs().max()) or 1.0
+                weight.masked_fill_(idle, torch.finfo(weight.dtype).eps * scale)
 
 
 class RampedMethod(MaskedMethod):

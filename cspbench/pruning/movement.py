@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
+from cspbench.pruning.mask import highest_dropped
 from cspbench.pruning.masked import RampedMethod, RampParams, pack, unpack
 from cspbench.pruning.method import Progress, PruningContext, register
-from cspbench.pruning.selection import Allocation
 
 
 class MovementParams(RampParams):
@@ -139,17 +139,3 @@ class Movement(RampedMethod):
         for name, weight in self.context.weights.items():
             torch.mul(weight, ~self._masks[name], out=self._stored[name])
             weight.sub_(self._stored[name])
-
-
-def highest_dropped(
-    scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], allocation: Allocation
-) -> dict[str, Tensor]:
-    """Largest score the masks drop, by name, shape (); minus infinity where nothing is dropped.
-
-    With allocation `global` it is the same for all matrices.
-    """
-    highest = {name: score.masked_fill(masks[name], -torch.inf).max() for name, score in scores.items()}
-    if allocation != "global" or not highest:
-        return highest
-    overall = torch.stack(list(highest.values())).max()
-    return {name: overall.clone() for name in highest}

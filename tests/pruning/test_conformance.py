@@ -28,6 +28,14 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"variant": "soft", "pattern": "2:4"},
         {"schedule": "one_shot"},
     ],
+    "l1": [{"strength": 0.1}, {"strength": 10.0}, {"end": 1.0}],
+    "snip": [{"batches": 1}],
+    "set": [{"initial": "random", "annealing": "constant", "end": 1.0, "interval": 1}],
+    "rigl": [
+        {"initial": "random", "annealing": "constant", "end": 1.0, "interval": 1},
+        {"interval": 1, "pattern": "4x2"},
+        {"interval": 1, "pattern": "2:4", "fraction": 0.5},
+    ],
     "lottery": [{"allocation": "uniform", "rounds": 1}, {"share": 0.4, "round_steps": 0.25, "rewind": 0.0}],
     "csp": [
         {"allocation": "uniform", "schedule": "linear"},

@@ -6,7 +6,7 @@ import torch
 from toy_training import Loop, build, context_for, toy
 
 from cspbench.pruning import Progress, PruningContext
-from cspbench.pruning.movement import highest_dropped
+from cspbench.pruning.mask import highest_dropped
 
 
 def movement(weight: torch.nn.Parameter, sparsity: float, steps: int, **params: object):
