@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom on a study, and shows what the study holds."""
+"""The notebooks run from top to bottom on a study and on a comparison, and show what these hold."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -6,17 +6,20 @@ from pathlib import Path
 
 import jupytext
 import pandas as pd
+from fake_finals import Finals
 from fake_studies import record, spec, write_study
 from nbclient import NotebookClient
+
+from cspbench.report.comparison import compare, write_comparison
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "analysis" / "pareto.py"
 
 
-def execute(folder, monkeypatch):
-    """Run the notebook in `folder`, on its ``runs``."""
+def execute(folder, monkeypatch, path=NOTEBOOK):
+    """Run a notebook in `folder`, on its ``runs``."""
     monkeypatch.setenv("CSPBENCH_STUDY", "demo")
     monkeypatch.delenv("CSPBENCH_ROOT", raising=False)
-    notebook = jupytext.read(NOTEBOOK)
+    notebook = jupytext.read(path)
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     return client.execute()
 
@@ -74,3 +77,26 @@ def test_a_study_without_the_compared_methods_still_runs(tmp_path, monkeypatch):
     notebook = execute(tmp_path, monkeypatch)
     assert len(outputs(notebook, "image/png")) == 3
     assert "lottery edits" in table(notebook, "lottery edits").columns
+
+
+def test_the_notebook_of_a_comparison_shows_it(tmp_path, monkeypatch):
+    finals = Finals().fill({"csp": 0.05, "magnitude": 0.12, "lottery": 0.11, "set": 0.2})
+    finals.fill({"csp_post": 0.2, "wanda": 0.4}, steps=0)
+    write_comparison(compare(finals.frame, finals.hypotheses, resamples=200), tmp_path / "compare")
+    monkeypatch.delenv("CSPBENCH_COMPARISON", raising=False)
+    notebook = execute(tmp_path, monkeypatch, NOTEBOOK.with_name("compare.py"))
+    printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream")
+    assert "csp against 5 methods: 36 of 36 trials finished" in printed
+    assert "8 tests made again from compare/errors.csv: they agree" in printed
+    verdicts = table(notebook, "best rival")
+    assert verdicts["sparsity"].tolist() == ["50 %", "90 %"]  # of trained methods: no main rival is post-training
+    assert (verdicts["verdict"] == "significantly better").any()
+    assert table(notebook, "same_dense")["method"].tolist() == [
+        "csp",
+        "lottery",
+        "magnitude",
+        "set",
+        "csp_post",
+        "wanda",
+    ]
+    assert len(outputs(notebook, "image/png")) == 3 + 2

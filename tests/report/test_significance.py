@@ -129,3 +129,190 @@ def test_trials_of_different_test_sets_are_not_compared(tmp_path):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(CspbenchError, match="not tested on the same utterances"):
         compare_trials(store, [one.id], [other.id])
+
+
+def few_speakers(rng, speakers, utterances=20, words=5, gap=0.0):
+    """Errors of two recognisers that differ by speaker, not (but for `gap`) on average; who speaks; reference words."""
+    rates = 0.2 + rng.normal(0, 0.04, (2, speakers)).clip(-0.15, 0.15) + [[0.0], [gap]]
+    edits = rng.binomial(words, np.repeat(rates, utterances, axis=1))
+    return *edits, np.repeat([f"s{i}" for i in range(speakers)], utterances), np.full(speakers * utterances, words)
+
+
+def alarms(speakers, studentised, rounds=150):
+    """Share of equally good recognisers that are told apart at p < 0.05."""
+    rng = np.random.default_rng(11)
+    count = 0
+    for _ in range(rounds):
+        a, b, who, words = few_speakers(rng, speakers)
+        count += paired_bootstrap(a, b, words, groups=who, studentised=studentised, resamples=300).p_value < 0.05
+    return count / rounds
+
+
+def test_few_speakers_need_the_studentised_bootstrap():
+    assert alarms(6, studentised=False) > 0.09  # 14 % is what the docstring warns of
+    assert alarms(6, studentised=True) < 0.08
+    assert 0.01 < alarms(12, studentised=True) < 0.09
+
+
+def test_the_studentised_bootstrap_finds_a_real_difference():
+    rng = np.random.default_rng(12)
+    found = 0
+    for _ in range(40):
+        a, b, who, words = few_speakers(rng, 10, gap=0.12)
+        found += paired_bootstrap(a, b, words, groups=who, studentised=True, resamples=400).p_value < 0.05
+    assert found > 32
+
+
+def test_studentised_interval_and_p_value_say_the_same():
+    rng = np.random.default_rng(13)
+    outcomes = set()
+    for gap in np.linspace(0, 0.12, 25):
+        a, b, who, words = few_speakers(rng, 8, gap=gap)
+        test = paired_bootstrap(a, b, words, groups=who, studentised=True, resamples=999)
+        assert (test.low + test.high) / 2 == pytest.approx(test.difference)
+        outcomes.add(test.p_value < 0.05)
+        assert (test.p_value < 0.05) == (test.low > 0 or test.high < 0)
+    assert outcomes == {True, False}
+
+
+def test_studentised_agrees_with_the_t_test_where_units_are_alike():
+    from scipy.stats import ttest_1samp
+
+    rng = np.random.default_rng(14)
+    a, b = rng.binomial(8, 0.2, 60), rng.binomial(8, 0.27, 60)
+    ours = paired_bootstrap(a, b, np.full(60, 8), studentised=True, resamples=20_000)
+    theirs = ttest_1samp((a - b) / 8, 0)
+    interval = theirs.confidence_interval()
+    assert ours.p_value == pytest.approx(theirs.pvalue, abs=0.01)
+    assert [ours.low, ours.high] == pytest.approx([interval.low, interval.high], abs=0.003)
+
+
+def test_nothing_to_studentise_by():
+    even = paired_bootstrap([1, 1, 1], [2, 2, 2], [5, 5, 5], studentised=True, resamples=99)
+    assert (even.low, even.high, even.p_value) == (pytest.approx(-0.2), pytest.approx(-0.2), 0.01)
+    with pytest.raises(ValueError, match="one unit has no spread"):
+        paired_bootstrap([1, 0], [0, 0], [5, 5], groups=["s", "s"], studentised=True)
+
+
+def test_two_speakers_prove_nothing():
+    edits = np.repeat([3, 4], 30)
+    assert (
+        paired_bootstrap(
+            edits - 3, edits, np.full(60, 5), groups=np.repeat(["s", "t"], 30).tolist(), studentised=True
+        ).p_value
+        < 0.01
+    )  # no spread between the two at all: this is the plain bootstrap's word
+    uneven = paired_bootstrap(
+        edits * 0, edits, np.full(60, 5), groups=np.repeat(["s", "t"], 30).tolist(), studentised=True
+    )
+    assert uneven.p_value > 0.4
+    assert uneven.high > 0
+
+
+def test_strata_keep_their_share():
+    a, b, words = np.tile([0, 4], 20), np.zeros(40), np.full(40, 5)
+    corpora = ["easy", "hard"] * 20
+    apart = paired_bootstrap(a, b, words, strata=corpora, resamples=500)
+    assert (apart.low, apart.high) == (pytest.approx(0.4), pytest.approx(0.4))
+    assert apart.units == 40
+    mixed = paired_bootstrap(a, b, words, resamples=500)
+    assert mixed.high - mixed.low > 0.1
+
+
+def test_equal_names_in_two_strata_are_two_speakers():
+    test = paired_bootstrap([1, 0, 2, 1], [0] * 4, [5] * 4, groups=["s", "t"] * 2, strata=["x", "x", "y", "y"])
+    assert test.units == 4
+
+
+def test_mapsswe_by_hand():
+    test = mapsswe([1, 0, 2, 1], [2, 1, 2, 3])
+    # Differences -1, -1, 0, -2: mean -1, s² = (0 + 0 + 1 + 1) / 3, Z = -1 / (sqrt(2/3) / 2)
+    assert (test.difference, test.segments) == (-1.0, 4)
+    assert test.z == pytest.approx(-np.sqrt(6))
+    assert test.p_value == pytest.approx(0.0143, abs=5e-5)  # twice the normal table's 1 - 0.99285 at 2.449
+
+
+def test_mapsswe_against_scipy():
+    from scipy.stats import norm, ttest_rel
+
+    rng = np.random.default_rng(15)
+    a, b = rng.binomial(6, 0.3, 200), rng.binomial(6, 0.25, 200)
+    test = mapsswe(a, b)
+    assert test.z == pytest.approx(ttest_rel(a, b).statistic)
+    assert test.p_value == pytest.approx(2 * norm.sf(abs(test.z)))
+    assert mapsswe(b, a).z == -test.z
+
+
+def test_mapsswe_tells_nothing_where_all_segments_differ_alike():
+    assert (mapsswe([1, 2, 3], [1, 2, 3]).z, mapsswe([1, 2, 3], [1, 2, 3]).p_value) == (0.0, 1.0)
+    assert mapsswe([2, 3], [1, 2]).p_value == 1.0
+
+
+@pytest.mark.parametrize(("a", "b"), [([1], [2]), ([1, 2], [1, 2, 3])])
+def test_mapsswe_refuses_what_is_no_pair_of_samples(a, b):
+    with pytest.raises(ValueError, match="n >= 2"):
+        mapsswe(a, b)
+
+
+def test_p_values_of_mapsswe_are_uniform_between_equals():
+    from scipy.stats import kstest
+
+    rng = np.random.default_rng(16)
+    p = [mapsswe(rng.binomial(6, 0.2, 130), rng.binomial(6, 0.2, 130)).p_value for _ in range(600)]
+    assert kstest(p, "uniform").pvalue > 0.01
+    assert 0.03 < np.mean(np.array(p) < 0.05) < 0.07
+
+
+def test_mapsswe_finds_a_real_difference():
+    rng = np.random.default_rng(17)
+    p = [mapsswe(rng.binomial(6, 0.2, 130), rng.binomial(6, 0.3, 130)).p_value for _ in range(50)]
+    assert np.mean(np.array(p) < 0.05) > 0.9
+
+
+def test_holm_by_hand():
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04, the last lifted to 0.06.
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+    assert holm([]).tolist() == []
+
+
+def test_holm_leaves_out_tests_that_were_not_made():
+    adjusted = holm([0.02, np.nan, 0.01])
+    assert adjusted[[0, 2]].tolist() == pytest.approx([0.02, 0.02])
+    assert np.isnan(adjusted[1])
+
+
+def test_crossed_bootstrap_of_speakers_alone_is_the_normal_interval():
+    rng = np.random.default_rng(18)
+    edits, words = rng.binomial(50, 0.2, 40), np.full(40, 50)
+    low, high = crossed_bootstrap([edits[None]], [words], [[f"s{i}" for i in range(40)]], resamples=20_000)
+    spread = (edits / 50).std(ddof=1) / np.sqrt(40)
+    assert (high - low) / 2 == pytest.approx(1.96 * spread, rel=0.05)
+    assert low < edits.sum() / words.sum() < high
+
+
+def test_crossed_bootstrap_sees_seeds_that_differ():
+    even = np.full((3, 40), 2.0)
+    uneven = even + np.array([[-1.0], [0.0], [1.0]])
+    speakers = [[f"s{i}" for i in range(40)]]
+    words = [np.full(40, 10)]
+    assert crossed_bootstrap([even], words, speakers) == (pytest.approx(0.2), pytest.approx(0.2))
+    low, high = crossed_bootstrap([uneven], words, speakers)
+    # Two of three seeds are drawn, and scaled: their mean has the variance s²/3 of the mean of three.
+    assert (low, high) == (pytest.approx(0.1), pytest.approx(0.3))
+
+
+def test_crossed_bootstrap_holds_speakers_together_across_blocks():
+    blocks = [np.array([[4.0, 0.0]]), np.array([[4.0, 0.0]])]
+    words, who = [np.full(2, 5)] * 2, [["loud", "quiet"]] * 2
+    low, high = crossed_bootstrap(blocks, words, who, resamples=200)
+    assert (low, high) == (pytest.approx(0.0), pytest.approx(0.8))  # either speaker, in both blocks at once
+    apart = crossed_bootstrap(blocks, words, who, strata=["x", "y"], resamples=200)
+    assert apart == (pytest.approx(0.0), pytest.approx(0.8))
+
+
+def test_crossed_bootstrap_is_reproducible():
+    rng = np.random.default_rng(19)
+    arguments = [rng.binomial(5, 0.2, (3, 20))], [np.full(20, 5)], [[f"s{i % 5}" for i in range(20)]]
+    assert crossed_bootstrap(*arguments, seed=3) == crossed_bootstrap(*arguments, seed=3)
+    assert crossed_bootstrap(*arguments, seed=3, resamples=30) != crossed_bootstrap(*arguments, seed=4, resamples=30)

@@ -152,11 +152,11 @@ def _strata(blocks: Sequence[Block]) -> list[str]:
 
 
 def _partners(done: pd.DataFrame, ours: str, rival: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Runs of both methods that share fold and seed, in the same order."""
-    sides = [done[done["method"] == method].set_index(RUN, drop=False).sort_index() for method in (ours, rival)]
-    common = sides[0].index.intersection(sides[1].index)
-    first, second = (side.loc[common].reset_index(drop=True) for side in sides)
-    return first, second
+    """Runs of both methods that have a partner in the other."""
+    first, second = (done[done["method"] == method] for method in (ours, rival))
+    runs, others = (list(zip(*(side[name] for name in RUN), strict=True)) for side in (first, second))
+    common = set(runs) & set(others)
+    return first[[run in common for run in runs]], second[[run in common for run in others]]
 
 
 def _note(scope: pd.DataFrame, ours: str, rival: str, missing: int, without: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,12 +77,12 @@ def cost_figure(comparison: Comparison, corpus: str, sparsity: float = COST_AT) 
     )
     picture = _figure(width=7.6, height=5.4, caption=_COST_CAPTION)
     axes = picture.subplots()
-    styles = _styles(cells["method"], comparison.champion)
+    look_of = styles(cells["method"], comparison.champion)
     x, y = cells["train_seconds"].clip(lower=0.1), 100 * cells["wer"]
     axes.set_xscale("log")
     _scale_wer(axes, y)
     for row, across, up in zip(cells.to_dict("records"), x, y, strict=True):
-        style = styles[row["method"]]
+        style = look_of[row["method"]]
         bars = [[up - 100 * row["wer_low"]], [100 * row["wer_high"] - up]]
         extra = f" ({row['steps_ratio']:.3g}× steps)" if row["steps_ratio"] > 1.01 else ""
         look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "label": f"{row['method']}{extra}"}
@@ -103,10 +103,10 @@ def lead_figure(comparison: Comparison, corpus: str) -> Figure:
     order = [*_order(tests, TRAINED), *_order(tests, POST)]
     sparsities = sorted(tests["sparsity_requested"].unique())
     picture = _figure(1.2 + 2.5 * len(sparsities), 1.6 + 0.27 * len(order), _LEAD_CAPTION + _drawn(tests))
-    styles = _styles([rival for rival, _ in order], comparison.champion)
+    look_of = styles([rival for rival, _ in order], comparison.champion)
     panels = picture.subplots(1, len(sparsities), sharex=True, sharey=True, squeeze=False)[0]
     for axes, sparsity in zip(panels, sparsities, strict=True):
-        _draw_lead(axes, tests[tests["sparsity_requested"] == sparsity], order, styles)
+        _draw_lead(axes, tests[tests["sparsity_requested"] == sparsity], order, look_of)
         axes.set_title(f"{100 * sparsity:g} % sparsity", fontsize=10)
     names = [f"{rival} †" if kind == POST else rival for rival, kind in order]
     panels[0].set_yticks(range(len(order)), names)
@@ -133,11 +133,11 @@ _LEAD_CAPTION = (
 def _draw_sparsity(axes: Axes, cells: pd.DataFrame, dots: pd.DataFrame, champion: str) -> None:
     x = axis("sparsity")
     methods = sorted(cells["method"].unique())
-    styles = _styles(methods, champion)
+    look_of = styles(methods, champion)
     shifts = dict(zip(methods, (np.arange(len(methods)) - (len(methods) - 1) / 2) * 0.045, strict=True))
     ends = []
     for method, part in cells.dropna(subset=["wer"]).sort_values("sparsity_requested").groupby("method"):
-        style, front = styles[str(method)], str(method) in (champion, f"{champion}_post")
+        style, front = look_of[str(method)], str(method) in (champion, f"{champion}_post")
         across, up = x.place(part["sparsity_requested"]) + shifts[str(method)], 100 * part["wer"].to_numpy()
         bars = 100 * np.abs([part["wer"] - part["wer_low"], part["wer_high"] - part["wer"]])
         look: dict[str, Any] = {"color": style.colour, "zorder": 6 if front else 4}
@@ -165,11 +165,11 @@ def _draw_sparsity(axes: Axes, cells: pd.DataFrame, dots: pd.DataFrame, champion
     _tidy(axes)
 
 
-def _draw_lead(axes: Axes, tests: pd.DataFrame, order: Sequence[tuple[str, str]], styles: dict[str, Look]) -> None:
+def _draw_lead(axes: Axes, tests: pd.DataFrame, order: Sequence[tuple[str, str]], look_of: dict[str, Look]) -> None:
     places = {rival: place for place, (rival, _) in enumerate(order)}
     axes.axvline(0, color="0.4", linewidth=0.9)
     for row in tests.to_dict("records"):
-        place, colour, rate = places[row["rival"]], styles[row["rival"]].colour, 100 / row["rival_wer"]
+        place, colour, rate = places[row["rival"]], look_of[row["rival"]].colour, 100 / row["rival_wer"]
         sure = max(row["p_bootstrap_holm"], row["p_mapsswe_holm"]) < LEVEL
         axes.hlines(place, -row["high"] * rate, -row["low"] * rate, color=colour, linewidth=1.5)
         face = colour if sure else "white"
@@ -194,19 +194,19 @@ def _order(tests: pd.DataFrame, kind: str) -> list[tuple[str, str]]:
     return [(str(rival), kind) for rival in means.index]
 
 
-def _styles(methods: Sequence[str] | pd.Series, champion: str) -> dict[str, Look]:
+def styles(methods: Iterable[str], champion: str) -> dict[str, Look]:
     """Colour for the champion and the rivals a claim is made against; the rest in greys told apart by marker and label.
 
     Fourteen hues are more than an eye can tell apart, colour-blind or not.
     """
     plain = {str(method): str(method).removesuffix("_post") for method in methods}
     given = looks(plain.values())
-    styles = {}
+    result = {}
     for method, name in plain.items():
         family = champion if name == champion else main_name(name)
         colour = looks([family])[family].colour if family else _GREY
-        styles[method] = Look(colour, given[name].marker)
-    return styles
+        result[method] = Look(colour, given[name].marker)
+    return result
 
 
 def _scale_wer(axes: Axes, percent: pd.Series) -> None:

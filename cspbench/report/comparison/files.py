@@ -15,6 +15,7 @@ from cspbench.report.figures import save
 from cspbench.store import write_atomic
 
 TABLES = ("finals", "cells", "tests", "verdicts", "budgets")
+_TEXTS = ("trial_id", "dense_id", "params", "note", "drawn", "id", "speaker", "edits", "best_rival")
 
 
 def write_comparison(comparison: Comparison, folder: Path | str, command: str = "") -> list[Path]:
@@ -67,7 +68,7 @@ def recorded_errors(folder: Path | str) -> Callable[[str], pd.DataFrame]:
     Example:
         >>> again = compare(load_comparison(folder).finals, recorded_errors(folder))  # doctest: +SKIP
     """
-    utterances = _read(Path(folder), "utterances").astype({"id": str, "speaker": str})
+    utterances = _read(Path(folder), "utterances")
     errors = _read(Path(folder), "errors").set_index("trial_id")
 
     def hypotheses(trial_id: str) -> pd.DataFrame:
@@ -75,7 +76,7 @@ def recorded_errors(folder: Path | str) -> Callable[[str], pd.DataFrame]:
             raise ComparisonError(f"{Path(folder) / 'errors.csv'} has no trial {trial_id}")
         row = errors.loc[trial_id]
         tested = utterances[(utterances["corpus"] == row["corpus"]) & (utterances["fold"] == row["fold"])]
-        edits = [int(count) for count in str(row["edits"]).split()]
+        edits = [int(count) for count in row["edits"].split()]
         return tested.assign(reference="", edits=edits)[["id", "speaker", "reference", "edits", "words"]]
 
     return hypotheses
@@ -89,9 +90,9 @@ def _read(folder: Path, name: str) -> pd.DataFrame:
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise ComparisonError(f"{path} is missing: write it with `cspbench compare`")
-    table = pd.read_csv(path, dtype={"trial_id": str, "dense_id": str}, keep_default_na=True)
-    text = [column for column in ("note", "drawn", "params") if column in table]
-    return table.assign(**{column: table[column].fillna("") for column in text})
+    texts = [*_TEXTS, "tuning_trials"] if name == "budgets" else _TEXTS  # there it may be a range
+    table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    return table.fillna({column: "" for column in texts if column in table})
 
 
 def _error_tables(errors: Errors) -> tuple[pd.DataFrame, pd.DataFrame]:

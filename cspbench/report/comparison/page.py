@@ -83,11 +83,12 @@ def _verdicts(comparison: Comparison, against: str) -> list[str]:
         part = table[table["kind"] == kind]
         part = pd.concat([part[part["corpus"] == POOLED], part[part["corpus"] != POOLED]])
         if len(part):
-            parts += [f"{kind.capitalize()} methods:", markdown_rows([_verdict(row) for row in _rows(part)])]
+            parts += [f"{kind.capitalize()} methods:", markdown_rows([verdict_row(row) for row in _rows(part)])]
     return parts or ["No such rival took part."]
 
 
-def _verdict(row: Mapping[str, Any]) -> dict[str, str]:
+def verdict_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """Word a row of the verdicts: heading -> text."""
     low, high = (_percent(row[bound], ".2f") for bound in ("low", "high"))
     tested = not _absent(row["difference"])
     return {
@@ -137,7 +138,7 @@ def _method(method: str, own: pd.DataFrame, lowest: pd.Series) -> dict[str, str]
     return texts | {
         "steps": _number(own["steps_ratio"].mean(), ".3g", "×"),
         "seconds": _number(own["train_seconds"].mean(), ".0f"),
-        "runs a cell": f"{runs} ({seeds} seeds" + (f", {folds} folds)" if folds > 1 else ")"),
+        "runs a cell": f"{runs} ({seeds} seed{'s' * (seeds != 1)}" + (f", {folds} folds)" if folds > 1 else ")"),
     }
 
 

@@ -1,0 +1,136 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # CSP beside every method worth comparing with
+#
+# Draws a comparison from the small files that `cspbench compare` writes and this repository keeps: one row a trial,
+# what each method reached, the paired tests, the verdicts, and the word errors behind them. Nothing is trained or
+# chosen here.
+# Open it with `jupytext --to notebook analysis/compare.py`, or in an editor that knows `# %%` cells.
+#
+# Which comparison: set `CSPBENCH_COMPARISON` to its folder, or change the next cell.
+
+# %%
+import io
+import os
+from pathlib import Path
+
+beside = Path("compare") if Path("compare").is_dir() else Path("analysis/compare")
+FOLDER = Path(os.environ.get("CSPBENCH_COMPARISON", beside))
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import Image
+
+from cspbench.report.comparison import compare, load_comparison, recorded_errors
+from cspbench.report.comparison.figures import pictures, styles
+from cspbench.report.comparison.page import verdict_row
+
+comparison = load_comparison(FOLDER)
+finals, champion = comparison.finals, comparison.champion
+done = finals[finals["state"] == "complete"]
+style = styles(finals["method"], champion)
+print(f"{champion} against {finals['method'].nunique() - 1} methods: {len(done)} of {len(finals)} trials finished")
+
+# %% [markdown]
+# ## What came out
+# The champion against the best of magnitude, movement and lottery, then against the best of all. Errors of an utterance
+# are averaged over seeds; differences (percentage points, negative: the champion is better) come with the 95 % interval
+# of a paired bootstrap over speakers; p-values are Holm-corrected over the rivals of the row.
+
+# %%
+for against in ("main", "all"):
+    rows = comparison.verdicts[comparison.verdicts["against"] == against].to_dict("records")
+    display(pd.DataFrame([verdict_row(row) for row in rows]))  # noqa: F821 - Jupyter's
+
+# %% [markdown]
+# ## WER, cost, lead
+
+# %%
+for picture in pictures(comparison).values():
+    image = io.BytesIO()
+    picture.savefig(image, dpi=110)
+    display(Image(image.getvalue()))  # noqa: F821 - Jupyter's
+
+# %% [markdown]
+# ## Was it fair?
+# Dev trials that chose each setting, optimiser steps and seconds beside the champion's, whether the runs started from
+# the same dense models, and whether the seeds of a cell share one setting.
+
+# %%
+display(comparison.budgets)  # noqa: F821 - Jupyter's
+
+# %% [markdown]
+# The settings that were chosen on dev, by method and sparsity:
+
+# %%
+settings = done[["corpus", "method", "sparsity_requested", "tuning_trials", "params"]].drop_duplicates()
+with pd.option_context("display.max_colwidth", None):
+    display(settings)  # noqa: F821 - Jupyter's
+
+# %% [markdown]
+# ## Dev against test
+# Selection on dev is only worth something if dev foretells test. Each dot is a final trial.
+
+# %%
+corpora = sorted(done["corpus"].unique())
+figure, panels = plt.subplots(1, len(corpora), figsize=(4.8 * len(corpora), 4.4), layout="constrained", squeeze=False)
+for axes, corpus in zip(panels[0], corpora, strict=True):
+    here = done[done["corpus"] == corpus]
+    for method, part in here.groupby("method"):
+        look = style[method]
+        axes.scatter(100 * part["dev_wer"], 100 * part["wer"], color=look.colour, marker=look.marker, s=14, alpha=0.7)
+    limit = 100 * here[["dev_wer", "wer"]].max().max() * 1.05
+    axes.plot([0, limit], [0, limit], color="0.6", linewidth=0.8)
+    axes.set(xlabel="dev WER (%)", ylabel="test WER (%)", title=corpus)
+plt.show()
+
+# %% [markdown]
+# ## Every run
+# The champion's WER minus the rival's in each pair of runs (same seed, fold and dense model), percentage points: no
+# mean hides a seed.
+
+# %%
+keys = ["corpus", "sparsity_requested", "fold", "seed"]
+ours = done[done["method"] == champion].set_index(keys)["wer"].rename("ours")
+pairs = done[(done["kind"] == "trained") & (done["method"] != champion)].join(ours, on=keys).dropna(subset=["ours"])
+pairs["gap"] = 100 * (pairs["ours"] - pairs["wer"])
+main = [method for method in ("magnitude", "movement", "lottery") if method in set(pairs["method"])]
+figure, panels = plt.subplots(1, len(corpora), figsize=(5.4 * len(corpora), 3.8), layout="constrained", squeeze=False)
+for axes, corpus in zip(panels[0], corpora, strict=True):
+    here = pairs[pairs["corpus"] == corpus]
+    levels = sorted(here["sparsity_requested"].unique())
+    for shift, method in enumerate(main):
+        part = here[here["method"] == method]
+        places = np.searchsorted(levels, part["sparsity_requested"]) + 0.2 * (shift - (len(main) - 1) / 2)
+        look = style[method]
+        axes.scatter(places, part["gap"], color=look.colour, marker=look.marker, s=26, alpha=0.8, label=method)
+    axes.axhline(0, color="0.5", linewidth=0.8)
+    axes.set_xticks(range(len(levels)), [f"{100 * level:g} %" for level in levels])
+    axes.set(title=corpus, ylabel=f"WER of {champion} minus rival's")
+panels[0][0].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## Do the committed errors give the committed numbers?
+# The tests are made again from `errors.csv` and must agree with `tests.csv`. With other word errors, a changed seed of
+# the bootstrap or a changed method of testing they would not.
+
+# %%
+columns = ["corpus", "kind", "sparsity_requested", "rival", "difference", "z_mapsswe"]
+if (FOLDER / "errors.csv").is_file():
+    again = compare(finals, recorded_errors(FOLDER), champion, resamples=200).tests  # these columns draw nothing
+    pd.testing.assert_frame_equal(again[columns], comparison.tests[columns], rtol=1e-4, atol=1e-9)
+    print(f"{len(again)} tests made again from {FOLDER / 'errors.csv'}: they agree")

@@ -1,0 +1,83 @@
+"""Final trials of a comparison made up, with the word errors behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+WORDS = 5
+
+
+class Finals:
+    """Rows of final trials, and the hypotheses that `compare` asks for.
+
+    Args:
+        speakers: test speakers of a corpus, in each fold.
+        utterances: of a speaker.
+    """
+
+    def __init__(self, speakers: int = 5, utterances: int = 8, folds: Sequence[int | None] = (None,)) -> None:
+        self.speakers, self.utterances, self.folds = speakers, utterances, folds
+        self.rows: list[dict] = []
+        self.heard: dict[str, pd.DataFrame] = {}
+
+    def add(
+        self,
+        method: str,
+        edits: Sequence[int],
+        sparsity: float = 0.9,
+        seed: int = 1,
+        fold: int | None = None,
+        corpus: str = "an4",
+        **changes: object,
+    ) -> str:
+        """Add a trial with these word errors; returns its id."""
+        trial = f"{corpus}-{fold}-{method}-{sparsity}-{seed}"
+        place = "" if fold is None else f"f{fold}"
+        speakers = [f"{corpus}{place}s{i // self.utterances}" for i in range(len(edits))]
+        self.heard[trial] = pd.DataFrame(
+            {
+                "id": [f"{corpus}{place}u{i:03d}" for i in range(len(edits))],
+                "speaker": speakers,
+                "reference": "one two three four five",
+                "edits": edits,
+                "words": WORDS,
+            }
+        )
+        row = {
+            **{"corpus": corpus, "method": method, "sparsity_requested": sparsity, "seed": seed, "fold": fold},
+            **{"dense_id": f"{corpus}{place}d{seed}", "trial_id": trial, "state": "complete"},
+            **{"dev_wer": 0.1, "wer": sum(edits) / (WORDS * len(edits)), "dense_wer": 0.02},
+            **{"steps": 100, "train_seconds": 30.0, "params": json.dumps({"a": 1}), "tuning_trials": 3},
+        }
+        self.rows.append(row | changes)
+        return trial
+
+    def fill(
+        self,
+        rates: Mapping[str, float],
+        sparsities: Sequence[float] = (0.5, 0.9),
+        seeds: Sequence[int] = (1, 2, 3),
+        corpus: str = "an4",
+        **changes: object,
+    ) -> Finals:
+        """Add a grid of trials: errors come at a method's rate, times 1 at 50 % and 2 at 90 % sparsity."""
+        for fold in self.folds:
+            rng = np.random.default_rng([7, 0 if fold is None else fold, len(corpus)])
+            hard = rng.gamma(4, 0.25, self.speakers * self.utterances)
+            for method, rate in rates.items():
+                for sparsity in sparsities:
+                    for seed in seeds:
+                        chance = np.clip(hard * rate * (2 if sparsity >= 0.9 else 1), 0, 0.9)
+                        self.add(method, rng.binomial(WORDS, chance).tolist(), sparsity, seed, fold, corpus, **changes)
+        return self
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows)
+
+    def hypotheses(self, trial_id: str) -> pd.DataFrame:
+        return self.heard[trial_id]
