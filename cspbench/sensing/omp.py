@@ -46,6 +46,8 @@ def omp(
     if not 0 <= count <= operator.measurements:
         raise ValueError(f"omp keeps 0 to {operator.measurements} entries (one a measurement at most), got {count}")
     first = beginning(operator, correlations, start) != 0
+    if not len(correlations):
+        return Recovery(correlations.clone(), 0, correlations.new_ones(0, dtype=torch.bool))
     pursuit = _Pursuit(operator.gram().to(correlations.dtype), correlations, min(count, operator.columns))
     pursuit.run(first, tolerance)
     return Recovery(pursuit.solution(), pursuit.done, ~pursuit.stuck)

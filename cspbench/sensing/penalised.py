@@ -18,8 +18,9 @@ from cspbench.sensing.subspace import Subspace, sparse_normal
 _GUESSES = 3
 """Newton steps of `exact_finish`: near the solution it takes one, far from it no number helps."""
 
-_SMALL = 10
-"""`exact_finish` leaves rows alone that keep more than one entry in so many."""
+_SMALL = 32
+_SHARE = 10
+"""`exact_finish` leaves rows alone that keep more entries than this, and more than one in so many."""
 
 _ROUNDING = 16
 """Rounding of a correlation, in units of the largest."""
@@ -201,15 +202,15 @@ def amp(
     r = residual(operator, correlations, state["x"], start)
     # The first level is that of the noise the residual looks like; the recursion forgets it.
     noise = r.square().mean(-1, keepdim=True).sqrt()
-    state |= {"r": r, "level": torch.maximum(state["penalty"], 1.5 * noise)}
+    state |= {"r": r, "mean": state["x"], "level": torch.maximum(state["penalty"], 1.5 * noise)}
 
     def step(now: State) -> State:
-        x = soft_threshold(now["x"] + scale * now["r"], scale * now["level"])
+        x = soft_threshold(now["mean"] + scale * now["r"], scale * now["level"])
         onsager = (x != 0).sum(-1, keepdim=True) / operator.measurements
-        x = torch.lerp(now["x"], x, damping) if damping < 1 else x
-        r = now["b"] - operator.normal(x) + onsager * now["r"]
+        mean = torch.lerp(now["mean"], x, damping) if damping < 1 else x
+        r = now["b"] - operator.normal(mean) + onsager * now["r"]
         r = torch.lerp(now["r"], r, damping) if damping < 1 else r
-        return {"x": x, "r": r, "level": now["penalty"] + onsager * now["level"]}
+        return {"x": x, "mean": mean, "r": r, "level": now["penalty"] + onsager * now["level"]}
 
     finish = _finish(operator)
     return iterate(state, step, unchanged(tolerance), iterations, finish=finish, every=polish)
@@ -238,7 +239,7 @@ def exact_finish(operator: Operator, correlations: Tensor, penalty: Tensor, x: T
     signs = x.sign()
     for _ in range(_GUESSES):
         # More columns than that are dependent, or dear.
-        small = (signs != 0).sum(-1) <= min(operator.measurements, max(1, operator.columns // _SMALL))
+        small = (signs != 0).sum(-1) <= min(operator.measurements, max(_SMALL, operator.columns // _SHARE))
         rows, signs = rows[small], signs[small]
         if not len(rows):
             break

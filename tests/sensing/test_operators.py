@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cspbench.sensing import ENSEMBLES, Dense, Gram, Identity, Operator, random_operator
+from cspbench.sensing import ENSEMBLES, Dense, Gram, Identity, Operator, SubsampledDCT, random_operator
 
 
 def operators() -> dict[str, Operator]:
@@ -71,3 +71,67 @@ def test_bad_requests_are_refused() -> None:
         Identity(0)
     assert Dense(torch.ones(2, 3)).measurements == 2
     assert math.isclose(Identity(4).lipschitz, 1.0)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 9, 16, 31])
+def test_the_fast_dct_is_the_matrix_it_stands_for(columns: int) -> None:
+    chosen = torch.arange(0, columns, 2)
+    operator = SubsampledDCT(columns, chosen)
+    places = torch.arange(columns).double() + 0.5
+    matrix = torch.cos(torch.outer(chosen.double(), places) * math.pi / columns) * math.sqrt(2 / len(chosen))
+    matrix[0] /= math.sqrt(2)
+    x, y = torch.randn(3, columns).double(), torch.randn(3, len(chosen)).double()
+    assert torch.allclose(operator.measure(x), x @ matrix.T, atol=1e-12)
+    assert torch.allclose(operator.adjoint(y), y @ matrix, atol=1e-12)
+    assert operator.measure(x.float()).dtype == torch.float32
+    assert operator.adjoint(y.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", operators())
+def test_the_resolvent_solves_the_shifted_system(name: str) -> None:
+    operator = operators()[name]
+    x = torch.randn(4, 13)
+    for shift in (0.1, 2.0):
+        solved = operator.resolvent(x, shift)
+        assert torch.allclose(operator.normal(solved) + shift * solved, x, atol=1e-4)
+        assert torch.equal(operator.resolvent(x, shift), solved)
+
+
+class FunctionOnly(Operator):
+    """Knows how to be applied, and nothing else."""
+
+    def __init__(self, inner: Operator) -> None:
+        super().__init__(inner.columns, inner.measurements)
+        self.measure, self.adjoint = inner.measure, inner.adjoint  # type: ignore[method-assign]
+
+    def measure(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("name", operators())
+def test_a_matrix_free_operator_bounds_its_largest_eigenvalue(name: str) -> None:
+    operator = FunctionOnly(operators()[name])
+    largest = float(torch.linalg.eigvalsh(operator.gram().double())[-1])
+    assert largest <= operator.lipschitz <= 1.1 * largest
+
+
+def test_a_large_operator_is_never_formed() -> None:
+    operator = random_operator("dct", 1 << 20, 0.25, seed=0)
+    x = torch.zeros(1, 1 << 20)
+    x[0, 12345] = 1.0
+    assert float(operator.measure(x).square().sum()) == pytest.approx(1.0, abs=0.01)
+    assert operator.lipschitz == pytest.approx(4.0)
+
+
+def test_activations_make_a_gram() -> None:
+    inputs = torch.randn(50, 6)
+    assert torch.allclose(Gram.of_inputs(inputs).gram(), inputs.T @ inputs / 50, atol=1e-5)
+    damped = Gram.of_inputs(inputs, damping=0.5).gram().diagonal() - Gram.of_inputs(inputs).gram().diagonal()
+    assert torch.allclose(damped, 0.5 * Gram.of_inputs(inputs).gram().diagonal().mean().expand(6), atol=1e-5)
+    with pytest.raises(ValueError, match="samples >= 1"):
+        Gram.of_inputs(torch.zeros(0, 6))
+    with pytest.raises(ValueError, match="increasing indices"):
+        SubsampledDCT(8, torch.tensor([3, 3]))

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from signals import correlations, sparse_rows
 
 from cspbench.sensing import (
     Dense,
@@ -21,18 +22,6 @@ from cspbench.sensing import (
 )
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
-
-
-def sparse_rows(rows: int, columns: int, count: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(rows, columns, generator=generator)
-    x = x + x.sign()
-    places = torch.rand(rows, columns, generator=generator).topk(count, dim=1).indices
-    return x * torch.zeros_like(x).scatter_(1, places, 1.0)
-
-
-def correlations(operator: Operator, x: torch.Tensor) -> torch.Tensor:
-    return operator.adjoint(operator.measure(x))
 
 
 def objective(operator: Operator, y: torch.Tensor, x: torch.Tensor, penalty: float) -> torch.Tensor:
