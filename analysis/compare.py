@@ -27,6 +27,7 @@ from pathlib import Path
 
 beside = Path("compare") if Path("compare").is_dir() else Path("analysis/compare")
 FOLDER = Path(os.environ.get("CSPBENCH_COMPARISON", beside))
+ROOT = os.environ.get("CSPBENCH_ROOT", "runs")  # where the trials lie, if they are at hand: only "What they hear" asks
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,6 +38,8 @@ from IPython.display import Image
 from cspbench.report.comparison import compare, load_comparison, recorded_errors
 from cspbench.report.comparison.figures import pictures, styles
 from cspbench.report.comparison.page import verdict_row
+from cspbench.report.results import load_hypotheses
+from cspbench.store import Store
 
 comparison = load_comparison(FOLDER)
 finals, champion = comparison.finals, comparison.champion
@@ -81,6 +84,15 @@ with pd.option_context("display.max_colwidth", None):
     display(settings)  # noqa: F821 - Jupyter's
 
 # %% [markdown]
+# How they were chosen: dev WER (%) of every setting that was tried, by its number; 0 is the method's default.
+
+# %%
+if (FOLDER / "tuning.csv").is_file():
+    tuning = pd.read_csv(FOLDER / "tuning.csv")
+    tried = tuning.pivot_table(index=["method", "sparsity_requested"], columns="candidate", values="dev_wer")
+    display((100 * tried).round(2))  # noqa: F821 - Jupyter's
+
+# %% [markdown]
 # ## Dev against test
 # Selection on dev is only worth something if dev foretells test. Each dot is a final trial.
 
@@ -122,6 +134,29 @@ for axes, corpus in zip(panels[0], corpora, strict=True):
     axes.set(title=corpus, ylabel=f"WER of {champion} minus rival's")
 panels[0][0].legend(frameon=False)
 plt.show()
+
+# %% [markdown]
+# ## What they hear
+# If the trials themselves are at hand: the test utterances that the champion gets most wrong at the highest sparsity,
+# beside what its best main rival heard in the paired run.
+
+# %%
+highest = comparison.verdicts[comparison.verdicts["against"] == "main"].dropna(subset=["best_rival", "difference"])
+highest = highest[(highest["champion"] == champion) & highest["corpus"].isin(corpora)]
+if len(highest):
+    verdict = highest.sort_values("sparsity_requested").iloc[-1]
+    cell = done[(done["corpus"] == verdict["corpus"]) & (done["sparsity_requested"] == verdict["sparsity_requested"])]
+    first, second = (cell[cell["method"] == method] for method in (champion, verdict["best_rival"]))
+    pair = first.merge(second, on=["fold", "seed"]).iloc[0]
+    names = {champion: pair["trial_id_x"], verdict["best_rival"]: pair["trial_id_y"]}
+    if all((Store(ROOT).trial(trial) / "hypotheses.jsonl").is_file() for trial in names.values()):
+        heard = [load_hypotheses(Store(ROOT), trial).set_index("id") for trial in names.values()]
+        worst = heard[0].sort_values("edits", ascending=False).index[:8]
+        sides = {method: own.loc[worst, "hypothesis"] for method, own in zip(names, heard, strict=True)}
+        with pd.option_context("display.max_colwidth", None):
+            display(pd.DataFrame({"reference": heard[0].loc[worst, "reference"]} | sides).reset_index(drop=True))  # noqa: F821 - Jupyter's
+    else:
+        print(f"the trials do not lie under {ROOT}")
 
 # %% [markdown]
 # ## Do the committed errors give the committed numbers?

@@ -11,6 +11,7 @@ from fake_studies import record, spec, write_study
 from nbclient import NotebookClient
 
 from cspbench.report.comparison import compare, write_comparison
+from cspbench.store import Store, write_atomic
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "analysis" / "pareto.py"
 
@@ -83,6 +84,10 @@ def test_the_notebook_of_a_comparison_shows_it(tmp_path, monkeypatch):
     finals = Finals().fill({"csp": 0.05, "magnitude": 0.12, "lottery": 0.11, "set": 0.2})
     finals.fill({"csp_post": 0.2, "wanda": 0.4}, steps=0)
     write_comparison(compare(finals.frame, finals.hypotheses, resamples=200), tmp_path / "compare")
+    for trial in ("an4-None-csp-0.9-1", "an4-None-lottery-0.9-1"):
+        heard = finals.heard[trial].assign(hypothesis=f"heard by {trial}")
+        path = Store(tmp_path / "runs").trial(trial) / "hypotheses.jsonl"
+        write_atomic(path, heard.to_json(orient="records", lines=True))
     monkeypatch.delenv("CSPBENCH_COMPARISON", raising=False)
     notebook = execute(tmp_path, monkeypatch, NOTEBOOK.with_name("compare.py"))
     printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream")
@@ -91,12 +96,7 @@ def test_the_notebook_of_a_comparison_shows_it(tmp_path, monkeypatch):
     verdicts = table(notebook, "best rival")
     assert verdicts["sparsity"].tolist() == ["50 %", "90 %"]  # of trained methods: no main rival is post-training
     assert (verdicts["verdict"] == "significantly better").any()
-    assert table(notebook, "same_dense")["method"].tolist() == [
-        "csp",
-        "lottery",
-        "magnitude",
-        "set",
-        "csp_post",
-        "wanda",
-    ]
+    order = ["csp", "lottery", "magnitude", "set", "csp_post", "wanda"]
+    assert table(notebook, "same_dense")["method"].tolist() == order
+    assert table(notebook, "reference")["lottery"].tolist() == ["heard by an4-None-lottery-0.9-1"] * 8
     assert len(outputs(notebook, "image/png")) == 3 + 2

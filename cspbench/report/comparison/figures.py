@@ -46,7 +46,7 @@ def sparsity_figure(comparison: Comparison, corpus: str) -> Figure:
     picture = _figure(width=7.4 * len(there), height=5.6, caption=_SPARSITY_CAPTION + _drawn(cells))
     panels = picture.subplots(1, len(there), sharey=True, squeeze=False)[0]
     dots = seeds(comparison.finals)
-    _scale_wer(panels[0], 100 * pd.concat([cells["wer"], cells["dense_wer"]]))
+    _scale_wer(panels[0], 100 * pd.concat([cells["wer"], cells["dense_wer"]]), 100 * cells["wer_high"].max())
     for axes, kind in zip(panels, there, strict=True):
         own = dots[(dots["corpus"] == corpus) & (dots["kind"] == kind)]
         _draw_sparsity(axes, cells[cells["kind"] == kind], own, comparison.champion)
@@ -75,12 +75,13 @@ def cost_figure(comparison: Comparison, corpus: str, sparsity: float = COST_AT) 
         .dropna(subset=["wer", "train_seconds"])
         .sort_values("wer")
     )
-    picture = _figure(width=7.6, height=5.4, caption=_COST_CAPTION)
+    caption = "Bars: 95 % interval." + _UNTRAINED * bool((cells["kind"] == POST).any())
+    picture = _figure(width=7.6, height=5.4, caption=caption)
     axes = picture.subplots()
     look_of = styles(cells["method"], comparison.champion)
     x, y = cells["train_seconds"].clip(lower=0.1), 100 * cells["wer"]
     axes.set_xscale("log")
-    _scale_wer(axes, y)
+    _scale_wer(axes, y, 100 * cells["wer_high"].max())
     for row, across, up in zip(cells.to_dict("records"), x, y, strict=True):
         style = look_of[row["method"]]
         bars = [[up - 100 * row["wer_low"]], [100 * row["wer_high"] - up]]
@@ -102,7 +103,8 @@ def lead_figure(comparison: Comparison, corpus: str) -> Figure:
     tests = comparison.tests[comparison.tests["corpus"] == corpus].dropna(subset=["difference"])
     order = [*_order(tests, TRAINED), *_order(tests, POST)]
     sparsities = sorted(tests["sparsity_requested"].unique())
-    picture = _figure(1.2 + 2.5 * len(sparsities), 1.6 + 0.27 * len(order), _LEAD_CAPTION + _drawn(tests))
+    dagger = "† post-training. " * any(kind == POST for _, kind in order)
+    picture = _figure(1.2 + 2.5 * len(sparsities), 1.6 + 0.27 * len(order), _LEAD_CAPTION + dagger + _drawn(tests))
     look_of = styles([rival for rival, _ in order], comparison.champion)
     panels = picture.subplots(1, len(sparsities), sharex=True, sharey=True, squeeze=False)[0]
     for axes, sparsity in zip(panels, sparsities, strict=True):
@@ -123,10 +125,10 @@ _SPARSITY_CAPTION = (
     "fold. Methods share the test speech: where bars overlap, the paired tests may still tell them apart. Settings "
     "chosen on dev. "
 )
-_COST_CAPTION = "Bars: 95 % interval. Post-training methods do not train: drawn at the seconds their pruning takes. "
+_UNTRAINED = " Post-training methods do not train: drawn at the seconds their pruning takes."
 _LEAD_CAPTION = (
     f"Bars: 95 % interval of the paired bootstrap. Filled: p < {LEVEL:g} by the bootstrap and by MAPSSWE, each "
-    "Holm-corrected over the rivals of a panel. † post-training. "
+    "Holm-corrected over the rivals of a panel and kind. "
 )
 
 
@@ -209,16 +211,18 @@ def styles(methods: Iterable[str], champion: str) -> dict[str, Look]:
     return result
 
 
-def _scale_wer(axes: Axes, percent: pd.Series) -> None:
+def _scale_wer(axes: Axes, percent: pd.Series, top: float) -> None:
+    """Make room for WERs, and for bars up to `top`; logarithmic where they span more than a linear axis shows well."""
     known = percent[percent > 0]
+    low, high = (known.min() / 1.4, max(top, known.max()) * 1.1) if len(known) else (0.1, 1.0)
     if len(known) and known.max() > 6 * known.min():
         axes.set_yscale("log")
-        axes.set_ylim(known.min() / 1.4, min(known.max() * 1.4, 200))
-        ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if known.min() / 1.4 <= t <= known.max() * 1.4]
+        axes.set_ylim(low, high)
+        ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if low <= tick <= high]
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
     else:
-        axes.set_ylim(0, known.max() * 1.15 if len(known) else 1)
+        axes.set_ylim(0, high)
     axes.set_ylabel("test WER (%)")
 
 

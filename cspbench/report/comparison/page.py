@@ -26,8 +26,9 @@ NOTES = (
     "matched-pairs test of Gillick and Cox) over utterances; both Holm-corrected over the rivals of the row. "
     f"“Significantly” takes both below {LEVEL:g}. MAPSSWE takes utterances for independent, and is too sure where "
     "methods differ by speaker.",
-    "An utterance's errors are averaged over seeds before any test: seeds hear the same speech and are no independent "
-    "repeats. “Pairs won” counts runs of equal seed, fold and dense model; ties count half.",
+    "An utterance's errors are averaged over seeds before any test: seeds hear the same speech and are no "
+    "independent repeats. “Seeds redrawn” is the interval of the difference when training seeds are drawn anew beside "
+    "speakers. “Pairs won” counts runs of equal seed, fold and dense model; ties count half.",
     "“At worst”: upper end of the interval, relative to the rival's WER. “Not worse” asks that the interval of the "
     "difference reach below zero, which a small test set grants easily; “non-inferior” asks for at worst "
     f"+{100 * MARGIN:g} %.",
@@ -99,6 +100,9 @@ def verdict_row(row: Mapping[str, Any]) -> dict[str, str]:
         "reduction": _percent(row["relative_reduction"], ".1f", " %"),
         "mean reduction": _percent(row["mean_reduction"], ".1f", " %"),
         "difference": f"{_percent(row['difference'], '.2f')} [{low}, {high}]" if tested else "–",
+        "seeds redrawn": f"[{_percent(row['seeds_low'], '.2f')}, {_percent(row['seeds_high'], '.2f')}]"
+        if tested
+        else "–",
         "p bootstrap": _p(row["p_bootstrap_holm"]),
         "p MAPSSWE": _p(row["p_mapsswe_holm"]),
         "pairs won": f"{row['wins']:g} of {row['pairs']:g}" if tested else "–",
@@ -134,7 +138,7 @@ def _method(method: str, own: pd.DataFrame, lowest: pd.Series) -> dict[str, str]
     texts = {"method": method}
     for row in _rows(own.sort_values("sparsity_requested")):
         texts[_sparsity(row)] = _cell(row, bold=row["wer"] == lowest[row["sparsity_requested"]])
-    runs, seeds, folds = (own[name].max() for name in ("trials", "seeds", "folds"))
+    runs, seeds, folds = (int(own[name].max()) for name in ("trials", "seeds", "folds"))
     return texts | {
         "steps": _number(own["steps_ratio"].mean(), ".3g", "×"),
         "seconds": _number(own["train_seconds"].mean(), ".0f"),
