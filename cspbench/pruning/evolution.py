@@ -10,12 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.mask import count_zeros, select
+from cspbench.pruning.mask import count_zeros, select, whole_blocks
 from cspbench.pruning.masked import MaskedMethod
 from cspbench.pruning.method import Progress, PruningContext, register
 from cspbench.pruning.random_pruning import random_scores
 from cspbench.pruning.schedule import Schedule
-from cspbench.pruning.selection import SelectionParams
+from cspbench.pruning.selection import Blocks, SelectionParams, parse_pattern
 
 
 class EvolutionParams(SelectionParams):
@@ -93,10 +93,16 @@ class EvolvingMethod(MaskedMethod):
         mask = self._masks[name]
         zeros = count_zeros({name: mask})
         dropped = int(fraction * (mask.numel() - zeros))
-        params = self.params
-        stays = select({name: weight.abs().masked_fill(~mask, -torch.inf)}, zeros + dropped, _alone(params))[name]
-        above_all = 1e6 * (1 + growth.max())  # also in the mean of a block
-        return select({name: growth.where(~stays, above_all)}, zeros, _alone(params))[name]
+        if not dropped:
+            return mask
+        alone = SelectionParams(pattern=self.params.pattern)
+        stays = select({name: weight.abs().masked_fill(~mask, -torch.inf)}, zeros + dropped, alone)[name]
+        pattern = parse_pattern(self.params.pattern)
+        if isinstance(pattern, Blocks):
+            stays = whole_blocks(stays, pattern)
+        # Without a gradient there is nothing to choose by: what was there then comes back.
+        growth = growth.where(~mask, growth.clamp_min(torch.finfo(growth.dtype).tiny))
+        return select({name: growth.masked_fill(stays, torch.inf)}, zeros, alone)[name]
 
     def _growth(self, step: int) -> dict[str, Tensor]:
         """By name, the order in which weights grow, the largest first; all >= 0."""
@@ -106,11 +112,6 @@ class EvolvingMethod(MaskedMethod):
         if self.params.initial == "random":
             return random_scores(self.context.weights, self.context.seed)
         return {name: weight.detach().abs() for name, weight in self.context.weights.items()}
-
-
-def _alone(params: SelectionParams) -> SelectionParams:
-    """Selection within one matrix, whose share is given."""
-    return SelectionParams(pattern=params.pattern)
 
 
 @register("set")

@@ -170,6 +170,12 @@ def _block_sizes(scores: Tensor, block: Blocks) -> Tensor:
     return torch.outer(extents(scores.shape[0], block.rows), extents(scores.shape[1], block.columns))
 
 
+def whole_blocks(mask: Tensor, block: Blocks) -> Tensor:
+    """Mask, shape (out, in), of the blocks that `mask` keeps entirely."""
+    gone = max_pool2d((~mask).float()[None, None], (block.rows, block.columns), ceil_mode=True)[0, 0]
+    return _spread(gone == 0, mask.shape, block)
+
+
 def _spread(blocks: Tensor, shape: torch.Size, block: Blocks) -> Tensor:
     rows = blocks.repeat_interleave(block.rows, 0)[: shape[0]]
     return rows.repeat_interleave(block.columns, 1)[:, : shape[1]]
