@@ -1,12 +1,16 @@
-"""Fixtures shared by all tests: where the real speech lies, and quiet single-threaded torch."""
+"""Fixtures shared by all tests: where the real speech lies, the command line, and quiet single-threaded torch."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+from cspbench.cli import main
 
 HERE = Path(__file__).resolve().parent
 
@@ -29,6 +33,21 @@ def an4_path() -> Path:
 def fsdd_path() -> Path:
     """Folder of the FSDD manifest and wav files."""
     return _real_speech("fsdd")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line in this process: exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cspbench", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        out, err = capsys.readouterr()
+        return (0 if code is None else int(code)), out, err
+
+    return call
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -22,21 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cspbench", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        out, err = capsys.readouterr()
-        return (0 if code is None else int(code)), out, err
-
-    return call
-
-
 def test_version_and_help(run: Run) -> None:
     assert run("--version") == (0, f"cspbench {__version__}\n", "")
     code, out, _ = run("--help")

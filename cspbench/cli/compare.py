@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cspbench.cli.options import Root, messages, output, print_rows
+from cspbench.cli.options import Changes, OwnDevice, OwnWorkers, Root, messages, output, print_rows
 from cspbench.cli.sweep import RUNS, TrialsError, interrupt, overrides
 from cspbench.errors import ConfigError, did_you_mean
 
@@ -44,15 +44,9 @@ def compare(
     collect: Annotated[
         Path | None, typer.Option(help="First take in a folder `trials run` wrote.", exists=True, file_okay=False)
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: a.b=value, as often as needed.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine, instead of what the file says.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or cuda:N, instead of what the file says.")
-    ] = None,
+    set_: Changes = None,
+    workers: OwnWorkers = None,
+    device: OwnDevice = None,
     root: Root = RUNS,
 ) -> None:
     """Tune methods alike, retrain what was chosen on dev with fresh seeds, and test who is better; resumes."""

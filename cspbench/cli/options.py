@@ -16,6 +16,13 @@ Workers = Annotated[
     int, typer.Option("--workers", min=1, help="Processes on this machine; latencies then disturb each other.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Override a key: a.b=value, as often as needed.")]
+OwnWorkers = Annotated[
+    int | None, typer.Option("--workers", help="Processes on this machine, instead of what the file says.")
+]
+OwnDevice = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N, instead of what the file says.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 PLAIN_WIDTH = 160

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cspbench.cli.options import Root, messages, output, print_rows
+from cspbench.cli.options import Changes, OwnDevice, OwnWorkers, Root, messages, output, print_rows
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
@@ -25,15 +25,9 @@ class TrialsError(CspbenchError):
 def sweep(
     file: Annotated[Path, typer.Argument(help="The sweep file (YAML).")],
     trials: Annotated[int | None, typer.Option(help="Settings to run, instead of what the file says.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: a.b=value, as often as needed.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine, instead of what the file says.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or cuda:N, instead of what the file says.")
-    ] = None,
+    set_: Changes = None,
+    workers: OwnWorkers = None,
+    device: OwnDevice = None,
     root: Root = RUNS,
 ) -> None:
     """Train, prune and measure what a sweep file asks for; goes on where an earlier run of it stopped."""

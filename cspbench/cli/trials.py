@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cspbench.cli.options import Device, Root, Workers, messages, output
+from cspbench.cli.options import Changes, Device, Root, Workers, messages, output
 from cspbench.cli.sweep import RUNS, TrialsError, overrides, print_summary
 from cspbench.errors import ConfigError
 
@@ -17,7 +17,7 @@ app = typer.Typer(help="Run trials on another machine: export here, run there, c
 @app.command()
 def export(
     file: Annotated[Path, typer.Argument(help="The sweep file (YAML) of a grid.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: a.b=value.")] = None,
+    set_: Changes = None,
     root: Root = RUNS,
 ) -> None:
     """Print the trials of a grid as specs, one JSON object a line."""

@@ -26,6 +26,7 @@ from cspbench.sweep.compare_plan import ALL, Only, resolve_comparison
 from cspbench.sweep.executors import InProcess
 from cspbench.sweep.portable import run_specs
 from cspbench.sweep.progress import Lines
+from cspbench.sweep.runner import InterruptedSweepError
 from cspbench.sweep.work import Outcome
 from cspbench.training.events import Event
 
@@ -205,8 +206,9 @@ from cspbench.config.compare import CompareConfig
 from cspbench.store import Store
 from cspbench.sweep.compare import run_comparison
 from cspbench.sweep.progress import Lines
+from cspbench.sweep.runner import InterruptedSweepError
 config = CompareConfig.model_validate_json(Path({str(file)!r}).read_text())
-run_comparison(config, Store({str(store.root)!r}), Lines(Console(quiet=True)))
+compare.run_comparison(config, Store({str(store.root)!r}), Lines(Console(quiet=True)))
 """
     for limit in (4, 10):  # in the middle of tuning, in the middle of the finals
         (store.root / "kill-after").write_text(str(limit))
@@ -282,6 +284,20 @@ def test_finals_wait_for_tuning(comparison: Configure, store: Store, display: Li
     assert len(calls(store.root)) == 6
     run_comparison(comparison(), store, display, stages=["final"])
     assert len(calls(store.root)) == 18
+
+
+def test_a_person_may_stop_it_anywhere(comparison: Configure, store: Store, display: Lines) -> None:
+    def stops(spec: TrialSpec) -> tuple[float, float]:
+        if spec.seed == 2:
+            raise KeyboardInterrupt
+        return 0.1, 0.1
+
+    with pytest.raises(InterruptedSweepError, match="the same command goes on from here"):
+        run_comparison(comparison(), store, display, executor(store, stops))
+    assert len(calls(store.root)) == 6 + 3 + 1
+    run_comparison(comparison(), store, display, executor(store, flat))
+    assert len(calls(store.root)) == 18 + 1
+    assert set(finals(store)["state"]) == {"complete"}
 
 
 def test_parts_of_a_comparison(comparison: Configure, store: Store, display: Lines) -> None:

@@ -14,7 +14,6 @@ import pytest
 from fake_studies import hypotheses
 from fake_trial import calls
 
-from cspbench.cli import main
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store
@@ -46,20 +45,9 @@ def file(tmp_path: Path, corpus: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: Path, store: Store) -> Run:
-    """Run `cspbench compare` on the file in this process: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(
-            sys, "argv", ["cspbench", "compare", str(file), *map(str, words), "--root", str(store.root)]
-        )
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        out, err = capsys.readouterr()
-        return (0 if code is None else int(code)), out, err
-
-    return call
+def compare(run: Run, file: Path, store: Store) -> Run:
+    """Run `cspbench compare` on the file: exit code, stdout, stderr."""
+    return lambda *words: run("compare", file, *words, "--root", store.root)
 
 
 @pytest.fixture
@@ -76,13 +64,13 @@ def sixty_utterances(fake_trials: None, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("sixty_utterances")
-def test_from_file_to_tables(run: Run, store: Store) -> None:
-    code, out, err = run("--dry-run")
+def test_from_file_to_tables(compare: Run, store: Store) -> None:
+    code, out, err = compare("--dry-run")
     assert code == 0, err
     assert "demo: 16 of 16 trials left" in out
     assert "dense recognisers to train first: 1" in out
     assert calls(store.root) == []
-    code, out, err = run()
+    code, out, err = compare()
     assert code == 0, err
     assert len(calls(store.root)) == 4 + 12
     # The stand-in's WER: 5, 6 and 8 % by method, a tenth of the sparsity, a thousandth of the seed; 300 words.
@@ -97,20 +85,20 @@ def test_from_file_to_tables(run: Run, store: Store) -> None:
     experiment = client.get_experiment_by_name("demo").experiment_id
     query = f"tags.`cspbench.kind` = 'trial' AND tags.`{SWEEP}` = 'demo'"
     assert len(client.search_runs([experiment], query)) == 12  # the finals
-    code, out, _ = run("--dry-run")
+    code, out, _ = compare("--dry-run")
     assert "demo: 0 of 16 trials left" in out
     assert "about 0 s with 1 workers" in out
 
 
-def test_export_lists_what_is_missing_now(run: Run) -> None:
-    code, out, _ = run("--export", "--only", "csp, movement")
+def test_export_lists_what_is_missing_now(compare: Run) -> None:
+    code, out, _ = compare("--export", "--only", "csp, movement")
     assert code == 0
     specs = [json.loads(line) for line in out.splitlines()]
     assert [(spec["method"]["name"], spec["seed"]) for spec in specs] == [("csp", 0)] * 2
-    code, out, err = run("--export", "--stage", "final")
+    code, out, err = compare("--export", "--stage", "final")
     assert (code, out) == (2, "")
     assert "4 tuning trials have not ended" in err
-    code, out, _ = run("--export", "--stage", "final", "--only", "movement", "--sparsity", "0.5")
+    code, out, _ = compare("--export", "--stage", "final", "--only", "movement", "--sparsity", "0.5")
     assert [json.loads(line)["sparsity"] for line in out.splitlines()] == [0.5, 0.5]
 
 
@@ -129,7 +117,7 @@ def test_export_lists_what_is_missing_now(run: Run) -> None:
         (("--workers", "0"), "--workers 0: workers: should be greater than or equal to 1"),
     ],
 )
-def test_wrong_options_are_one_message(run: Run, words: tuple[str, ...], expected: str) -> None:
-    code, out, err = run(*words)
+def test_wrong_options_are_one_message(compare: Run, words: tuple[str, ...], expected: str) -> None:
+    code, out, err = compare(*words)
     assert (code, out) == (2, "")
     assert expected in " ".join(err.split())
