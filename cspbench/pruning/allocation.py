@@ -58,7 +58,7 @@ def apportion(claims: Mapping[str, Fraction], caps: Mapping[str, int], seats: in
 
 def _rate(claims: Mapping[str, Fraction], caps: Mapping[str, int], seats: int) -> Fraction:
     """Seats per claim at which the caps cut off just what leaves `seats`, before rounding."""
-    rate, claimed = Fraction(0), sum(claims[name] for name in caps)
+    rate, claimed = Fraction(0), sum((claims[name] for name in caps), Fraction(0))
     for name in sorted(caps, key=lambda name: caps[name] / claims[name]):
         rate = seats / claimed
         if rate * claims[name] < caps[name]:

@@ -20,10 +20,10 @@ class OptionInfo:
 
     Attributes:
         name: as written in a sweep file.
-        kind: type, e.g. ``float``, ``int or none``.
+        kind: type, e.g. ``float``, ``int or none``, ``mapping to float``.
         default: value where none is given.
         allowed: choices or bounds, e.g. ``hard, soft`` or ``>= 0, < 1``; empty where anything of its type will do.
-        search: range searched by default, e.g. ``0.001 .. 0.1 (log)``; empty where it is not searched.
+        search: range searched by default, e.g. ``0.001 .. 0.1 (log)``, or ``all`` choices; empty where none is declared.
         description: what it does.
     """
 
@@ -57,9 +57,11 @@ def describe_methods() -> list[MethodInfo]:
 
 def _option(name: str, field: FieldInfo) -> OptionInfo:
     search = next((note for note in field.metadata if isinstance(note, Search)), None)
+    # The bounds of a mapping are those of its values.
+    notes = [*field.metadata, *(note for part in get_args(field.annotation) for note in _notes(part))]
     bounds = [
         f"{sign} {getattr(note, bound)}"
-        for note in field.metadata
+        for note in notes
         for bound, sign in _BOUNDS.items()
         if getattr(note, bound, None) is not None
     ]
@@ -69,12 +71,22 @@ def _option(name: str, field: FieldInfo) -> OptionInfo:
         kind=_kind(field.annotation),
         default=field.get_default(call_default_factory=False),
         allowed=", ".join(map(str, choices)) or ", ".join(bounds),
-        search=_range(search),
+        search="all" if search is not None and search.choices == choices else _range(search),
         description=field.description or "",
     )
 
 
+def _notes(annotation: Any) -> tuple[Any, ...]:
+    """What stands beside a type in ``Annotated``, fields taken apart."""
+    notes = getattr(annotation, "__metadata__", ())
+    return tuple(inner for note in notes for inner in (note.metadata if isinstance(note, FieldInfo) else (note,)))
+
+
 def _kind(annotation: Any) -> str:
+    if hasattr(annotation, "__metadata__"):
+        return _kind(annotation.__origin__)
+    if get_origin(annotation) is dict:
+        return f"mapping to {_kind(get_args(annotation)[1])}"
     if get_origin(annotation) is Literal:
         return "choice"
     if get_origin(annotation) in (Union, UnionType):

@@ -7,9 +7,9 @@ from cspbench.errors import ConfigError
 from cspbench.pruning import describe_methods, methods
 
 
-def test_the_four_built_in_methods_are_described() -> None:
+def test_the_built_in_methods_are_described() -> None:
     described = {method.name: method for method in describe_methods()}
-    assert {"csp", "lottery", "magnitude", "movement"} <= set(described)
+    assert {"csp", "l1", "lottery", "magnitude", "movement", "random", "rigl", "set", "snip"} <= set(described)
     for method in described.values():
         assert method.summary
         assert "arXiv" in method.source
@@ -22,7 +22,9 @@ def test_a_description_is_read_from_the_declaration() -> None:
     damping = options["damping"]
     assert (damping.kind, damping.default, damping.allowed) == ("float", 0.02, ">= 0, <= 1")
     assert damping.search == "0.005 .. 0.06 (log)"
-    assert options["recovery"].allowed == "htp, iht, ista, fista"
+    assert (options["recovery"].allowed, options["recovery"].search) == ("htp, iht, ista, fista", "all")
+    density = options["density"]
+    assert (density.kind, density.default, density.allowed, density.search) == ("mapping to float", {}, "> 0", "")
 
 
 @pytest.mark.parametrize("name", methods.names())
