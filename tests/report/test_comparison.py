@@ -194,6 +194,16 @@ def test_the_mean_reduction_takes_each_corpus_with_its_own_best_rival(comparison
     assert pooled["lower_everywhere"] == (min(parts) > 0)
 
 
+def test_a_lead_of_one_corpus_alone_is_told():
+    finals = Finals().fill({"csp": 0.05, "lottery": 0.4}, [0.9])
+    finals.fill({"csp": 0.2, "lottery": 0.02}, [0.9], corpus="fsdd")
+    comparison = compared(finals)
+    pooled = row(comparison.verdicts, corpus="pooled", against="main")
+    assert pooled["difference"] < 0
+    assert not pooled["lower_everywhere"]
+    assert summary_page(comparison).count("not lower than the best rival on every corpus") == 2
+
+
 def test_variants_of_a_main_rival_count_as_it():
     finals = Finals().fill({"csp": 0.1, "movement_soft": 0.12, "movements": 0.11}, [0.9])
     assert row(compared(finals).verdicts, against="main")["rivals"] == "movement_soft"

@@ -160,7 +160,14 @@ def _draw_sparsity(axes: Axes, cells: pd.DataFrame, dots: pd.DataFrame, champion
     dense = 100 * cells["dense_wer"].mean()
     axes.axhline(dense, color="0.25", linestyle="--", linewidth=1.1, zorder=2)
     axes.annotate(
-        "dense", (0, dense), xytext=(3, 3), xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8.5
+        "dense",
+        (1, dense),
+        xytext=(-3, -3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8.5,
     )
     _label(axes, ends)
     x.dress(axes.xaxis, cells["sparsity_requested"].to_numpy(dtype=float))
@@ -270,7 +277,7 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
 
 def _figure(width: float, height: float, caption: str) -> Figure:
     """A figure with a caption below, kept clear of the axes."""
-    lines = textwrap.wrap(caption, int(width * 17))
+    lines = textwrap.wrap(caption, int(width * 18))
     below = 0.1 + 0.15 * len(lines)
     picture = Figure(figsize=(width, height + below), layout="constrained")
     FigureCanvasAgg(picture)

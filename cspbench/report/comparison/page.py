@@ -108,8 +108,14 @@ def verdict_row(row: Mapping[str, Any]) -> dict[str, str]:
         "pairs won": f"{row['wins']:g} of {row['pairs']:g}" if tested else "–",
         "at worst": _percent(row["at_worst"], "+.1f", " %"),
         "verdict": f"{row['verdict']}{_allowance(row) if tested else ''}",
-        "note": str(row["note"]),
+        "note": "; ".join(filter(None, [_where(row) if tested else "", str(row["note"])])),
     }
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    """A lead of the pool may be one corpus's alone."""
+    alone = row["corpus"] == POOLED and row["difference"] < 0 and not row["lower_everywhere"]
+    return "not lower than the best rival on every corpus" if alone else ""
 
 
 def _allowance(row: Mapping[str, Any]) -> str:
