@@ -69,9 +69,9 @@ def lasso_solvers(problem: Problem) -> dict[str, Solve]:
     o, b, penalty = problem.operator, problem.correlations, problem.penalty
     return {
         "ista": lambda: sensing.ista(o, b, penalty, tolerance=1e-6, polish=20).solution,
-        "fista": lambda: sensing.fista(o, b, penalty, tolerance=1e-6, polish=12).solution,
-        "admm": lambda: sensing.admm(o, b, penalty, tolerance=1e-6, polish=5).solution,
-        "amp": lambda: sensing.amp(o, b, penalty, tolerance=1e-6, polish=4).solution,
+        "fista": lambda: sensing.fista(o, b, penalty, tolerance=1e-6, polish=8).solution,
+        "admm": lambda: sensing.admm(o, b, penalty, tolerance=1e-6, polish=8).solution,
+        "amp": lambda: sensing.amp(o, b, penalty, tolerance=1e-6, polish=5).solution,
     }
 
 
@@ -167,10 +167,10 @@ def run(
         (greedy_solvers(problem), {"sklearn": "omp", "omp_one_call": "omp_one_call"}, misfit),
     )
     for ours, against, inaccuracy in groups:
-        calls = {name: _finished(solve, device) for name, solve in ours.items()}
-        calls |= {f"sklearn {peer}": theirs[peer] for peer in against.values()}
-        times = interleaved(calls, repeats)
-        measured += [_row(name, times[name], inaccuracy(problem, call())) for name, call in calls.items()]
+        found: dict[str, Tensor] = {}
+        entrants = ours | {f"sklearn {peer}": theirs[peer] for peer in against.values()}
+        times = interleaved({name: _keeping(found, name, solve, device) for name, solve in entrants.items()}, repeats)
+        measured += [_row(name, times[name], inaccuracy(problem, x)) for name, x in found.items()]
         for label, peer in against.items():
             ratios |= {f"ours/{label}@{name}": median_ratio(times[f"sklearn {peer}"], times[name]) for name in ours}
     return Benchmark(measured, ratios, _protocol(problem, repeats))
@@ -204,17 +204,13 @@ def misfit(problem: Problem, x: Tensor) -> dict[str, float]:
     return {"misfit": float(((found - y).norm(dim=1) / y.norm(dim=1)).mean())}
 
 
-def _finished(solve: Solve, device: str) -> Solve:
-    """On a GPU a call returns before its work is done."""
-    if torch.device(device).type != "cuda":
-        return solve
+def _keeping(found: dict[str, Tensor], name: str, solve: Solve, device: str) -> Callable[[], None]:
+    def call() -> None:
+        found[name] = solve()
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize()  # a call returns before its work is done
 
-    def wait() -> Tensor:
-        found = solve()
-        torch.cuda.synchronize()
-        return found
-
-    return wait
+    return call
 
 
 def _row(name: str, seconds: list[float], accuracy: dict[str, float]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from cspbench.sensing.debias import debias, debias_exact
 from cspbench.sensing.operators import Operator
 from cspbench.sensing.recovery import Recovery, State, beginning, iterate, same_support, unchanged
+from cspbench.sensing.subspace import normal_of_sparse
 from cspbench.sensing.supports import RowRule, SupportRule, keep_per_row, project
 
 _MARGIN = 0.01
@@ -60,26 +61,23 @@ def iht(
         x, image = now["x"], now["image"]
         gradient = now["b"] - image
         inside = gradient * now["support"]
-        curvature = total(inside * operator.normal(inside))
+        curvature = total(inside * normal_of_sparse(operator, inside, now["support"]))
         rate = torch.where(curvature > 0, total(inside.square()) / curvature, safe)
-        while True:
-            moved, support, moved_image = _threshold(operator, x + rate * gradient, rule)
+        far = torch.ones_like(rate, dtype=torch.bool)
+        moved, support, moved_image = x.clone(), now["support"].clone(), image.clone()
+        while bool(far.any()):
+            again = far.nonzero()[:, 0] if alone else slice(None)
+            support[again] = rule((x + rate * gradient)[again])
+            moved[again] = (x[again] + (rate * gradient)[again]) * support[again]
+            moved_image[again] = normal_of_sparse(operator, moved[again], support[again])
             change = moved - x
             stretch = rate * total(change * (moved_image - image))
             elsewhere = total((support != now["support"]).to(x.dtype)) > 0
             far = elsewhere & (rate > safe) & (stretch > (1 - _MARGIN) * total(change.square()))
-            if not bool(far.any()):
-                break
             rate = torch.where(far, (rate / 2).clamp_min(safe), rate)
         return {"x": moved, "support": support, "image": moved_image}
 
     return iterate(state, step, unchanged(tolerance), iterations, together=not alone)
-
-
-def _threshold(operator: Operator, x: Tensor, rule: SupportRule) -> tuple[Tensor, Tensor, Tensor]:
-    support = rule(x)
-    x = x * support
-    return x, support, operator.normal(x)
 
 
 @torch.no_grad()
@@ -109,11 +107,12 @@ def htp(
     """
     x = beginning(operator, correlations, start)
     x = x if start is None else project(x, rule)
-    state = {"x": x, "b": correlations, "support": torch.zeros_like(x, dtype=torch.bool)}
+    state = {"x": x, "b": correlations, "support": x != 0}
     rate = 1 / operator.mean_curvature
 
     def step(now: State) -> State:
-        support = rule(now["x"] + rate * (now["b"] - operator.normal(now["x"])))
+        image = normal_of_sparse(operator, now["x"], now["support"])
+        support = rule(now["x"] + rate * (now["b"] - image))
         return {"x": _fit(operator, now["b"], support, now["x"], debias_steps), "support": support}
 
     return iterate(state, step, same_support, iterations, together=not isinstance(rule, RowRule))
@@ -152,7 +151,7 @@ def cosamp(
 
     def step(now: State) -> State:
         # Inside the support the residual has no correlation left but rounding, or that of an inexact fit.
-        proxy = now["b"] - operator.normal(now["x"])
+        proxy = now["b"] - normal_of_sparse(operator, now["x"], now["support"])
         wide = join(proxy) | now["support"]
         fitted = _fit(operator, now["b"], wide, now["x"], debias_steps)
         support = keep(fitted)

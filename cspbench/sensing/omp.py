@@ -107,7 +107,8 @@ class _Pursuit:
 
     def _add(self, place: int, best: Tensor, slope: Tensor, going: Tensor) -> None:
         """Append a column a row; rows that are not `going` get one of weight zero."""
-        common = self.gram[best[:, None], self.chosen] * self._known(place)
+        # Places not yet chosen meet zeros in the planes.
+        common = self.gram.flatten()[best[:, None] * self.gram.shape[1] + self.chosen]
         planes = self.inverse[:place]
         along = (planes * common).sum(-1)
         pivot = self.diagonal[best] - along.square().sum(0)
@@ -121,13 +122,9 @@ class _Pursuit:
         self.values.addcmul_(fresh, (slope * length)[:, None])
         self.chosen[:, place] = best
 
-    def _known(self, place: int) -> Tensor:
-        return torch.arange(self.chosen.shape[1], device=self.b.device) < place
-
 
 def _argmax(scores: Tensor) -> Tensor:
     """Column of the largest entry of each row: maxima of lanes first, which vectorise where an argmax does not."""
     lanes = scores.view(len(scores), -1, _LANES)
     lane = lanes.amax(1).argmax(1)
-    row = torch.arange(len(scores), device=scores.device)
-    return lanes[row, :, lane].argmax(1) * _LANES + lane
+    return lanes.gather(2, lane[:, None, None].expand(-1, lanes.shape[1], 1))[:, :, 0].argmax(1) * _LANES + lane

@@ -26,7 +26,10 @@ class Operator(ABC):
         columns: length n of a signal.
         measurements: length q of its measurement.
         device: where it is applied.
+        has_gram: whether `gram` costs nothing, as it is kept.
     """
+
+    has_gram = False
 
     def __init__(self, columns: int, measurements: int, device: torch.device | str | None = None) -> None:
         if columns < 1 or measurements < 1:
@@ -121,6 +124,7 @@ class Dense(Operator):
             raise ValueError(f"a sensing matrix has shape (measurements, columns), got {tuple(matrix.shape)}")
         super().__init__(matrix.shape[1], matrix.shape[0], matrix.device)
         self.matrix = matrix
+        self.has_gram = 2 * self.measurements >= self.columns
 
     def measure(self, x: Tensor) -> Tensor:
         """``x Phi^T``."""
@@ -132,7 +136,7 @@ class Dense(Operator):
 
     def normal(self, x: Tensor) -> Tensor:
         """``x Phi^T Phi``, through the cheaper of the Gram and the two factors."""
-        return x @ self._gram if 2 * self.measurements >= self.columns else super().normal(x)
+        return x @ self._gram if self.has_gram else super().normal(x)
 
     @cached_property
     def _gram(self) -> Tensor:
@@ -158,6 +162,8 @@ class Gram(Operator):
         matrix: symmetric positive semi-definite, shape (n, n).
         damping: added to the diagonal, as a share of its mean; keeps inputs that were never active recoverable.
     """
+
+    has_gram = True
 
     def __init__(self, matrix: Tensor, damping: float = 0.0) -> None:
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cspbench.sensing.operators import Operator
 from cspbench.sensing.recovery import Finish, Recovery, State, beginning, iterate, residual, unchanged
-from cspbench.sensing.subspace import Subspace, sparse_normal
+from cspbench.sensing.subspace import Subspace, normal_of_sparse, sparse_normal
 
 _GUESSES = 3
 """Newton steps of `exact_finish`: near the solution it takes one, far from it no number helps."""
@@ -68,7 +68,7 @@ def ista(
     rate = 1 / operator.lipschitz
 
     def step(now: State) -> State:
-        gradient = now["b"] - operator.normal(now["x"])
+        gradient = now["b"] - normal_of_sparse(operator, now["x"], now["x"] != 0)
         return {"x": soft_threshold(now["x"] + rate * gradient, rate * now["penalty"])}
 
     finish = _finish(operator)
@@ -208,7 +208,8 @@ def amp(
         x = soft_threshold(now["mean"] + scale * now["r"], scale * now["level"])
         onsager = (x != 0).sum(-1, keepdim=True) / operator.measurements
         mean = torch.lerp(now["mean"], x, damping) if damping < 1 else x
-        r = now["b"] - operator.normal(mean) + onsager * now["r"]
+        image = normal_of_sparse(operator, mean, x != 0) if mean is x else operator.normal(mean)
+        r = now["b"] - image + onsager * now["r"]
         r = torch.lerp(now["r"], r, damping) if damping < 1 else r
         return {"x": x, "mean": mean, "r": r, "level": now["penalty"] + onsager * now["level"]}
 

@@ -8,8 +8,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-_CHUNK_ENTRIES = 1 << 24
-"""Entries of the systems solved at a time: 64 MiB of 32-bit numbers."""
+from cspbench.sensing.operators import Operator
+
+_CHUNK_ENTRIES = 1 << 20
+"""Entries of the systems solved at a time: few enough to stay in a processor's cache."""
+
+_SPARSE = 8
+"""A product by the entries of a row beats one by the whole row if no more than one in so many differ from zero."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +67,40 @@ class Subspace:
             and the values mean nothing.
         """
         values, regular = torch.zeros_like(target), torch.ones(len(target), dtype=torch.bool, device=target.device)
+        # Padding refers to a column of zeros.
+        padded = torch.nn.functional.pad(gram, (0, 1, 0, 1))
+        places = self.places.masked_fill(~self.inside, self.columns).int()
         step = max(1, _CHUNK_ENTRIES // max(1, self.places.shape[1] ** 2))
         for at in range(0, len(target), step):
             rows = slice(at, at + step)
-            values[rows], regular[rows] = _solve(gram, self.places[rows], self.inside[rows], target[rows])
+            values[rows], regular[rows] = _solve(padded, places[rows], ~self.inside[rows], target[rows])
         return values, regular
 
 
-def _solve(gram: Tensor, places: Tensor, inside: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _solve(gram: Tensor, places: Tensor, outside: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     rows, size = places.shape
     flat = (places * gram.shape[1])[:, :, None] + places[:, None, :]
     system = gram.flatten().index_select(0, flat.flatten()).view(rows, size, size)
-    if not bool(inside.all()):
-        system = system * (inside[:, :, None] & inside[:, None, :])
     level = system.diagonal(dim1=1, dim2=2).amax(1) if size else target.new_zeros(rows)
-    system.diagonal(dim1=1, dim2=2).add_(~inside * level.clamp_min(torch.finfo(target.dtype).tiny)[:, None])
+    system.diagonal(dim1=1, dim2=2).add_(outside * level.clamp_min(torch.finfo(target.dtype).tiny)[:, None])
     factor, info = torch.linalg.cholesky_ex(system)
     # Rounding lets a singular system pass with a pivot of noise.
     pivots = factor.diagonal(dim1=1, dim2=2).square()
     floor = size * torch.finfo(target.dtype).eps * level
     regular = (info == 0) & (pivots > floor[:, None]).all(1)
     return torch.cholesky_solve(target[:, :, None], factor)[:, :, 0], regular
+
+
+def normal_of_sparse(operator: Operator, x: Tensor, support: Tensor) -> Tensor:
+    """``operator.normal(x)`` of rows that vanish outside `support`, the faster way.
+
+    On a GPU whole products are fast, and lists of entries would stop it to count them.
+    """
+    if operator.has_gram and x.device.type == "cpu":
+        subspace = Subspace.of(support)
+        if subspace.places.shape[1] * _SPARSE <= x.shape[1]:
+            return sparse_normal(operator.gram(), subspace, subspace.take(x))
+    return operator.normal(x)
 
 
 def sparse_normal(gram: Tensor, subspace: Subspace, values: Tensor) -> Tensor:
