@@ -85,8 +85,9 @@ def _sentence(outcome: Outcome, cached: bool) -> str:
     label, result = label_of(outcome.spec), outcome.result
     if result is None:
         return f"{label}: FAILED: {outcome.error}"
+    # WER of dev: whoever watches may still change settings, and test is to be looked at when they stand.
     return (
-        f"{label}: WER {100 * result.test.wer:.1f} % (dense {100 * result.dense_test.wer:.1f} %), "
+        f"{label}: dev WER {100 * result.dev.wer:.1f} % (dense {100 * result.dense_dev.wer:.1f} %), "
         f"{result.latency.packed.median_ms:.3f} ms a step (dense {result.latency.dense.median_ms:.3f}), "
         f"{result.size_bytes / 1e6:.2f} MB, {'had finished before' if cached else duration(result.seconds)}"
     )
