@@ -204,9 +204,10 @@ from pathlib import Path
 from rich.console import Console
 from cspbench.config.compare import CompareConfig
 from cspbench.store import Store
-from cspbench.sweep.compare import run_comparison
+from unittest.mock import MagicMock
+from cspbench.sweep import compare
+compare.open_client = compare.Tracker = MagicMock()
 from cspbench.sweep.progress import Lines
-from cspbench.sweep.runner import InterruptedSweepError
 config = CompareConfig.model_validate_json(Path({str(file)!r}).read_text())
 compare.run_comparison(config, Store({str(store.root)!r}), Lines(Console(quiet=True)))
 """
