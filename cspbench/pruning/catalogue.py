@@ -23,7 +23,7 @@ class OptionInfo:
         kind: type, e.g. ``float``, ``int or none``, ``mapping to float``.
         default: value where none is given.
         allowed: choices or bounds, e.g. ``hard, soft`` or ``>= 0, < 1``; empty where anything of its type will do.
-        search: range searched by default, e.g. ``0.001 .. 0.1 (log)``, or ``all`` choices; empty where none is declared.
+        search: range searched by default, e.g. ``0.001 .. 0.1 (log)``, or ``all`` choices; empty where it has none.
         description: what it does.
     """
 

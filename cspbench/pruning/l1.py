@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import softshrink
 
 from cspbench.hyper import Search
 from cspbench.pruning.mask import highest_dropped, select
@@ -82,12 +83,13 @@ class L1(MaskedMethod):
             super().after_step(progress)
             return
         weights = self.context.weights
-        arriving = [(w.abs() <= self._threshold[name]).sum() for name, w in weights.items()]
-        if int(torch.stack(arriving).sum()) > self.context.zeros:
+        shrunk = {name: softshrink(w, float(self._threshold[name])) for name, w in weights.items()}
+        left = torch.stack([values.count_nonzero() for values in shrunk.values()]).sum()
+        if self.context.total - int(left) > self.context.zeros:
             self._stage["due"].fill_(True)
             return
         for name, weight in weights.items():
-            weight.copy_(soft_threshold(weight, self._threshold[name]))
+            weight.copy_(shrunk[name])
 
     def masks(self) -> dict[str, Tensor]:
         """Until the cut, where weights are not zero; then the masks."""
@@ -112,8 +114,3 @@ class L1(MaskedMethod):
         super()._prune(zeros)
         self._waken()  # a pattern may keep weights that have arrived at zero
         self._stage["cut"].fill_(True)
-
-
-def soft_threshold(values: Tensor, threshold: Tensor) -> Tensor:
-    """``sign(x) * max(|x| - threshold, 0)``: the proximal operator of ``threshold * ||x||_1``."""
-    return values.sign() * (values.abs() - threshold).clamp_min_(0)

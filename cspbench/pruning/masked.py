@@ -49,13 +49,14 @@ class MaskedMethod(PruningMethod):
         super().__init__(params, context)
         check_selection({name: tuple(w.shape) for name, w in context.weights.items()}, context.zeros, params)
         self._masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in context.weights.items()}
+        self._numbers: dict[str, tuple[Tensor, int, Tensor]] = {}
 
     @torch.no_grad()
     def after_backward(self, progress: Progress) -> None:
         """Clear the gradients of dropped weights."""
-        for name, weight in self.context.weights.items():
-            if weight.grad is not None:
-                weight.grad.mul_(self._masks[name])
+        found = [(w.grad, self._factor(name)) for name, w in self.context.weights.items() if w.grad is not None]
+        if found:
+            torch._foreach_mul_([grad for grad, _ in found], [factor for _, factor in found])
 
     def after_step(self, progress: Progress) -> None:
         """Clear the dropped weights."""
@@ -90,8 +91,17 @@ class MaskedMethod(PruningMethod):
 
     @torch.no_grad()
     def _apply(self) -> None:
-        for name, weight in self.context.weights.items():
-            weight.mul_(self._masks[name])
+        weights = self.context.weights
+        if weights:
+            torch._foreach_mul_(list(weights.values()), [self._factor(name) for name in weights])
+
+    def _factor(self, name: str) -> Tensor:
+        """A mask as ones and zeros of its weight's type: a product with bools takes five times as long."""
+        mask = self._masks[name]
+        known = self._numbers.get(name)
+        if known is None or known[0] is not mask or known[1] != mask._version:
+            known = self._numbers[name] = (mask, mask._version, mask.to(self.context.weights[name].dtype))
+        return known[2]
 
     @torch.no_grad()
     def _waken(self) -> None:

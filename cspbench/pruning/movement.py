@@ -137,5 +137,6 @@ class Movement(RampedMethod):
     @torch.no_grad()
     def _apply(self) -> None:
         for name, weight in self.context.weights.items():
-            torch.mul(weight, ~self._masks[name], out=self._stored[name])
-            weight.sub_(self._stored[name])
+            self._stored[name].copy_(weight)
+            weight.mul_(self._factor(name))
+            self._stored[name].sub_(weight)
