@@ -73,7 +73,7 @@ def test_a_sweep_from_file_to_table(run: Run, tmp_path: Path, an4_path: Path) ->
     assert f"cspbench ui --root {root}" in out
     assert "1 of this run's trials failed" in err
     assert "csp 13 % seed 0: thirteen is not possible" in err
-    assert "[2/2] csp 50 % seed 0: WER 10.0 %" in err
+    assert "[2/2] csp 50 % seed 0: dev WER 11.0 %" in err
     assert len(calls(root)) == 2
     code, out, _ = run("results", "demo", "--json", "--root", root)
     assert code == 0
