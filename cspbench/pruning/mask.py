@@ -44,7 +44,7 @@ def keep_largest(scores: Tensor, zeros: int) -> Tensor:
     threshold = _kth_smallest(flat, zeros)
     keep = flat > threshold
     tied = (flat == threshold).nonzero().squeeze(1)
-    keep[tied[: flat.numel() - zeros - int(keep.sum())]] = True
+    keep[tied[: flat.numel() - zeros - int(keep.count_nonzero())]] = True
     return keep.view(scores.shape)
 
 
@@ -97,7 +97,7 @@ def _drop(scores: Matrices, zeros: int, pattern: Pattern) -> dict[str, Tensor]:
 def _groups(scores: Matrices, joined: Tensor, zeros: int, pattern: Groups) -> Tensor:
     """Flat mask: first go those that are not among the `keep` best of their group, and only then the others."""
     best = torch.cat([best_of_groups(score, pattern).reshape(-1) for score in scores.values()])
-    extra = best.numel() - int(best.sum())
+    extra = best.numel() - int(best.count_nonzero())
     if zeros <= extra:
         best[~best] = keep_largest(joined[~best], zeros)
         return best
@@ -194,7 +194,7 @@ def _locate(index: int, means: Matrices, block: Blocks) -> tuple[str, tuple[slic
 
 def count_zeros(masks: Mapping[str, Tensor]) -> int:
     """Number of dropped weights in all masks."""
-    return sum(mask.numel() - int(mask.sum()) for mask in masks.values())
+    return sum(mask.numel() - int(mask.count_nonzero()) for mask in masks.values())
 
 
 def highest_dropped(scores: Matrices, masks: Matrices, allocation: Allocation) -> dict[str, Tensor]:

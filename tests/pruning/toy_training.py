@@ -47,7 +47,7 @@ def loss_of(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def toy_grams(model: nn.Module) -> Callable[[], dict[str, Tensor]]:
-    """Second moments that depend on the weights and on the data taken, as real ones do, for every matrix of the model."""
+    """Second moments that depend on the weights and on the data taken, as real ones do, for every matrix."""
 
     def grams(utterances: int = 50, skip: int = 0) -> dict[str, Tensor]:
         found = {}
