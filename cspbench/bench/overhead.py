@@ -56,7 +56,7 @@ def run(
     path: str | None = None,
     preset: str = "small",
     steps: int = 500,
-    rounds: int = 12,
+    rounds: int = 16,
     batch_size: int = 8,
     threads: int = 1,
     names: Sequence[str] | None = None,

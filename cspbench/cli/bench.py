@@ -39,7 +39,7 @@ def overhead(
     path: Annotated[str | None, typer.Option("--path", help="Where its audio lies.")] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="Only this one; may be repeated.")] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Pruning budget that mask updates spread over.")] = 500,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Real training steps of every method.")] = 12,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Real training steps of every method.")] = 16,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of torch.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Seconds, on a tiny model: to see that it works.")] = False,
     as_json: AsJson = False,

@@ -64,11 +64,18 @@ class ADMM(MaskedMethod):
         self._iterations = Schedule(context.steps, "linear", 0.0, params.end, params.interval)
         self._z = {name: w.detach().clone() for name, w in context.weights.items()}
         self._u = {name: torch.zeros_like(w) for name, w in context.weights.items()}
+        self._aim = {name: w.detach().clone() for name, w in context.weights.items()}  # Z - U
         self._rho = {"rho": torch.tensor(params.rho)}  # on the CPU: it is read at every step
 
     def start(self) -> None:
         """Project the weights for a first time."""
         self._project()
+        self._take_aim()
+
+    def after_backward(self, progress: Progress) -> None:
+        """Once there are dropped weights, clear their gradients."""
+        if progress.step >= self._cut:
+            super().after_backward(progress)
 
     def after_step(self, progress: Progress) -> None:
         """Pull the weights; where an iteration ends, project and update the duals; cut at the end."""
@@ -79,7 +86,8 @@ class ADMM(MaskedMethod):
                 self._iterate(self.params.rho * self.params.growth ** self._iterations.progress(done))
             if done == self._cut:
                 self._prune(self.context.zeros)
-        self._apply()
+        if done >= self._cut:
+            self._apply()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Masks, sparse solution Z, duals U and rho."""
@@ -91,11 +99,12 @@ class ADMM(MaskedMethod):
         unpack("z", state, self._z)
         unpack("u", state, self._u)
         unpack("admm", state, self._rho)
+        self._take_aim()
 
     @torch.no_grad()
     def _pull(self, strength: float) -> None:
         for name, weight in self.context.weights.items():
-            weight.lerp_(self._z[name] - self._u[name], strength / (1 + strength))
+            weight.lerp_(self._aim[name], strength / (1 + strength))
 
     @torch.no_grad()
     def _iterate(self, rho: float) -> None:
@@ -103,6 +112,11 @@ class ADMM(MaskedMethod):
         for name, weight in self.context.weights.items():
             self._u[name].add_(weight - self._z[name]).mul_(float(self._rho["rho"]) / rho)
         self._rho["rho"].fill_(rho)
+        self._take_aim()
+
+    def _take_aim(self) -> None:
+        for name, aim in self._aim.items():
+            torch.sub(self._z[name], self._u[name], out=aim)
 
     @torch.no_grad()
     def _project(self) -> None:

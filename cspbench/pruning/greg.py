@@ -77,6 +77,11 @@ class GReg(MaskedMethod):
         if self.params.variant == 1:
             self._choose()
 
+    def after_backward(self, progress: Progress) -> None:
+        """Once there are dropped weights, clear their gradients."""
+        if progress.step >= self._cut:
+            super().after_backward(progress)
+
     def after_step(self, progress: Progress) -> None:
         """Decay what is chosen; raise the penalty, choose and cut when these are due."""
         done = progress.step + 1
@@ -85,7 +90,8 @@ class GReg(MaskedMethod):
             self._raise_penalty(done)
             if done == self._cut:
                 self._prune(self.context.zeros)
-        self._apply()
+        if done >= self._cut:
+            self._apply()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Masks, the chosen weights and the penalty."""

@@ -14,13 +14,12 @@ from cspbench.hyper import Search
 from cspbench.pruning.mask import count_zeros, select
 from cspbench.pruning.masked import RampedMethod, RampParams, pack, unpack
 from cspbench.pruning.method import Progress, PruningContext, register
-from cspbench.pruning.movement import highest_dropped
 
 _SQUARES = 0.99
 """Memory of the mean squared gradient, as in the optimiser of the other weights."""
 
-_LEAST = 1e-6
-"""Share of its dual that a kept weight has at least: one that became zero would spoil the count."""
+_LEAST = 1e-12
+"""A kept weight has at least this size: one that became zero would spoil the count."""
 
 
 class XRDAParams(RampParams):
@@ -44,8 +43,8 @@ class XRDAParams(RampParams):
     end: Annotated[float, Search(0.4, 0.9)] = Field(
         0.7, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
     )
-    interval: Annotated[int, Search(1, 10, log=True)] = Field(
-        1, ge=1, description="steps between two settings of the penalty, at most (a short ramp still gets 8)"
+    interval: Annotated[int, Search(1, 40, log=True)] = Field(
+        10, ge=1, description="steps between two choices of the zeros, at most (a short ramp still gets 8)"
     )
 
 
@@ -65,10 +64,10 @@ class XRDA(RampedMethod):
     shrinking of one step is not carried into the next; the authors' `cosine` goes from one to the other while the step
     size falls. Large weights are hardly penalised: the regulariser is close to ``log |w|``.
 
-    The method moves the prunable weights itself and hides their gradients from the optimiser. Three things are ours.
-    Lambda has no fixed value but that which leaves the number of zeros of the ramp: an order statistic of ``|d| / b``.
-    The gradient is scaled as Adam's, for plain SGD hardly trains a transducer (`scaling: none` is the paper). Between
-    two settings of lambda, and where a pattern is wanted, the zeros are those of a mask.
+    The method moves the prunable weights itself and hides their gradients from the optimiser. Two things are ours.
+    Lambda has no fixed value but the least that leaves the zeros of the ramp: every `interval` steps these are chosen
+    anew, the smallest ``|d| / b`` or what a pattern makes of them, and in between lambda is what keeps them zero. The
+    gradient is scaled as Adam's, for plain SGD hardly trains a transducer (`scaling: none` is the paper).
 
     With sparsity 0 nothing is penalised and the weights are left to the optimiser.
     """
@@ -87,7 +86,11 @@ class XRDA(RampedMethod):
         self._velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
         self._magnitude = {name: torch.zeros_like(w) for name, w in weights.items()}
         self._squares = {name: torch.zeros_like(w) for name, w in scaled.items()}
-        self._level = {name: torch.zeros((), device=w.device) for name, w in weights.items()}
+        self._ranked = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
+        # Room to work in, and the masks as numbers: a step then allocates and converts nothing.
+        self._scratch = {name: (torch.empty_like(w), torch.empty_like(w)) for name, w in weights.items()}
+        self._kept = {name: torch.ones_like(w) for name, w in weights.items()}
+        self._lost = {name: torch.zeros_like(w) for name, w in weights.items()}
 
     def start(self) -> None:
         """Do nothing: there is no penalty yet."""
@@ -131,6 +134,7 @@ class XRDA(RampedMethod):
         super().load_state_dict(state)
         for kind, tensors in self._extra().items():
             unpack(kind, state, tensors)
+        self._count_masks()
 
     def finish(self) -> None:
         """Leave exactly `context.zeros` zeros."""
@@ -145,50 +149,57 @@ class XRDA(RampedMethod):
             "velocity": self._velocity,
             "magnitude": self._magnitude,
             "squares": self._squares,
-            "level": self._level,
+            "ranked": self._ranked,
         }
 
     def _move(self, name: str, rate: float, average: float, done: int) -> None:
         weight, velocity = self.context.weights[name], self._velocity[name]
-        mean = self._magnitude[name].lerp_(weight.abs(), 1 - self.params.momentum)
-        contrast, largest = self.params.contrast, mean.max().clamp_min(torch.finfo(mean.dtype).tiny)
-        weighting = (mean * ((contrast - 1) / largest)).add_(1).reciprocal_()
-        self._penalty[name].mul_(average).add_(weighting, alpha=rate * contrast)
+        work, _ = self._scratch[name]
+        mean = self._magnitude[name].lerp_(torch.abs(weight, out=work), 1 - self.params.momentum)
+        slope = (self.params.contrast - 1) / max(float(mean.max()), torch.finfo(mean.dtype).tiny)
+        one = mean.new_ones(())
+        torch.add(one, mean, alpha=slope, out=work)
+        self._penalty[name].mul_(average).addcdiv_(one, work, value=rate * self.params.contrast)
         dual = self._dual[name].lerp_(weight, 1 - average)
         if self.params.scaling == "adam":
-            root = self._squares[name].sqrt().add_(1e-8)
             # Both means start at zero; Adam's corrections undo that.
             rate *= math.sqrt(1 - _SQUARES**done) / (1 - self.params.momentum**done)
-            dual.addcdiv_(velocity, root, value=-rate)
+            dual.addcdiv_(velocity, torch.sqrt(self._squares[name], out=work).add_(1e-8), value=-rate)
         else:
             dual.sub_(velocity, alpha=rate)
 
     def _follow_schedule(self, done: int) -> None:
         after = done - self.schedule.last
-        if after > 0 and after % self.params.interval == 0:
+        if after >= 0 and (after % self.params.interval == 0 or done == 1):
             self._prune(self.context.zeros)
         else:
             super()._follow_schedule(done)
 
     def _prune(self, zeros: int) -> None:
-        """Set lambda so that `zeros` weights vanish, by the masks where there is a pattern."""
         scores = self._scores()
         plain = self.params.model_copy(update={"pattern": "unstructured"})
-        masks = select(scores, zeros, plain)
-        highest = highest_dropped(scores, masks, self.params.allocation)
-        self._level = {name: level.clamp_min(0) for name, level in highest.items()}
-        self._masks = masks if self.params.pattern == "unstructured" else select(scores, zeros, self.params)
+        self._ranked = select(scores, zeros, plain)
+        self._masks = self._ranked if plain == self.params else select(scores, zeros, self.params)
+        self._count_masks()
 
+    def _count_masks(self) -> None:
+        for name, kept in self._kept.items():
+            kept.copy_(self._masks[name])
+            self._lost[name].copy_(~self._ranked[name])
+
+    @torch.no_grad()
     def _scores(self) -> dict[str, Tensor]:
         return {
-            name: dual.abs().div_(self._penalty[name].clamp_min(torch.finfo(dual.dtype).tiny))
+            name: torch.abs(dual, out=self._scratch[name][0]).div_(self._penalty[name])
             for name, dual in self._dual.items()
         }
 
     @torch.no_grad()
     def _apply(self) -> None:
+        scores = self._scores()
+        levels = {name: torch.mul(x, self._lost[name], out=self._scratch[name][1]).max() for name, x in scores.items()}
+        if self.params.allocation == "global":
+            levels = dict.fromkeys(levels, torch.stack(list(levels.values())).max())
         for name, weight in self.context.weights.items():
-            dual = self._dual[name]
-            size = dual.abs()
-            shrunk = torch.maximum(size - self._level[name] * self._penalty[name], size.mul_(_LEAST))
-            weight.copy_(shrunk.copysign_(dual).mul_(self._masks[name]))
+            size = scores[name].sub_(levels[name]).mul_(self._penalty[name])  # |d| - lambda b
+            torch.mul(size.clamp_min_(_LEAST).copysign_(self._dual[name]), self._kept[name], out=weight)
