@@ -25,6 +25,7 @@ from torch import Tensor
 
 from cspbench.errors import PruningError
 from cspbench.hyper import Search
+from cspbench.pruning.calibration import check_calibration
 from cspbench.pruning.csp_recovery import SensingParams, build_operators, expected_loss_weights, recover
 from cspbench.pruning.masked import RampedMethod, pack, unpack
 from cspbench.pruning.method import Phase, Progress, PruningContext, register
@@ -83,8 +84,8 @@ class CSP(RampedMethod):
 
     def __init__(self, params: CSPParams, context: PruningContext) -> None:
         super().__init__(params, context)
-        if params.ensemble == "activation" and context.zeros and context.grams is None:
-            build_operators(context.weights, params, 0, None)  # says what is missing, before any training
+        if params.ensemble == "activation":
+            check_calibration(context, "csp", "choose ensemble 'identity', 'gaussian', 'rademacher' or 'dct'")
         patient = context.weights if params.patience else {}
         self._recovered = {name: w.detach().clone() for name, w in patient.items()}
         self._outside = {name: torch.zeros_like(w, dtype=torch.int16) for name, w in patient.items()}

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cspbench.errors import PruningError
 from cspbench.hyper import Search
+from cspbench.pruning.calibration import second_moments
 from cspbench.pruning.mask import select
 from cspbench.pruning.masked import RampParams
 from cspbench.sensing import Gram, Identity, Operator, debias, fista, ista, random_operator
@@ -68,36 +68,17 @@ def build_operators(
         grams: see `PruningContext.grams`; called once, for the activation ensemble only.
 
     Raises:
-        PruningError: the activation ensemble without calibration data, or a second moment that does not fit.
+        PruningError: a second moment of the inputs that does not fit.
     """
     if params.ensemble == "identity":
         return {name: Identity(w.shape[1], w.device) for name, w in weights.items()}
     if params.ensemble == "activation":
-        return _activation(weights, params.damping, grams)
+        moments = second_moments(weights, grams)
+        return {name: Gram(moment, params.damping) for name, moment in moments.items()}
     return {
         name: random_operator(params.ensemble, w.shape[1], params.measurement_ratio, seed + index, w.device)
         for index, (name, w) in enumerate(weights.items())
     }
-
-
-def _activation(
-    weights: Matrices, damping: float, grams: Callable[[], dict[str, Tensor]] | None
-) -> dict[str, Operator]:
-    if grams is None:
-        raise PruningError(
-            "csp with ensemble 'activation' measures the inputs of each layer, and there is no calibration data here: "
-            "choose ensemble 'identity', 'gaussian', 'rademacher' or 'dct'"
-        )
-    moments = grams()
-    operators: dict[str, Operator] = {}
-    for name, weight in weights.items():
-        moment = moments.get(name)
-        wanted = (weight.shape[1], weight.shape[1])
-        if moment is None or moment.shape != wanted:
-            found = "missing" if moment is None else f"of shape {tuple(moment.shape)}"
-            raise PruningError(f"the second moment of the inputs of '{name}' should have shape {wanted}, it is {found}")
-        operators[name] = Gram(moment.to(weight.device, torch.float32), damping)
-    return operators
 
 
 @torch.no_grad()

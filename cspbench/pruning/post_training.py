@@ -57,11 +57,11 @@ class PostTraining(MaskedMethod):
     @torch.no_grad()
     def _prune(self, zeros: int) -> None:
         weights = self.context.weights
-        moments = second_moments(self.context)
+        moments = second_moments(self.context.weights, self.context.grams)
         counts = self._counts(moments, zeros)
         for index, (name, weight) in enumerate(weights.items()):
             if index and self.params.sequential:
-                moments = second_moments(self.context)
+                moments = second_moments(self.context.weights, self.context.grams)
             self._masks[name], values = self._prune_matrix(weight.detach().float(), moments[name], counts[name])
             weight.copy_(values)
 

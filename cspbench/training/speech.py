@@ -39,10 +39,15 @@ class Speech:
         return evaluation_batches(self.features[split, 1.0], self.targets[split], size, self.stack)
 
     def calibration(self, utterances: int, skip: int = 0, size: int = 32) -> Iterator[Batch]:
-        """The `utterances` training utterances after the first `skip` of a fixed shuffle, round and round."""
+        """The `utterances` training utterances after the first `skip` of a fixed shuffle, round and round.
+
+        They come sorted by length, so that little of a batch is padding.
+        """
         features = self.features["train", 1.0]
         shuffled = torch.randperm(len(features), generator=torch.Generator().manual_seed(0)).tolist()
-        order = [shuffled[(skip + place) % len(shuffled)] for place in range(min(utterances, len(shuffled)))]
+        taken = [shuffled[(skip + place) % len(shuffled)] for place in range(min(utterances, len(shuffled)))]
+        lengths = features.lengths(self.stack)
+        order = sorted(taken, key=lambda row: int(lengths[row]))
         for start in range(0, len(order), size):
             yield collate(features, self.targets["train"], order[start : start + size], self.stack)
 
