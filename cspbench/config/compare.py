@@ -89,7 +89,7 @@ class Tuning(Frozen):
     """How settings are found: the same number of random settings for every tuned method, the first its default."""
 
     trials: int = Field(3, ge=1, description="settings tried for each tuned method and sparsity")
-    at: Shares = Field(min_length=1, description="sparsities; the others take the nearest one's setting")
+    at: Shares = Field(min_length=1, description="sparsities; the others take the setting of that of nearest density")
     corpora: tuple[str, ...] | None = Field(None, description="labels; the settings are carried to the other corpora")
     folds: Seeds | None = Field(None, description="folds of corpora that have some")
     seed: Seed = 0
