@@ -187,7 +187,7 @@ def observe_inputs(
     targets: Tensor,
     labels: Tensor,
     see: Callable[[str, Tensor], None],
-    lattice_stride: int = 8,
+    lattice_stride: int = 4,
 ) -> None:
     """Show `see(weight name, inputs (n, in))` what each prunable matrix multiplies on a batch, padding left out.
 
