@@ -21,17 +21,20 @@ def cell_tables(cells: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
 
 
 def verdict_lines(verdicts: pd.DataFrame) -> Iterator[str]:
-    """A line for each verdict."""
+    """A line for each verdict there is, and one for those that lack trials."""
+    missing = 0
     for row in _records(verdicts):
-        text = f"{row['corpus']}, {row['kind']}, {_percent(row['sparsity_requested'])}: "
         if row["verdict"] == "missing":
-            text += f"nothing to compare {row['champion']} with yet"
-        else:
-            text += (
-                f"{row['champion']} {100 * row['champion_wer']:.2f}, {row['best_rival']} (best of {row['against']}) "
-                f"{100 * row['rival_wer']:.2f}: {row['verdict']}, {100 * row['relative_reduction']:+.1f} % reduction"
-            )
+            missing += 1
+            continue
+        text = (
+            f"{row['corpus']}, {row['kind']}, {_percent(row['sparsity_requested'])}: "
+            f"{row['champion']} {100 * row['champion_wer']:.2f}, {row['best_rival']} (best of {row['against']}) "
+            f"{100 * row['rival_wer']:.2f}: {row['verdict']}, {100 * row['relative_reduction']:+.1f} % reduction"
+        )
         yield text + (f"; {row['note']}" if row["note"] else "")
+    if missing:
+        yield f"{missing} verdicts wait for trials that have not run"
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
