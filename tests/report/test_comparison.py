@@ -350,7 +350,7 @@ def test_an_unfinished_comparison_says_so_first():
     frame = finals.frame
     frame.loc[(frame["method"] == "set") & (frame["sparsity_requested"] == 0.9), "state"] = "failed"
     text = summary_page(compare(frame, finals.hypotheses, **QUICK))
-    assert "**Unfinished: 3 of 18 trials are missing.**\n\n- an4, set at 90 %: 3 of 3 trials missing: 3 failed" in text
+    assert "**Unfinished: 3 of 18 trials are missing** (why: cells.csv).\n\n- an4 at 90 %: nothing of set" in text
     assert "| set | " in text
     assert " missing | " in text
 

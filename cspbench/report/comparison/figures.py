@@ -104,7 +104,9 @@ def lead_figure(comparison: Comparison, corpus: str) -> Figure:
     order = [*_order(tests, TRAINED), *_order(tests, POST)]
     sparsities = sorted(tests["sparsity_requested"].unique())
     dagger = "† post-training. " * any(kind == POST for _, kind in order)
-    picture = _figure(1.2 + 2.5 * len(sparsities), 1.6 + 0.27 * len(order), _LEAD_CAPTION + dagger + _drawn(tests))
+    picture = _figure(
+        max(6.0, 1.2 + 2.5 * len(sparsities)), 1.6 + 0.27 * len(order), _LEAD_CAPTION + dagger + _drawn(tests)
+    )
     look_of = styles([rival for rival, _ in order], comparison.champion)
     panels = picture.subplots(1, len(sparsities), sharex=True, sharey=True, squeeze=False)[0]
     for axes, sparsity in zip(panels, sparsities, strict=True):

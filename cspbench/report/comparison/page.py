@@ -34,7 +34,6 @@ NOTES = (
     f"+{100 * MARGIN:g} %.",
 )
 """What a reader must know; printed below the tables."""
-_NAMED = 30  # unfinished cells named one by one
 
 
 def summary_page(comparison: Comparison, pictures: Sequence[str] = (), command: str = "") -> str:
@@ -68,12 +67,20 @@ def _state(comparison: Comparison) -> str:
     if not missing:
         return f"Complete: {due} of {due} trials."
     lines = [
-        f"- {row['corpus']}, {row['method']} at {_sparsity(row)}: {row['note']}"
-        for row in _rows(cells[cells["missing"] > 0])
+        f"- {corpus} at {100 * share:g} %: {_lacking(own)}"
+        for (corpus, share), own in cells[cells["missing"] > 0].groupby(["corpus", "sparsity_requested"])
     ]
-    if len(lines) > _NAMED:
-        lines[_NAMED:] = [f"- and {len(lines) - _NAMED} cells more: see cells.csv"]
-    return f"**Unfinished: {missing} of {due} trials are missing.**\n\n" + "\n".join(lines)
+    return f"**Unfinished: {missing} of {due} trials are missing** (why: cells.csv).\n\n" + "\n".join(lines)
+
+
+def _lacking(cells: pd.DataFrame) -> str:
+    """Methods of one corpus and sparsity that lack trials."""
+    none = [str(name) for name in cells.loc[cells["trials"] == 0, "method"]]
+    some = [
+        f"{row['method']} {row['trials']} of {row['trials'] + row['missing']}" for row in _rows(cells) if row["trials"]
+    ]
+    said = [*([f"nothing of {', '.join(none)}"] if none else []), *([f"only {', '.join(some)}"] if some else [])]
+    return "; ".join(said)
 
 
 def _verdicts(comparison: Comparison, against: str) -> list[str]:
@@ -81,7 +88,7 @@ def _verdicts(comparison: Comparison, against: str) -> list[str]:
     table = comparison.verdicts[comparison.verdicts["against"] == against]
     parts = []
     for kind in (TRAINED, POST):
-        part = table[table["kind"] == kind]
+        part = table[(table["kind"] == kind) & (table["verdict"] != "missing")]
         part = pd.concat([part[part["corpus"] == POOLED], part[part["corpus"] != POOLED]])
         if len(part):
             parts += [f"{kind.capitalize()} methods:", markdown_rows([verdict_row(row) for row in _rows(part)])]
