@@ -47,7 +47,7 @@ def ista(
     tolerance: float = 1e-6,
     polish: int = 0,
 ) -> Recovery:
-    """Iterative soft thresholding (Daubechies, Defrise & De Mol 2004, eq. 1.5): the objective never increases.
+    """Iterative soft thresholding (Daubechies, Defrise & De Mol 2004): the objective never increases.
 
     ``x <- soft(x + (b - x Phi^T Phi) / L, penalty / L)`` with the correlations b and L the `lipschitz` of the operator.
 
@@ -173,7 +173,7 @@ def amp(
     polish: int = 0,
     damping: float = 1.0,
 ) -> Recovery:
-    """Approximate message passing (Donoho, Maleki & Montanari 2009; for the LASSO 2010, part II, eqs. 7-9).
+    """Approximate message passing (Donoho, Maleki & Montanari 2009; for the LASSO 2010, part II).
 
     With c the mean curvature, q measurements and residual correlations r,
 
