@@ -42,9 +42,7 @@ class CSPParams(SensingParams):
         True, description="prune inside training; false: recover once, after training, and do not train again"
     )
     calibration: Annotated[int, Search(16, 128, log=True)] = Field(
-        64,
-        ge=1,
-        description="utterances on which a sensing measures the inputs, each time the next ones",
+        64, ge=1, description="utterances on which a sensing measures the inputs, each time the next ones"
     )
     end: Annotated[float, Search(0.3, 0.8)] = Field(
         0.6, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
@@ -73,6 +71,9 @@ class CSP(RampedMethod):
     With ``patience: 0`` every sensing replaces W by What. With patience, W is pulled towards What by the share `rho` of
     the residual a step: the Newton step of ``rho/2 ||(W - What) Phi^T||^2``, as a gradient step would stand still
     along the small eigenvalues of an activation Gram. What is left at the end of the ramp goes then.
+
+    With ``fine_tune: false`` the trained weights are recovered once, and that is all: what is compared with Wanda and
+    SparseGPT. No gradient is seen then, and weights rank by magnitude and inputs.
 
     Raises PruningError where the activation ensemble is asked for and there is no calibration data.
     """
