@@ -207,8 +207,8 @@ def observe_inputs(
     see("joint_encoder.weight", encoded[inside])
     see("joint_prediction.weight", predicted[spoken])
     thin = slice(None, None, lattice_stride)
-    hidden = torch.tanh(model.joint_encoder(encoded[:, thin])[:, :, None] + model.joint_prediction(predicted)[:, None])
-    see("joint_output.weight", hidden[inside[:, thin, None] & spoken[:, None, :]])
+    before = model.joint_encoder(encoded[:, thin])[:, :, None] + model.joint_prediction(predicted)[:, None]
+    see("joint_output.weight", torch.tanh(before[inside[:, thin, None] & spoken[:, None, :]]))
 
 
 def _observe_stack(name: str, stack: LSTMStack, x: Tensor, valid: Tensor, see: Callable[[str, Tensor], None]) -> Tensor:

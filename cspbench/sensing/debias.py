@@ -34,25 +34,31 @@ def debias(
     Returns:
         Shape (rows, n), zero outside the support.
     """
-    x = torch.zeros_like(correlations) if start is None else start * support
-    residual = (correlations - operator.normal(x)) * support
+    kept = support.to(correlations.dtype)  # multiplying by bools takes several times as long
+    x = torch.zeros_like(correlations) if start is None else start * kept
+    residual = (correlations - operator.normal(x)) * kept
     direction = residual.clone()
-    norm = residual.square().sum(-1, keepdim=True)
+    norm = _squared(residual)
     # Rows that have converged to rounding stand still, as do those whose direction the operator does not see: going on
     # would divide noise by noise.
     rounding = torch.finfo(x.dtype).eps
-    floor = rounding**2 * (correlations * support).square().sum(-1, keepdim=True)
+    floor = rounding**2 * _squared(correlations * kept)
     unseen = 4 * rounding * operator.mean_curvature
     for _ in range(steps):
-        image = operator.normal(direction) * support
-        curvature = (direction * image).sum(-1, keepdim=True)
-        active = (norm > floor) & (curvature > unseen * direction.square().sum(-1, keepdim=True))
+        image = operator.normal(direction) * kept
+        curvature = torch.linalg.vecdot(direction, image).unsqueeze(-1)
+        active = (norm > floor) & (curvature > unseen * _squared(direction))
         step = torch.where(active, norm / curvature, 0)
-        x += step * direction
-        residual -= step * image
-        previous, norm = norm, residual.square().sum(-1, keepdim=True)
-        direction = residual + torch.where(active, norm / previous, 0) * direction
+        x.addcmul_(step, direction)
+        residual.addcmul_(step, image, value=-1)
+        previous, norm = norm, _squared(residual)
+        direction.mul_(torch.where(active, norm / previous, 0)).add_(residual)
     return x
+
+
+def _squared(x: Tensor) -> Tensor:
+    """Squared norm of each row, shape (rows, 1)."""
+    return torch.linalg.vecdot(x, x).unsqueeze(-1)
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ class Speech:
         """All utterances of a split once, at natural speed."""
         return evaluation_batches(self.features[split, 1.0], self.targets[split], size, self.stack)
 
-    def calibration(self, utterances: int, skip: int = 0, size: int = 32) -> Iterator[Batch]:
+    def calibration(self, utterances: int, skip: int = 0, size: int = 16) -> Iterator[Batch]:
         """The `utterances` training utterances after the first `skip` of a fixed shuffle, round and round.
 
         They come sorted by length, so that little of a batch is padding.
