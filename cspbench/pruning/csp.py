@@ -111,8 +111,9 @@ class CSP(RampedMethod):
         if self.params.sensitivity and progress.step < self.schedule.last:
             for name, weight in self.context.weights.items():
                 if weight.grad is not None:
-                    size = torch.linalg.vector_norm(weight.grad, dim=1, keepdim=True)
-                    self._rows[name].lerp_(size.square(), GRADIENT_MEMORY)
+                    size = torch.linalg.vector_norm(weight.grad, dim=1, keepdim=True).square()
+                    # Of a gradient that overflowed, as loss scaling makes them on its way, nothing is learnt.
+                    self._rows[name].lerp_(size.nan_to_num_(0.0, 0.0, 0.0), GRADIENT_MEMORY)
         super().after_backward(progress)
 
     @torch.no_grad()

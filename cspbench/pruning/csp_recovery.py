@@ -146,7 +146,7 @@ def _constrained(
             values = _fit(operators, targets, masks, values, params.debias_steps)
         if params.iterations > 1:
             error = compression_error(weights, values, operators)
-            if not error < lowest:
+            if done and not error < lowest:
                 break
             lowest = error
         best = (masks, values)

@@ -104,7 +104,7 @@ class GReg(MaskedMethod):
         unpack("greg", state, self._penalty)
 
     def _raise_penalty(self, done: int) -> None:
-        picking = done <= self._picking.last
+        picking = done <= self._picking.last and done < self._growing.last  # with pick = grow it jumps to the ceiling
         floor = self.params.pick_ceiling if self.params.variant == 2 else 0.0
         if picking and self._picking.due(done):
             self._penalty["penalty"].fill_(floor * self._picking.share(done))

@@ -168,3 +168,22 @@ def test_recovered_infinities_are_reported() -> None:
     )
     with pytest.raises(PruningError, match="not finite"):
         method.start()
+
+
+def test_an_overflowing_gradient_leaves_no_trace() -> None:
+    model = toy()
+    method = build("csp", {}, context_for(model, 0.5, 10))
+    for weight in matrices(model).values():
+        weight.grad = torch.full_like(weight, torch.nan)
+        weight.grad[0] = torch.inf
+    method.after_backward(Progress(0, 10, 0, 0.1))
+    assert all(bool((x == 0).all()) for key, x in method.state_dict().items() if key.startswith("rows."))
+
+
+def test_recovered_infinities_are_reported_with_regrowth() -> None:
+    model = toy()
+    broken = {name: torch.full((w.shape[1],) * 2, 1e38) for name, w in matrices(model).items()}
+    params = {"schedule": "one_shot", "sensitivity": 0, "iterations": 3}
+    method = build("csp", params, context_for(model, 0.5, 10, grams=lambda *_: broken))
+    with pytest.raises(PruningError, match="NaN"):
+        method.start()

@@ -36,6 +36,12 @@ def test_variant_2_has_two_growths() -> None:
     assert found[39:] == pytest.approx([12.0] * 61)
 
 
+def test_variant_2_reaches_the_ceiling_even_if_no_time_is_left_to_grow() -> None:
+    found = penalties(100, variant=2, pick=0.2, pick_ceiling=4.0, ceiling=12.0, grow=0.2, interval=2)
+    assert found[18] == pytest.approx(3.6)
+    assert found[19:] == pytest.approx([12.0] * 81)
+
+
 def test_only_the_chosen_are_decayed_and_the_choice_is_kept() -> None:
     weight = torch.nn.Parameter(torch.tensor([[0.1, -0.2, 5.0, -4.0]]))
     method = build("greg", {"ceiling": 10.0, "interval": 1, "end": 0.9}, PruningContext({"w": weight}, 0.5, 20))

@@ -378,6 +378,25 @@ def test_only_main_rivals_and_the_champion_have_a_colour(comparison):
     assert len({colours[name] for name in ("csp", "magnitude", "movement", "lottery")}) == 4
 
 
+def test_a_rival_without_errors_and_infinite_bars_are_drawn_around():
+    finals = Finals()
+    finals.add("csp", [1] + [0] * 39)  # one speaker of five makes all the errors: many draws have no spread
+    finals.add("magnitude", [0] * 40)
+    finals.add("rigl", [2] + [0] * 39)
+    comparison = compared(finals)
+    assert row(comparison.tests, rival="rigl")["high"] == math.inf
+    drawn = pictures(comparison)["lead_an4"]
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["rigl"]
+    assert "no error at all: magnitude." in drawn.texts[0].get_text().replace("\n", " ")
+
+
+def test_nothing_recognised_at_all_is_drawn():
+    finals = Finals()
+    finals.add("csp", [0] * 40)
+    finals.add("random", [5] * 40)  # WER 100 %, and its interval but for rounding
+    assert "wer_vs_cost_an4" in pictures(compared(finals))
+
+
 def test_labels_keep_their_distance():
     placed = _apart([0.5, 0.5, 0.51, 0.9], 0.1)
     assert np.diff(sorted(placed)).min() > 0.0999

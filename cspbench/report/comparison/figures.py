@@ -21,6 +21,9 @@ from cspbench.report.comparison.verdicts import LEVEL, main_name
 from cspbench.report.figures import Look, looks
 
 _GREY = "0.55"
+_FAR = 1e5
+"""Per cent at which an infinite bar ends, far outside of any picture."""
+
 COST_AT = 0.9
 """Sparsity at which WER is drawn over training cost."""
 
@@ -34,7 +37,7 @@ def pictures(comparison: Comparison) -> dict[str, Figure]:
         if cells.loc[np.isclose(cells["sparsity_requested"], COST_AT), "wer"].notna().any():
             result[f"wer_vs_cost_{corpus}"] = cost_figure(comparison, str(corpus))
     for corpus, tests in comparison.tests.groupby("corpus"):
-        if tests["difference"].notna().any():
+        if tests["relative_reduction"].notna().any():
             result[f"lead_{corpus}"] = lead_figure(comparison, str(corpus))
     return result
 
@@ -84,7 +87,7 @@ def cost_figure(comparison: Comparison, corpus: str, sparsity: float = COST_AT) 
     _scale_wer(axes, y, 100 * cells["wer_high"].max())
     for row, across, up in zip(cells.to_dict("records"), x, y, strict=True):
         style = look_of[row["method"]]
-        bars = [[up - 100 * row["wer_low"]], [100 * row["wer_high"] - up]]
+        bars = [[max(0.0, up - 100 * row["wer_low"])], [max(0.0, 100 * row["wer_high"] - up)]]
         extra = f" ({row['steps_ratio']:.3g}× steps)" if row["steps_ratio"] > 1.01 else ""
         look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "label": f"{row['method']}{extra}"}
         axes.errorbar(across, up, yerr=bars, markersize=8, linestyle="none", elinewidth=0.8, alpha=0.85, **look)
@@ -101,11 +104,15 @@ def cost_figure(comparison: Comparison, corpus: str, sparsity: float = COST_AT) 
 def lead_figure(comparison: Comparison, corpus: str) -> Figure:
     """Relative WER reduction against each rival with its interval, a panel a sparsity; corpus may be "pooled"."""
     tests = comparison.tests[comparison.tests["corpus"] == corpus].dropna(subset=["difference"])
+    faultless = tests["relative_reduction"].isna()
+    named = ", ".join(sorted(set(tests.loc[faultless, "rival"])))
+    without = f"Not drawn where they made no error at all: {named}. " * bool(named)
+    tests = tests[~faultless]
     order = [*_order(tests, TRAINED), *_order(tests, POST)]
     sparsities = sorted(tests["sparsity_requested"].unique())
     dagger = "† post-training. " * any(kind == POST for _, kind in order)
     picture = _figure(
-        max(6.0, 1.2 + 2.5 * len(sparsities)), 1.6 + 0.27 * len(order), _LEAD_CAPTION + dagger + _drawn(tests)
+        max(6.0, 1.2 + 2.5 * len(sparsities)), 1.6 + 0.27 * len(order), _LEAD_CAPTION + without + dagger + _drawn(tests)
     )
     look_of = styles([rival for rival, _ in order], comparison.champion)
     panels = picture.subplots(1, len(sparsities), sharex=True, sharey=True, squeeze=False)[0]
@@ -182,7 +189,8 @@ def _draw_lead(axes: Axes, tests: pd.DataFrame, order: Sequence[tuple[str, str]]
     for row in tests.to_dict("records"):
         place, colour, rate = places[row["rival"]], look_of[row["rival"]].colour, 100 / row["rival_wer"]
         sure = max(row["p_bootstrap_holm"], row["p_mapsswe_holm"]) < LEVEL
-        axes.hlines(place, -row["high"] * rate, -row["low"] * rate, color=colour, linewidth=1.5)
+        ends = np.clip([-row["high"] * rate, -row["low"] * rate], -_FAR, _FAR)  # an infinite bar would not be drawn
+        axes.hlines(place, *ends, color=colour, linewidth=1.5)
         face = colour if sure else "white"
         axes.plot(100 * row["relative_reduction"], place, "o", color=colour, markerfacecolor=face, markersize=6)
     if {kind for _, kind in order} == {TRAINED, POST}:
@@ -195,7 +203,7 @@ def _lead_limits(tests: pd.DataFrame) -> tuple[float, float]:
     """Wide enough for the leads and most of their bars; one rival's bar out of bounds must not squeeze the rest."""
     low, high = 100 * tests["relative_reduction"].min(), 100 * tests["relative_reduction"].max()
     bars = 100 * (tests["high"] - tests["low"]) / tests["rival_wer"] / 2
-    pad = max(5.0, float(np.nanmedian(bars)))
+    pad = max(5.0, float(bars[np.isfinite(bars)].median())) if np.isfinite(bars).any() else 5.0
     return min(low, 0) - pad, max(high, 0) + pad
 
 
