@@ -135,3 +135,11 @@ def test_the_comparison_people_run_is_valid_and_shares_the_dense_recogniser_of_t
     an4 = next(entry for entry in config.corpora if entry.key == "an4")
     for part in ("corpus", "features", "model", "dense", "prunable"):
         assert getattr(an4, part) == getattr(sweep, part), part
+
+
+def test_the_cross_validation_people_run_tests_every_speaker_once() -> None:
+    config = load_comparison(SWEEPS / "compare_speakers.yaml")
+    folds = config.corpora[0].folds
+    assert folds is not None
+    assert sorted(folds.use) == list(range(folds.of))
+    assert len(config.seeds) == folds.of
