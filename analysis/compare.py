@@ -45,7 +45,8 @@ comparison = load_comparison(FOLDER)
 finals, champion = comparison.finals, comparison.champion
 done = finals[finals["state"] == "complete"]
 style = styles(finals["method"], champion)
-print(f"{champion} against {finals['method'].nunique() - 1} methods: {len(done)} of {len(finals)} trials finished")
+rivals = set(finals["method"]) - {champion, f"{champion}_post"}
+print(f"{champion} against {len(rivals)} methods: {len(done)} of {len(finals)} trials finished")
 
 # %% [markdown]
 # ## What came out

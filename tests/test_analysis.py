@@ -91,7 +91,7 @@ def test_the_notebook_of_a_comparison_shows_it(tmp_path, monkeypatch):
     monkeypatch.delenv("CSPBENCH_COMPARISON", raising=False)
     notebook = execute(tmp_path, monkeypatch, NOTEBOOK.with_name("compare.py"))
     printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream")
-    assert "csp against 5 methods: 36 of 36 trials finished" in printed
+    assert "csp against 4 methods: 36 of 36 trials finished" in printed
     assert "8 tests made again from compare/errors.csv: they agree" in printed
     verdicts = table(notebook, "best rival")
     assert verdicts["sparsity"].tolist() == ["50 %", "90 %"]  # of trained methods: no main rival is post-training

@@ -125,7 +125,7 @@ class CSP(RampedMethod):
         super().after_step(progress)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Masks; with patience also the recovered weights and how long each has been outside the support."""
+        """Masks, gradients of the rows, sensings done; with patience also recovered weights and how long each waits."""
         state = super().state_dict() | pack("recovered", self._recovered) | pack("outside", self._outside)
         return state | pack("rows", self._rows) | pack("csp", self._told)
 

@@ -48,7 +48,8 @@ class Lottery(MaskedMethod):
     The dense training is the first round's. A round drops the smallest of the trained weights, puts everything else,
     biases included, back to where the dense training stood after the share `rewind`, and trains that. The same share
     of the remaining weights goes in each round, a last smaller one where `share` does not divide the target. A round
-    costs ``round_steps`` budgets, so that the method costs several; the phases tell.
+    costs ``round_steps`` budgets, so that the method costs several; the phases tell. Each has the learning-rate cycle
+    of a pruning run, where the paper goes on with the dense training's from the point rewound to.
 
     With sparsity 0 there is nothing to prune, and so nothing to rewind for: the trained weights stay as they are.
     """

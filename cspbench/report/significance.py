@@ -113,6 +113,7 @@ def compare_trials(
 
     Raises:
         CspbenchError: a trial without hypotheses, or trials that were tested on different utterances.
+        ValueError: `by_speaker` where all utterances are of one.
     """
     trials = [*first, *second]
     frames = [load_hypotheses(store, trial).set_index("id").sort_index() for trial in trials]

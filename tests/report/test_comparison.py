@@ -333,9 +333,22 @@ def test_the_written_errors_are_enough_to_test_again(comparison, written):
     pd.testing.assert_frame_equal(again.cells.drop(columns="dev_wer"), comparison.cells.drop(columns="dev_wer"))
 
 
+def test_a_speaker_called_na_is_read_back(tmp_path):
+    finals = Finals()
+    trial = finals.add("csp", [1, 0] * 20)
+    finals.add("magnitude", [1, 1] * 20)
+    for heard in finals.heard.values():
+        heard["speaker"] = heard["speaker"].replace({"an4s0": "NA", "an4s1": "None"})
+    comparison = compared(finals)
+    write_comparison(comparison, tmp_path)
+    assert set(recorded_errors(tmp_path)(trial)["speaker"]) == {"NA", "None", "an4s2", "an4s3", "an4s4"}
+    again = compare(load_comparison(tmp_path).finals, recorded_errors(tmp_path), **QUICK)
+    pd.testing.assert_frame_equal(again.tests, comparison.tests)
+
+
 def test_the_summary_says_what_came_out(written):
     text = written[1][-1].read_text()
-    assert text.startswith("# csp against 7 methods on an4, fsdd\n\nComplete: ")
+    assert text.startswith("# csp against 6 methods on an4, fsdd\n\nComplete: ")
     assert "| pooled | 90 % |" in text
     assert "significantly better" in text
     assert "![lead_pooled](lead_pooled.png)" in text

@@ -91,7 +91,8 @@ def _read(folder: Path, name: str) -> pd.DataFrame:
     if not path.is_file():
         raise ComparisonError(f"{path} is missing: write it with `cspbench compare`")
     texts = [*_TEXTS, "tuning_trials"] if name == "budgets" else _TEXTS  # there it may be a range
-    table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    # Only what is empty is absent: a speaker may be called NA.
+    table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
     return table.fillna({column: "" for column in texts if column in table})
 
 

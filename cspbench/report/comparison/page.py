@@ -45,8 +45,8 @@ def summary_page(comparison: Comparison, pictures: Sequence[str] = (), command: 
         command: the line that made the comparison.
     """
     corpora = ", ".join(sorted(comparison.finals["corpus"].unique()))
-    rivals = comparison.finals["method"].nunique() - 1
-    parts = [f"# {comparison.champion} against {rivals} methods on {corpora}", _state(comparison)]
+    rivals = set(comparison.finals["method"]) - {comparison.champion, f"{comparison.champion}_post"}
+    parts = [f"# {comparison.champion} against {len(rivals)} methods on {corpora}", _state(comparison)]
     parts += ["## Against the best of magnitude, movement and lottery", *_verdicts(comparison, "main")]
     parts += ["## Against the best of all", *_verdicts(comparison, "all")]
     for corpus, cells in comparison.cells.groupby("corpus", sort=True):
