@@ -346,6 +346,17 @@ def test_a_speaker_called_na_is_read_back(tmp_path):
     pd.testing.assert_frame_equal(again.tests, comparison.tests)
 
 
+def test_seeds_that_share_a_dense_recogniser_are_told_of(comparison):
+    said = "All seeds of fsdd prune one dense recogniser"
+    assert said not in summary_page(comparison)
+    finals = Finals()
+    for seed in (1, 2):
+        for method in ("csp", "magnitude"):
+            finals.add(method, [1, 0] * 20, seed=seed, corpus="fsdd", dense_id="one")
+            finals.add(method, [1, 0] * 20, seed=seed)
+    assert said in summary_page(compared(finals))
+
+
 def test_the_summary_says_what_came_out(written):
     text = written[1][-1].read_text()
     assert text.startswith("# csp against 6 methods on an4, fsdd\n\nComplete: ")

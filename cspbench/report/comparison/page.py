@@ -54,10 +54,20 @@ def summary_page(comparison: Comparison, pictures: Sequence[str] = (), command: 
         parts += [f"![{name}]({name}.png)" for name in pictures if name.endswith(f"_{corpus}")]
     parts += [f"![{name}]({name}.png)" for name in pictures if name.endswith(f"_{POOLED}")]
     parts += ["## What each method was given", markdown_rows([_budget(row) for row in _rows(comparison.budgets)])]
-    parts += ["## How to read this", "".join(f"- {note}\n" for note in NOTES)]
+    parts += ["## How to read this", "".join(f"- {note}\n" for note in _notes(comparison.finals))]
     if command:
         parts.append(f"Made by `{command}`.")
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+
+
+def _notes(finals: pd.DataFrame) -> list[str]:
+    """`NOTES`, and what these seeds do not say."""
+    runs = finals[finals["state"] == "complete"].groupby(["corpus", "fold"])[["seed", "dense_id"]].nunique()
+    shared = runs[(runs["seed"] > 1) & (runs["dense_id"] == 1)].index.get_level_values("corpus").unique()
+    if shared.empty:
+        return [*NOTES]
+    said = f"All seeds of {', '.join(shared)} prune one dense recogniser: no interval says what another would bring."
+    return [*NOTES, said]
 
 
 def _state(comparison: Comparison) -> str:
