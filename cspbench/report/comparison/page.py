@@ -77,8 +77,8 @@ def _state(comparison: Comparison) -> str:
     if not missing:
         return f"Complete: {due} of {due} trials."
     lines = [
-        f"- {corpus} at {100 * share:g} %: {_lacking(own)}"
-        for (corpus, share), own in cells[cells["missing"] > 0].groupby(["corpus", "sparsity_requested"])
+        f"- {own['corpus'].iloc[0]} at {_sparsity(_rows(own)[0])}: {_lacking(own)}"
+        for _, own in cells[cells["missing"] > 0].groupby(["corpus", "sparsity_requested"])
     ]
     return f"**Unfinished: {missing} of {due} trials are missing** (why: cells.csv).\n\n" + "\n".join(lines)
 
