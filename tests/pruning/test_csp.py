@@ -94,6 +94,13 @@ def test_importance_is_the_square_root_of_the_fisher_diagonal_to_the_sensitivity
     assert expected_loss_weights(operators, rows, 0.0) is None
 
 
+def test_a_matrix_whose_inputs_were_silent_does_not_spoil_the_ranks_of_others() -> None:
+    operators = {"silent": Gram(torch.zeros(3, 3)), "heard": Gram(torch.eye(3))}
+    found = expected_loss_weights(operators, {"silent": torch.zeros(2, 1), "heard": torch.ones(2, 1)}, 0.5)
+    assert not found["silent"].any()
+    assert bool((found["heard"] > 0).all())
+
+
 def test_rows_whose_output_the_loss_feels_keep_more() -> None:
     weight = torch.nn.Parameter(torch.randn(2, 400, generator=torch.Generator().manual_seed(0)))
     context = PruningContext({"w": weight}, 0.8, 10, grams=lambda *_: {"w": torch.eye(400)})
