@@ -200,8 +200,8 @@ def expected_loss_weights(
         return None
     diagonals = {name: operator.gram().diagonal().clamp_min(0) for name, operator in operators.items()}
     # Inputs that were silent over all the calibration data are worth nothing; they must not make everything NaN.
-    power = {name: diagonal.sum().clamp_min(torch.finfo(diagonal.dtype).tiny) for name, diagonal in diagonals.items()}
-    outputs = {name: gradients[name] / power[name] for name in operators}
+    power = {name: diagonal.sum() for name, diagonal in diagonals.items()}
+    outputs = {name: torch.where(power[name] > 0, gradients[name] / power[name], 0) for name in operators}
     if not any(bool(x.any()) for x in outputs.values()):  # before the first gradient
         outputs = {name: torch.ones_like(x) for name, x in outputs.items()}
     # A row that had no gradient, such as that of a word that never came, ranks behind the others and not as one.

@@ -96,7 +96,7 @@ def test_importance_is_the_square_root_of_the_fisher_diagonal_to_the_sensitivity
 
 def test_a_matrix_whose_inputs_were_silent_does_not_spoil_the_ranks_of_others() -> None:
     operators = {"silent": Gram(torch.zeros(3, 3)), "heard": Gram(torch.eye(3))}
-    found = expected_loss_weights(operators, {"silent": torch.zeros(2, 1), "heard": torch.ones(2, 1)}, 0.5)
+    found = expected_loss_weights(operators, {"silent": torch.ones(2, 1), "heard": torch.ones(2, 1)}, 0.5)
     assert not found["silent"].any()
     assert bool((found["heard"] > 0).all())
 
