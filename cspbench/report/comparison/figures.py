@@ -119,11 +119,11 @@ def lead_figure(comparison: Comparison, corpus: str) -> Figure:
     for axes, sparsity in zip(panels, sparsities, strict=True):
         _draw_lead(axes, tests[tests["sparsity_requested"] == sparsity], order, look_of)
         axes.set_title(f"{100 * sparsity:g} % sparsity", fontsize=10)
+        axes.set_xlabel("WER reduction (%)")
     names = [f"{rival} †" if kind == POST else rival for rival, kind in order]
     panels[0].set_yticks(range(len(order)), names)
     panels[0].set_ylim(len(order) - 0.5, -0.5)
     panels[0].set_xlim(*_lead_limits(tests))
-    panels[len(panels) // 2].set_xlabel(f"WER reduction of {comparison.champion} relative to the rival (%)")
     title = "all corpora together" if corpus == POOLED else corpus
     picture.suptitle(f"{title}: {comparison.champion} against each rival", fontsize=12)
     return picture
@@ -141,11 +141,17 @@ _LEAD_CAPTION = (
 )
 
 
+def _shifts(methods: pd.Series, champion: str) -> dict[str, float]:
+    """Places beside a sparsity by method, so that bars do not hide each other; the champion's is in the middle."""
+    rivals = sorted(set(methods) - {champion})
+    beside = [(number // 2 + 1) * (-1) ** number for number in range(len(rivals))]
+    return {champion: 0.0} | {rival: 0.03 * place for rival, place in zip(rivals, beside, strict=True)}
+
+
 def _draw_sparsity(axes: Axes, cells: pd.DataFrame, dots: pd.DataFrame, champion: str) -> None:
     x = axis("sparsity")
-    methods = sorted(cells["method"].unique())
-    look_of = styles(methods, champion)
-    shifts = dict(zip(methods, (np.arange(len(methods)) - (len(methods) - 1) / 2) * 0.045, strict=True))
+    look_of = styles(sorted(cells["method"].unique()), champion)
+    shifts = _shifts(cells.dropna(subset=["wer"])["method"], champion)
     ends = []
     for method, part in cells.dropna(subset=["wer"]).sort_values("sparsity_requested").groupby("method"):
         style, front = look_of[str(method)], str(method) in (champion, f"{champion}_post")
