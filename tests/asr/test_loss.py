@@ -158,8 +158,10 @@ def test_loss_of_projections_equals_loss_of_logits(
         ours_gradients = torch.autograd.grad((ours * weight).sum(), leaves)
     theirs = by_logits(*leaves, *lengths)
     torch.testing.assert_close(ours, theirs)
+    # A gradient is a sum of differences of probabilities: where all of them cancel, rounding is as large as it is.
+    rounding = 1e-13 * spread
     for mine, other in zip(ours_gradients, torch.autograd.grad((theirs * weight).sum(), leaves), strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-7, atol=1e-9 * float(other.abs().max()))
+        torch.testing.assert_close(mine, other, rtol=1e-7, atol=max(1e-9 * float(other.abs().max()), rounding))
 
 
 @pytest.mark.parametrize("spread", [0.5, 2.0, 6.0])
