@@ -1,0 +1,47 @@
+// The elementwise part of the engine: activations, a step of an LSTM's gates, and the front end's transform.
+//
+// They are plain loops (activations_loops.hpp, fbank_loops.hpp), compiled once for each instruction set. As nothing in them
+// is contracted into fused multiply-adds or reordered, every processor computes the same bits.
+#pragma once
+
+#include <cstdint>
+
+namespace cspbench {
+
+struct FrameTables;
+
+struct Loops {
+    // All accurate to a few units in the last place. Saturated results are exact (0, 1, -1, infinity), results too small for
+    // a normal number are 0, NaN gives NaN. `from` and `to` may be the same.
+    void (*exponential)(const float* from, float* to, int32_t count);
+    void (*sigmoid)(const float* from, float* to, int32_t count);
+    void (*tanh)(const float* from, float* to, int32_t count);
+    // Natural logarithm of max(from, floor); floor > 0 and normal.
+    void (*logarithm)(const float* from, float* to, int32_t count, float floor);
+    // to = tanh(a + b)
+    void (*tanh_of_sum)(const float* a, const float* b, float* to, int32_t count);
+    // One step of an LSTM layer: gates i f g o (4, width) without their bias -> new cell and hidden state, each (width,).
+    void (*gates)(const float* gates, const float* bias, float* cell, float* hidden, int32_t width);
+    // Mel energies of one window of samples; see fbank.hpp.
+    void (*mel_energies)(const FrameTables& tables, const float* samples, float* scratch, float* energies);
+};
+
+// Those of the best instruction set that is in use (dispatch.hpp) and has them.
+const Loops& loops();
+
+extern const Loops portable_loops, avx2_loops, avx512_loops;
+
+// While it lives, this thread's arithmetic takes and gives zeros for denormal numbers, which cost a hundred cycles each on
+// some processors; a silent recording would otherwise decay into them. Restores what was set before.
+class FlushDenormals {
+public:
+    FlushDenormals();
+    ~FlushDenormals();
+    FlushDenormals(const FlushDenormals&) = delete;
+    FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+private:
+    uint64_t before_;
+};
+
+}  // namespace cspbench

@@ -1,0 +1,56 @@
+#include "arena.hpp"
+
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "format.hpp"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace cspbench {
+namespace {
+
+constexpr size_t kHugePage = size_t{1} << 21;
+constexpr auto kAligned = std::align_val_t{kAlignment};
+
+}  // namespace
+
+Arena::Arena(size_t size) : size_(size) {
+#if defined(__linux__)
+    if (size >= kHugePage) {
+        // A hundred thousand 4K pages would not fit the processor's address caches: reading weights is all a product does.
+        mapped_size_ = size + kHugePage;
+        mapped_ = mmap(nullptr, mapped_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (mapped_ == MAP_FAILED) throw std::bad_alloc();
+        const auto begin = reinterpret_cast<uintptr_t>(mapped_);
+        data_ = reinterpret_cast<unsigned char*>((begin + kHugePage - 1) / kHugePage * kHugePage);
+        madvise(data_, size, MADV_HUGEPAGE);  // a wish: without it everything works, slower
+        return;
+    }
+#endif
+    data_ = static_cast<unsigned char*>(::operator new(size, kAligned));
+    std::memset(data_, 0, size);
+}
+
+Arena::~Arena() {
+#if defined(__linux__)
+    if (mapped_) {
+        munmap(mapped_, mapped_size_);
+        return;
+    }
+#endif
+    if (data_) ::operator delete(data_, kAligned);
+}
+
+void Arena::swap(Arena& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(mapped_, other.mapped_);
+    std::swap(mapped_size_, other.mapped_size_);
+}
+
+}  // namespace cspbench
