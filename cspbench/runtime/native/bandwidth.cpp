@@ -1,0 +1,124 @@
+#include "bandwidth.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+#include <memory>
+#include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+#if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
+#include <immintrin.h>
+#define CSPBENCH_WIDE_READS 1
+#endif
+
+namespace cspbench {
+namespace {
+
+constexpr std::size_t kPiece = 1024;             // what a pattern reads at a time; buffers are multiples of it
+constexpr std::size_t kHugePage = 2u << 20;
+constexpr double kShortest = 5e-5;               // seconds between two readings of the clock, at least
+
+// A pattern reads the whole buffer once and returns something that depends on all of it.
+using Pattern = std::uint64_t (*)(const unsigned char*, std::size_t);
+
+std::uint64_t plain(const unsigned char* data, std::size_t bytes) {
+    std::uint64_t sums[8] = {};
+    for (std::size_t at = 0; at < bytes; at += 64) {
+        std::uint64_t line[8];
+        std::memcpy(line, data + at, 64);
+        for (int lane = 0; lane < 8; ++lane) sums[lane] += line[lane];
+    }
+    std::uint64_t total = 0;
+    for (std::uint64_t sum : sums) total += sum;
+    return total;
+}
+
+#ifdef CSPBENCH_WIDE_READS
+
+// Distance > 0 asks for lines so far ahead. Streams > 1 read as many parts of the buffer side by side.
+template <int Streams, int Distance>
+__attribute__((target("avx2"))) std::uint64_t wide(const unsigned char* data, std::size_t bytes) {
+    const std::size_t part = bytes / Streams;
+    __m256i sums[8];
+    for (auto& sum : sums) sum = _mm256_setzero_si256();
+    for (std::size_t at = 0; at < part; at += 256 / Streams) {
+        for (int stream = 0; stream < Streams; ++stream) {
+            const unsigned char* from = data + stream * part + at;
+            for (int piece = 0; piece < 8 / Streams; ++piece) {
+                const int lane = stream * (8 / Streams) + piece;
+                if (Distance > 0 && piece % 2 == 0)
+                    _mm_prefetch(reinterpret_cast<const char*>(from + 32 * piece + Distance), _MM_HINT_T0);
+                const __m256i loaded = _mm256_load_si256(reinterpret_cast<const __m256i*>(from + 32 * piece));
+                sums[lane] = _mm256_add_epi64(sums[lane], loaded);
+            }
+        }
+    }
+    for (int lane = 1; lane < 8; ++lane) sums[0] = _mm256_add_epi64(sums[0], sums[lane]);
+    alignas(32) std::uint64_t out[4];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out), sums[0]);
+    return out[0] + out[1] + out[2] + out[3];
+}
+
+#endif
+
+struct Release {
+    void operator()(void* memory) const { std::free(memory); }
+};
+
+std::unique_ptr<void, Release> allocate(std::size_t bytes) {
+    const std::size_t alignment = bytes >= kHugePage ? kHugePage : 4096;
+    const std::size_t rounded = (bytes + 4096 + alignment - 1) / alignment * alignment;  // prefetches run past the end
+    std::unique_ptr<void, Release> memory(std::aligned_alloc(alignment, rounded));
+    if (!memory) throw std::bad_alloc();
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    madvise(memory.get(), rounded, MADV_HUGEPAGE);  // advice: where it is not taken the patterns still run
+#endif
+    std::memset(memory.get(), 1, rounded);
+    return memory;
+}
+
+double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+volatile std::uint64_t sink;  // what is written here is not optimised away
+
+// Seconds of the fastest pass within `seconds`. Short passes are timed several together.
+double fastest(Pattern pattern, const unsigned char* data, std::size_t bytes, double seconds) {
+    double began = now();
+    sink = pattern(data, bytes);
+    const double once = std::max(now() - began, 1e-9);
+    const int together = std::max(1, static_cast<int>(kShortest / once));
+    double best = once;
+    const double until = now() + seconds;
+    do {
+        began = now();
+        for (int pass = 0; pass < together; ++pass) sink = pattern(data, bytes);
+        best = std::min(best, (now() - began) / together);
+    } while (now() < until);
+    return best;
+}
+
+}  // namespace
+
+double read_bandwidth(std::size_t bytes, double seconds) {
+    bytes = std::max<std::size_t>(bytes, 4096) / kPiece * kPiece;
+    const auto memory = allocate(bytes);
+    const auto* data = static_cast<const unsigned char*>(memory.get());
+    double best = fastest(plain, data, bytes, seconds / 4);
+#ifdef CSPBENCH_WIDE_READS
+    if (__builtin_cpu_supports("avx2")) {
+        for (Pattern pattern : {Pattern{wide<1, 0>}, Pattern{wide<1, 512>}, Pattern{wide<4, 0>}})
+            best = std::min(best, fastest(pattern, data, bytes, seconds / 4));
+    }
+#endif
+    return static_cast<double>(bytes) / best;
+}
+
+}  // namespace cspbench
