@@ -49,7 +49,8 @@ Made made(const char* name, Type type, std::vector<int64_t> shape, const std::ve
 // The arrays of a matrix that somebody gives us, asked for by name. Every complaint is a std::invalid_argument.
 class Given {
 public:
-    // Refuses arrays of other names than these, and the same name twice.
+    explicit Given(const std::vector<Array>& arrays) : arrays_(arrays) {}
+    // Refuses arrays of other names than these and "scales".
     Given(const std::vector<Array>& arrays, std::initializer_list<const char*> names);
     // The array, if it is there and of this type and shape; an extent of -1 may be anything.
     const Array& get(const char* name, Type type, const std::vector<int64_t>& shape) const;

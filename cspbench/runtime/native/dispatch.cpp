@@ -3,7 +3,7 @@
 #include <atomic>
 #include <stdexcept>
 
-#if defined(CSPBENCH_AVX2) || defined(CSPBENCH_AVX512)
+#if defined(CSPBENCH_AVX2_KERNELS) || defined(CSPBENCH_AVX512_KERNELS)
 #include <cpuid.h>
 #endif
 
@@ -16,7 +16,7 @@ struct InstructionSet {
     void (*add)(Kernels&);
 };
 
-#if defined(CSPBENCH_AVX2) || defined(CSPBENCH_AVX512)
+#if defined(CSPBENCH_AVX2_KERNELS) || defined(CSPBENCH_AVX512_KERNELS)
 bool has_f16c() {  // not every compiler's __builtin_cpu_supports knows this one
     unsigned a, b, c = 0, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
@@ -29,7 +29,7 @@ bool has_avx2() {
 }
 #endif
 
-#if defined(CSPBENCH_AVX512)
+#if defined(CSPBENCH_AVX512_KERNELS)
 // Ice Lake, Zen 4 and later: the first processors with all that the int8 kernels use.
 bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -40,16 +40,16 @@ bool has_avx512() {
 }
 #endif
 
-// What is in this module for this processor, each building on those before it.
+// What is in this module, each building on those before it.
 std::vector<InstructionSet> known() {
     std::vector<InstructionSet> sets{{"portable", true, add_portable}};
-#if defined(CSPBENCH_AVX2)
+#if defined(CSPBENCH_AVX2_KERNELS)
     sets.push_back({"avx2", has_avx2(), add_avx2});
 #endif
-#if defined(CSPBENCH_AVX512)
+#if defined(CSPBENCH_AVX512_KERNELS)
     sets.push_back({"avx512", has_avx512(), add_avx512});
 #endif
-#if defined(CSPBENCH_NEON)
+#if defined(CSPBENCH_NEON_KERNELS)
     sets.push_back({"neon", true, add_neon});  // part of every 64-bit ARM
 #endif
     return sets;

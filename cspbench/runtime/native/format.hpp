@@ -24,7 +24,8 @@ constexpr int kSlack = 256;
 constexpr int kInputMultiple = 64;
 constexpr int kInputMargin = 128;
 
-// A view of one packed matrix. Which arrays are there depends on the format; the others are null.
+// A view of one packed matrix. Which arrays are there depends on the format; the others are null. In files and in Python,
+// `places` is called "columns" and `nibbles` "positions".
 //
 //   values    float, uint16 (bits of fp16 or bf16) or int8 (never -128), by `value`
 //   scales    (rows,) for int8, else null: weight = scales[row] * value

@@ -1,6 +1,7 @@
 #include "matrix.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
@@ -8,7 +9,6 @@
 #include "codec.hpp"
 #include "dispatch.hpp"
 #include "pool.hpp"
-#include "rounding.hpp"
 #include "values.hpp"
 
 namespace cspbench {
@@ -48,6 +48,37 @@ int64_t count_nonzeros(const Packed& m) {
     int64_t count = 0;
     for (int64_t i = 0; i < m.stored; ++i) count += value_at(m, i) != 0;
     return count;
+}
+
+bool sound(const Packed& m, int64_t i) {
+    switch (m.value) {
+        case Value::int8: return static_cast<const int8_t*>(m.values)[i] != -128;
+        case Value::fp16: return (static_cast<const uint16_t*>(m.values)[i] & 0x7c00) != 0x7c00;
+        default: return std::isfinite(value_at(m, i));
+    }
+}
+
+void check_values(const Packed& m) {
+    for (int64_t i = 0; i < m.stored; ++i)
+        if (!sound(m, i))
+            throw std::invalid_argument(m.value == Value::int8 ? "an int8 value is -128, outside -127 to 127"
+                                                               : "a value is not finite");
+}
+
+// Fills in all of `m` that depends on the arrays, having checked them.
+void describe(const Codec& codec, const std::vector<Array>& arrays, const Options& options, Packed& m) {
+    for (size_t i = 0; i < arrays.size(); ++i)
+        for (size_t j = 0; j < i; ++j)
+            if (arrays[i].name == arrays[j].name) throw std::invalid_argument("array \"" + arrays[i].name + "\" is given twice");
+    const bool scaled = m.value == Value::int8;
+    const auto scales = std::find_if(arrays.begin(), arrays.end(), [](const Array& each) { return each.name == "scales"; });
+    require(scaled || scales == arrays.end(), "only int8 values have scales");
+    if (scaled) {
+        m.scales = Given(arrays).data<float>("scales", Type::f32, {m.rows});
+        for (int32_t row = 0; row < m.rows; ++row) require(std::isfinite(m.scales[row]), "a scale is not finite");
+    }
+    codec.describe(arrays, options, m);
+    check_values(m);
 }
 
 }  // namespace

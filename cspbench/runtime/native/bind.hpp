@@ -1,0 +1,27 @@
+// The parts of the Python module, and what they share.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include "matrix.hpp"
+
+namespace cspbench {
+
+namespace nb = nanobind;
+
+using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+
+// A new numpy array that owns `data`, made by new T[].
+template <class T>
+nb::object owned_array(T* data, std::initializer_list<size_t> shape) {
+    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    return nb::cast(nb::ndarray<nb::numpy, T>(data, shape, owner));
+}
+
+void bind_bandwidth(nb::module_& module);
+void bind_matrix(nb::module_& module);
+void bind_bandwidth(nb::module_& module);
+void bind_network(nb::module_& module);
+
+}  // namespace cspbench
