@@ -1,14 +1,14 @@
 // Bodies of the activations, included by each file that compiles them for an instruction set: hence the anonymous namespace
 // and nothing of std that could become a shared symbol (see format.hpp).
 //
-// Written so that compilers vectorise them: no branches, no library calls, bits moved by memcpy.
+// Written so that compilers vectorise them: no branches and no library calls.
 // The polynomials are our own fits, least in the greatest relative error over the interval named beside them.
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
-#include "activations.hpp"
+#include "loops.hpp"
+#include "values.hpp"
 
 #if defined(__GNUC__)
 #define CSPBENCH_RESTRICT __restrict__
@@ -20,18 +20,6 @@
 
 namespace cspbench {
 namespace {
-
-CSPBENCH_INLINE uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-CSPBENCH_INLINE float float_of(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 // g++ takes no conditional into a vector as long as comparisons may trap, but it takes masks.
 CSPBENCH_INLINE float choose(bool first, float a, float b) {

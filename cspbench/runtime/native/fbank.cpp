@@ -1,11 +1,12 @@
 #include "fbank.hpp"
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <stdexcept>
 #include <string>
 
-#include "activations.hpp"
+#include "buffer.hpp"
 
 namespace cspbench {
 namespace {
@@ -92,8 +93,8 @@ void FrontEnd::make_mel_bins() {
 }
 
 void FrontEnd::frame(const float* samples, float* log_mel) const {
-    thread_local Floats scratch;
-    scratch.at_least(scratch_floats(tables_.points));
+    thread_local Buffer scratch;
+    scratch.at_least(6 * int64_t{tables_.points} + 2 * kMelLanes);
     loops().mel_energies(tables_, samples, scratch.data(), log_mel);
     loops().logarithm(log_mel, log_mel, tables_.bins, FLT_EPSILON);  // where Kaldi cuts energies that are no energy
 }
@@ -101,9 +102,11 @@ void FrontEnd::frame(const float* samples, float* log_mel) const {
 void Samples::drop(int64_t count) {
     used_ += count;
     // Moved to the front once the used part outweighs the rest, so that each sample is moved about once.
-    if (2 * used_ > static_cast<int64_t>(kept_.size())) {
-        kept_.erase(kept_.begin(), kept_.begin() + static_cast<ptrdiff_t>(used_));
-        used_ = 0;
+    const auto size = static_cast<int64_t>(kept_.size());
+    if (2 * used_ > size) {
+        const int64_t gone = std::min(used_, size);
+        kept_.erase(kept_.begin(), kept_.begin() + static_cast<ptrdiff_t>(gone));
+        used_ -= gone;
     }
 }
 

@@ -5,27 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "floats.hpp"
+#include "loops.hpp"
 
 namespace cspbench {
-
-// What the transform of a window reads: plain data for the files that are compiled for an instruction set.
-struct FrameTables {
-    int32_t window;   // samples of a frame
-    int32_t points;   // of the complex transform: half the power of two that holds the window
-    int32_t bins;     // mel bins
-    const float* shape;       // (window,), times the scale of samples
-    const float* twiddles;    // of all radix-4 passes; see transform() in fbank_loops.hpp
-    const float* split;       // cos and sin of 2 pi k / (2 points), (2, points / 2 + 1)
-    // Each mel bin is a few spectrum bins from first[bin] on, weighted; counts are multiples of kMelLanes, zero weights behind.
-    const int32_t* first;     // (bins,)
-    const int32_t* start;     // (bins + 1,) into weights
-    const float* weights;
-};
-
-constexpr int32_t kMelLanes = 8;
-// Floats of scratch that mel_energies wants: two complex signals, and the power spectrum with room behind.
-constexpr int64_t scratch_floats(int32_t points) { return 6 * static_cast<int64_t>(points) + 2 * kMelLanes; }
 
 class FrontEnd {
 public:
@@ -58,8 +40,9 @@ private:
 class Samples {
 public:
     void append(const float* samples, int64_t count) { kept_.insert(kept_.end(), samples, samples + count); }
+    // Negative where hops are longer than windows and samples yet to come are to be dropped.
     int64_t count() const { return static_cast<int64_t>(kept_.size()) - used_; }
-    const float* data() const { return kept_.data() + used_; }
+    const float* data() const { return kept_.data() + used_; }  // if there are any
     void drop(int64_t count);
     void clear();
 

@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "activations_loops.hpp"
-#include "fbank.hpp"
 
 namespace cspbench {
 namespace {
@@ -127,7 +126,7 @@ float* transform(const FrameTables& tables, float* signal, float* other) {
 // |X_k|^2 of the real signal, k < points, from the transform Z of its even and odd samples:
 // X_k = E + w^k O and X_(points - k) = conj(E - w^k O), with E, O the halves of Z that are symmetric and antisymmetric.
 void power_spectrum(const FrameTables& tables, const float* CSPBENCH_RESTRICT re, const float* CSPBENCH_RESTRICT im,
-                    float* CSPBENCH_RESTRICT power) {
+                    float* CSPBENCH_RESTRICT power, float* CSPBENCH_RESTRICT mirrored) {
     const int32_t points = tables.points, half = points / 2;
     const float *c = tables.split, *s = tables.split + half + 1;
     power[0] = (re[0] + im[0]) * (re[0] + im[0]);
@@ -139,16 +138,17 @@ void power_spectrum(const FrameTables& tables, const float* CSPBENCH_RESTRICT re
         const float up_re = even_re + turned_re, up_im = even_im + turned_im;
         const float down_re = even_re - turned_re, down_im = even_im - turned_im;
         power[k] = up_re * up_re + up_im * up_im;
-        power[m] = down_re * down_re + down_im * down_im;
+        mirrored[k] = down_re * down_re + down_im * down_im;
     }
+    for (int32_t k = 1; k < half; ++k) power[points - k] = mirrored[k];
 }
 
 void mel_energies(const FrameTables& tables, const float* samples, float* scratch, float* energies) {
     const int32_t points = tables.points;
     float *signal = scratch, *other = scratch + 2 * points, *power = scratch + 4 * points;
     shape_window(tables, samples, power, signal, signal + points);
-    const float* spectrum = transform(tables, signal, other);
-    power_spectrum(tables, spectrum, spectrum + points, power);
+    float* spectrum = transform(tables, signal, other);
+    power_spectrum(tables, spectrum, spectrum + points, power, spectrum == signal ? other : signal);
     memset(power + points, 0, 2 * kMelLanes * sizeof(float));  // read with weight zero, so it has to be finite
     for (int32_t bin = 0; bin < tables.bins; ++bin) {
         const float *weights = tables.weights + tables.start[bin], *x = power + tables.first[bin];

@@ -10,20 +10,20 @@
 
 namespace cspbench {
 
-class Floats {
+class Buffer {
 public:
-    Floats() = default;
-    explicit Floats(int64_t count) { resize(count); }
-    Floats(const Floats& other) : Floats(other.count_) { copy(other); }
-    Floats(Floats&& other) noexcept = default;
-    Floats& operator=(const Floats& other) {
+    Buffer() = default;
+    explicit Buffer(int64_t count) { resize(count); }
+    Buffer(const Buffer& other) : Buffer(other.count_) { copy(other); }
+    Buffer(Buffer&& other) noexcept = default;
+    Buffer& operator=(const Buffer& other) {
         if (this != &other) {
             if (count_ != other.count_) resize(other.count_);
             copy(other);
         }
         return *this;
     }
-    Floats& operator=(Floats&& other) noexcept = default;
+    Buffer& operator=(Buffer&& other) noexcept = default;
 
     float* data() { return data_.get(); }
     const float* data() const { return data_.get(); }
@@ -44,7 +44,7 @@ private:
     struct Free {
         void operator()(float* data) const { ::operator delete(data, std::align_val_t(kAlignment)); }
     };
-    void copy(const Floats& other) {
+    void copy(const Buffer& other) {
         if (count_ > 0) memcpy(data_.get(), other.data_.get(), static_cast<size_t>(count_) * sizeof(float));
     }
 

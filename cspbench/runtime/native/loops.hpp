@@ -1,14 +1,28 @@
 // The elementwise part of the engine: activations, a step of an LSTM's gates, and the front end's transform.
 //
 // They are plain loops (activations_loops.hpp, fbank_loops.hpp), compiled once for each instruction set. As nothing in them
-// is contracted into fused multiply-adds or reordered, every processor computes the same bits.
+// is contracted into fused multiply-adds or reordered, every processor computes the same bits. Plain data only: see format.hpp.
 #pragma once
 
 #include <cstdint>
 
 namespace cspbench {
 
-struct FrameTables;
+// What the transform of a window reads: plain data for the files that are compiled for an instruction set.
+struct FrameTables {
+    int32_t window;   // samples of a frame
+    int32_t points;   // of the complex transform: half the power of two that holds the window
+    int32_t bins;     // mel bins
+    const float* shape;       // (window,), times the scale of samples
+    const float* twiddles;    // of all radix-4 passes; see transform() in fbank_loops.hpp
+    const float* split;       // cos and sin of 2 pi k / (2 points), (2, points / 2 + 1)
+    // Each mel bin is a few spectrum bins from first[bin] on, weighted; counts are multiples of kMelLanes, zero weights behind.
+    const int32_t* first;     // (bins,)
+    const int32_t* start;     // (bins + 1,) into weights
+    const float* weights;
+};
+
+constexpr int32_t kMelLanes = 8;
 
 struct Loops {
     // All accurate to a few units in the last place. Saturated results are exact (0, 1, -1, infinity), results too small for
@@ -22,14 +36,14 @@ struct Loops {
     void (*tanh_of_sum)(const float* a, const float* b, float* to, int32_t count);
     // One step of an LSTM layer: gates i f g o (4, width) without their bias -> new cell and hidden state, each (width,).
     void (*gates)(const float* gates, const float* bias, float* cell, float* hidden, int32_t width);
-    // Mel energies of one window of samples; see fbank.hpp.
+    // Mel energies of one window of samples; scratch: 6 * points + 2 * kMelLanes floats.
     void (*mel_energies)(const FrameTables& tables, const float* samples, float* scratch, float* energies);
 };
 
 // Those of the best instruction set that is in use (dispatch.hpp) and has them.
 const Loops& loops();
 
-extern const Loops portable_loops, avx2_loops, avx512_loops;
+extern const Loops portable_loops, avx2_loops;
 
 // While it lives, this thread's arithmetic takes and gives zeros for denormal numbers, which cost a hundred cycles each on
 // some processors; a silent recording would otherwise decay into them. Restores what was set before.

@@ -1,0 +1,34 @@
+#include "loops.hpp"
+
+#include <string>
+
+#include "all_loops.hpp"
+#include "dispatch.hpp"
+
+#if defined(__SSE__) || defined(_M_X64)
+#include <xmmintrin.h>
+#endif
+
+namespace cspbench {
+
+const Loops portable_loops = all_loops;
+
+const Loops& loops() {
+    const std::string name = current_instruction_set();
+#if defined(CSPBENCH_AVX2)
+    if (name == "avx2" || name == "avx512") return avx2_loops;
+#endif
+    return portable_loops;
+}
+
+// Results are flushed, operands are not (nor could 64-bit ARM have one without the other): kernels turn fp16 into floats by
+// way of denormal numbers. ARM's processors are not slowed by them.
+#if defined(__SSE__) || defined(_M_X64)
+FlushDenormals::FlushDenormals() : before_(_mm_getcsr()) { _mm_setcsr(static_cast<unsigned>(before_) | _MM_FLUSH_ZERO_ON); }
+FlushDenormals::~FlushDenormals() { _mm_setcsr(static_cast<unsigned>(before_)); }
+#else
+FlushDenormals::FlushDenormals() : before_(0) {}
+FlushDenormals::~FlushDenormals() {}
+#endif
+
+}  // namespace cspbench
