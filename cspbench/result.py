@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from cspbench.hyper import Frozen
 
@@ -21,24 +23,133 @@ class WordErrors(Frozen):
     utterances: int
 
 
+class Interval(Frozen):
+    """A measured number with its 95 % bootstrap interval over `units` blocks or pairs."""
+
+    value: float
+    low: float
+    high: float
+    units: int
+
+
+class Comparison(Interval):
+    """Time of one engine over that of another; `verdict` is on the second.
+
+    It is undecided unless the interval excludes 1 and the ratio lies further from 1 than that of an engine to itself.
+    """
+
+    verdict: Literal["faster", "slower", "undecided"]
+
+
+class FirstToken(Frozen):
+    """How long the first label takes, medians over utterances that have one, in milliseconds.
+
+    Attributes:
+        audio_ms: audio that had to be heard: from its start to the end of the piece that brought the label. A property
+            of the recogniser, not of its speed.
+        work_ms: from handing over that piece until the label was there.
+        since_start_ms: from the start of the audio until the label was there, had the audio come in real time: pieces
+            wait for their end, and for the work on those before.
+        utterances: how many had a label.
+    """
+
+    audio_ms: float
+    work_ms: float
+    since_start_ms: float
+    utterances: int
+
+
+class Memory(Frozen):
+    """Memory of one engine in bytes. `weights` and `state` are counted exactly, the rest is of a process of its own.
+
+    Attributes:
+        weights: all it keeps of the model.
+        state: what one stream carries from step to step.
+        peak: most that the process held at a time (resident), interpreter, libraries and loading included; None where
+            it was not measured.
+        before: what it held before the model was loaded.
+    """
+
+    weights: int
+    state: int
+    peak: int | None = None
+    before: int | None = None
+
+
 class Latency(Frozen):
-    """Streaming latency of one engine, in milliseconds a model step; `rtf` is seconds of work per second of audio."""
+    """Streaming latency of one engine, in milliseconds a model step; `rtf` is seconds of work per second of audio.
+
+    What older results lack has a default.
+
+    Attributes:
+        steps: that were measured, all repetitions together.
+        median: `median_ms` with its interval.
+        finish_ms: from handing over the last piece of audio, at most one step, until the last label is there (median).
+        labels: emitted in one repetition.
+        step_bytes: bytes of weights read in a step, on average with the labels emitted: counted, not measured.
+        engine: what ran, in words.
+    """
 
     median_ms: float
     p95_ms: float
     rtf: float
     steps: int
+    p99_ms: float | None = None
+    median: Interval | None = None
+    first_token: FirstToken | None = None
+    finish_ms: float | None = None
+    labels: int | None = None
+    step_bytes: float | None = None
+    memory: Memory | None = None
+    engine: str = ""
+
+
+class Noise(Frozen):
+    """Whether a measurement can tell anything, and what was seen that disturbed it.
+
+    Attributes:
+        conclusive: nothing below speaks against believing the numbers.
+        reasons: what does, in words.
+        figures: resolution and overhead of the clock, spread of a loop of constant work, shares of the processors' time
+            that others took.
+        same: A/A: what comes out when an engine takes part twice; 1 without noise.
+    """
+
+    conclusive: bool
+    reasons: list[str] = Field(default_factory=list)
+    figures: dict[str, float] = Field(default_factory=dict)
+    same: Interval | None = None
+
+
+class Measured(Frozen):
+    """Engines measured in turns in one process.
+
+    Attributes:
+        engines: by name.
+        ratios: ``a/b`` -> time of a over that of b, medians of paired blocks: b is so many times faster.
+        noise: whether to believe it.
+        protocol: device, processor, threads, batch, seconds of audio, warm-up, repeats and kind of execution.
+    """
+
+    engines: dict[str, Latency]
+    ratios: dict[str, Comparison]
+    noise: Noise
+    protocol: dict[str, Any]
 
 
 class LatencyReport(Frozen):
-    """Dense and packed weights measured alternately in one process.
+    """Dense and packed weights measured alternately in one process, and the other engines that took part.
 
     `protocol` says device, processor, threads, dtype, batch, seconds of audio, warm-up, repeats and kind of execution.
+    Results of earlier versions know `packed`, `dense` and `protocol` only.
     """
 
     packed: Latency
     dense: Latency
     protocol: dict[str, Any]
+    engines: dict[str, Latency] = Field(default_factory=dict)
+    ratios: dict[str, Comparison] = Field(default_factory=dict)
+    noise: Noise | None = None
 
 
 class TrialResult(Frozen):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from cspbench.runtime.latency.machine import machine
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,4 @@ def median_ratio(above: list[float], below: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
-def machine() -> dict[str, Any]:
-    """Where a benchmark ran: processor, threads, load, versions."""
-    import torch
-
-    from cspbench.runtime.latency import processor_name
-
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return {
-        "processor": processor_name(),
-        "processors": allowed,
-        "threads": torch.get_num_threads(),
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+__all__ = ["Benchmark", "interleaved", "machine", "median_ratio"]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cspbench import __version__
-from cspbench.cli import bench, compare, data, plugins, results, sweep, trials, ui
+from cspbench.cli import bench, compare, data, latency, pack, plugins, results, sweep, trials, ui
 from cspbench.errors import CspbenchError
 
 app = typer.Typer(
@@ -25,7 +25,9 @@ app.add_typer(data.app, name="data")
 app.command("results")(results.results)
 app.command()(results.report)
 app.command()(ui.ui)
+app.command()(latency.latency)
 app.add_typer(bench.app, name="bench")
+app.command()(pack.pack)
 
 
 def _version(wanted: bool) -> None:

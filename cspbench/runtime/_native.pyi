@@ -17,6 +17,9 @@ def use(name: str) -> None:
 def clock_overhead() -> float:
     """Median seconds between two readings of the clock that `Matrix.time` uses."""
 
+def read_bandwidth(bytes: int, seconds: float = 0.15) -> float:
+    """Bytes a second at which one thread reads a buffer of `bytes` over and over: the best of several patterns."""
+
 class Matrix:
     """A packed matrix: immutable, safe to share between threads.
 

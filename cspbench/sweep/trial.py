@@ -23,7 +23,8 @@ from cspbench.asr.model import Transducer, observe_inputs, prunable_weights
 from cspbench.errors import ConfigError, CspbenchError
 from cspbench.pruning import PruningContext, PruningMethod, methods
 from cspbench.result import TrialResult
-from cspbench.runtime.latency import measure_latency
+from cspbench.runtime.latency.engines import Recogniser
+from cspbench.runtime.latency.trial import measure_latency
 from cspbench.runtime.packing import dense_bytes, packed_bytes
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, locked, read_json, write_atomic, write_json
@@ -41,6 +42,7 @@ from cspbench.training.evaluate import Recognised, errors, recognise
 from cspbench.training.events import Event, Listener, silent
 from cspbench.training.loop import TrainingRun
 from cspbench.training.speech import Speech, prepare_speech
+from cspbench.turns import working
 
 CALIBRATION_UTTERANCES = 192
 
@@ -134,20 +136,16 @@ class _Trial:
         began: float,
     ) -> None:
         self.progress(Event("measure", message="recognising dev and test, measuring latency"))
-        with self._busy():
-            dev, test = recognise(model, speech, "dev"), recognise(model, speech, "test")
+        with self._busy(), working() as step_aside:
+            dev = recognise(model, speech, "dev")
+            step_aside()
+            test = recognise(model, speech, "test")
         write_hypotheses(self.folder / "hypotheses.jsonl", test)
         model.cpu()
         with self._busy():
-            latency = measure_latency(
-                dense,
-                model,
-                speech.tokenizer,
-                self.spec.dense.features,
-                speech.corpus.sample_rate,
-                speech.corpus.split("test"),
-                self.spec.latency,
-            )
+            front = (speech.tokenizer, self.spec.dense.features, speech.corpus.sample_rate)
+            before, after = Recogniser(dense, *front), Recogniser(model, *front)
+            latency = measure_latency(before, after, speech.corpus.split("test"), self.spec.latency)
         layers = layer_sparsity(prunable(model, self.spec))
         result = TrialResult(
             trial_id=self.spec.id,

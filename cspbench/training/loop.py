@@ -25,6 +25,7 @@ from cspbench.pruning.method import Phase, Progress, PruningMethod
 from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.training.checkpoint import load_checkpoint, save_checkpoint
 from cspbench.training.events import Event, Listener, silent
+from cspbench.turns import working
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -90,10 +91,10 @@ class TrainingRun:
 
     def run(self) -> None:
         """Train to the end, going on from the checkpoint if there is one."""
-        with flushed_denormals():
-            self._run()
+        with flushed_denormals(), working() as step_aside:
+            self._run(step_aside)
 
-    def _run(self) -> None:
+    def _run(self, step_aside: Callable[[], None]) -> None:
         self._optimizer, self._scaler = self._fresh_optimizer()
         step = self._resume()
         if step is None:
@@ -103,6 +104,7 @@ class TrainingRun:
         epoch_batches: tuple[int, list[Callable[[], Batch]]] = (-1, [])
         last_save = time.monotonic()
         while step < self.total:
+            step_aside()  # while somebody measures, on the clock of nobody
             began = time.monotonic()
             epoch, batch = divmod(step, per_epoch)
             if epoch != epoch_batches[0]:

@@ -1,8 +1,7 @@
-"""The streaming recogniser hears what batch decoding hears, dense and packed, and latency is measured on it."""
+"""The streaming recogniser hears what batch decoding hears, dense and packed."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,8 @@ from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.corpora import load_corpus
 from cspbench.corpora.features import log_mel, read_audio
 from cspbench.corpora.utterance import Utterance
-from cspbench.runtime.latency import measure_latency, pinned
 from cspbench.runtime.streaming import StreamingRecogniser
-from cspbench.spec import CorpusSpec, FeatureSpec, LatencySpec
+from cspbench.spec import CorpusSpec, FeatureSpec
 
 FEATURES = FeatureSpec(mels=20, stack=3)
 TOKENIZER = CharacterTokenizer("abcdefg ")
@@ -81,27 +79,3 @@ def test_reset_forgets_the_utterance_before() -> None:
     assert engine.text == ""
     engine.accept(second)
     assert engine.text == alone
-
-
-def test_latency_is_measured_for_both_engines_on_the_same_work(real_speech: list[Utterance]) -> None:
-    spec = LatencySpec(threads=1, utterances=2, warmup=1, repeats=3)
-    report = measure_latency(talkative(0.0), talkative(0.9), TOKENIZER, FEATURES, 16_000, real_speech, spec)
-    seconds = sum(u.duration for u in real_speech[:2])
-    assert report.protocol["audio_seconds"] == pytest.approx(seconds, abs=0.1)
-    assert report.protocol["step_ms"] == 30.0
-    assert {"device", "threads", "dtype", "batch", "execution", "processor", "packed"} <= set(report.protocol)
-    for engine in (report.dense, report.packed):
-        assert 0 < engine.median_ms <= engine.p95_ms
-        assert engine.steps == pytest.approx(3 * seconds / 0.03, rel=0.05)
-        assert engine.rtf == pytest.approx(engine.median_ms * engine.steps / 1000 / (3 * seconds), rel=3)
-    assert report.dense.steps == report.packed.steps
-
-
-def test_pinning_ends_with_the_measurement() -> None:
-    allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
-    with pinned(1) as processors:
-        assert len(processors) == 1
-        assert os.sched_getaffinity(0) == set(processors)
-        assert torch.get_num_threads() == 1
-    assert os.sched_getaffinity(0) == allowed
-    assert torch.get_num_threads() == threads

@@ -1,0 +1,181 @@
+"""``cspbench latency``: how long a recogniser takes, measured so that it can be believed, or said that it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cspbench.cli.options import AsJson, messages, output, print_rows
+from cspbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cspbench.result import Latency, Measured
+    from cspbench.runtime.latency.audio import Audio
+    from cspbench.runtime.latency.run import LatencyRun
+
+DEFAULT_REPEATS = 10
+DEFAULT_UTTERANCES = 8
+
+
+def latency(
+    model: Annotated[
+        Path, typer.Argument(help="A packed file, or the folder of a trial or a dense model.", exists=True)
+    ],
+    audio: Annotated[
+        Path | None, typer.Option("--audio", help="Stream the recordings of this folder.", exists=True, file_okay=False)
+    ] = None,
+    corpus: Annotated[str | None, typer.Option("--corpus", help="Stream test utterances of this corpus.")] = None,
+    path: Annotated[Path | None, typer.Option("--path", help="Where its audio lies.", exists=True)] = None,
+    engines: Annotated[
+        str | None, typer.Option("--engines", help="Of torch, torch-csr, dense, packed, int8; slow ones first.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads, each pinned to a processor.")] = 1,
+    utterances: Annotated[int, typer.Option("--utterances", min=1, help="How many are streamed.")] = DEFAULT_UTTERANCES,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Measured turns of every engine.")] = DEFAULT_REPEATS,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Turns before that are not counted.")] = 1,
+    device_profile: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--device-profile", help="Estimate for a memory-bound device (YAML); as often as needed.", exists=True
+        ),
+    ] = None,
+    memory: Annotated[bool, typer.Option(help="Peak memory, each engine in a process of its own.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the streaming latency of a recogniser on several engines, which take turns in one process.
+
+    Waits until no other cspbench measures on this machine; trainings of cspbench pause meanwhile.
+    """
+    from cspbench.runtime.latency.device import load_profile
+    from cspbench.runtime.latency.engines import check_engines, default_engines
+    from cspbench.runtime.latency.run import open_recogniser, run
+    from cspbench.spec import LatencySpec
+
+    names = [name.strip() for name in engines.split(",")] if engines else list(default_engines())
+    check_engines(names)
+    profiles = [load_profile(file) for file in device_profile or []]
+    spec = LatencySpec(threads=threads, utterances=utterances, warmup=warmup, repeats=repeats)
+    source = open_recogniser(model)
+    speech = _speech(model, audio, corpus, path, source.sample_rate, utterances)
+    found = run(source, names, speech, spec, profiles, memory, lambda line: messages().print(line, soft_wrap=True))
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        _print(found)
+
+
+def _speech(model: Path, audio: Path | None, corpus: str | None, path: Path | None, rate: int, most: int) -> Audio:
+    """What the user named, or noise."""
+    from cspbench.runtime.latency.audio import from_folder, from_utterances, noise
+
+    if audio is not None and corpus is not None:
+        raise ConfigError("give --audio or --corpus, not both")
+    if audio is not None:
+        return from_folder(audio, rate, most)
+    if corpus is None:
+        return noise(rate, most)
+    from cspbench.cli.sweep import RUNS
+    from cspbench.corpora import load_corpus
+    from cspbench.spec import CorpusSpec
+    from cspbench.store import Store
+
+    spec = CorpusSpec(name=corpus, path=None if path is None else str(path))
+    return from_utterances(load_corpus(spec, Store(RUNS).corpora).split("test"), rate, most, f"{corpus} test")
+
+
+def _print(found: LatencyRun) -> None:
+    print_rows(
+        [_engine_row(name, one) for name, one in found.measured.engines.items()],
+        "Measured: milliseconds, medians unless they say otherwise, [95 % interval]",
+    )
+    ratios = found.measured.ratios
+    if ratios:
+        rows = [
+            {
+                "of": name.replace("/", " over "),
+                "ratio": f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]",
+                "the second is": r.verdict,
+            }
+            for name, r in ratios.items()
+        ]
+        print_rows(rows, "Ratios of times, medians of paired runs")
+    _print_noise(found.measured)
+    _print_roofline(found.roofline)
+    for one in found.estimates:
+        _print_estimate(one)
+    print_rows([{"protocol": name, "": value} for name, value in found.measured.protocol.items()])
+
+
+def _engine_row(name: str, one: Latency) -> dict[str, str]:
+    first, memory, median = one.first_token, one.memory, one.median
+    return {
+        "engine": name,
+        "step ms": f"{one.median_ms:.3f}" + ("" if median is None else f" [{median.low:.3f}, {median.high:.3f}]"),
+        "p95": f"{one.p95_ms:.3f}",
+        "p99": f"{one.p99_ms:.3f}",
+        "first label": "none" if first is None else f"{first.work_ms:.3f}",
+        "since start": "" if first is None else f"{first.since_start_ms:.1f}",
+        "finish": f"{one.finish_ms:.3f}",
+        "RTF": f"{one.rtf:.5f}",
+        "labels": str(one.labels),
+        "weights MB": "" if memory is None else f"{memory.weights / 1e6:.3f}",
+        "MB a step": "" if one.step_bytes is None else f"{one.step_bytes / 1e6:.3f}",
+        "peak MB": "" if memory is None or memory.peak is None else f"{memory.peak / 1e6:.0f}",
+        "for the model": _growth(one),
+    }
+
+
+def _growth(one: Latency) -> str:
+    if one.memory is None or one.memory.peak is None or one.memory.before is None:
+        return ""
+    return f"{(one.memory.peak - one.memory.before) / 1e6:.1f}"
+
+
+def _print_noise(measured: Measured) -> None:
+    noise, console = measured.noise, output()
+    if noise.conclusive:
+        console.print("Quiet enough: nothing speaks against these numbers.")
+    else:
+        console.print(
+            "TOO NOISY TO TELL: measure again on a quieter machine, or with more --repeats.", style="bold red"
+        )
+    for reason in noise.reasons:
+        console.print(f"  - {reason}", soft_wrap=True)
+    figures = {name.replace("_", " "): f"{value:.4g}" for name, value in noise.figures.items()}
+    if noise.same is not None:
+        figures["an engine over itself"] = f"{noise.same.value:.3f} ({noise.same.low:.3f} to {noise.same.high:.3f})"
+    print_rows([{"noise": name, "": text} for name, text in figures.items()])
+
+
+def _print_roofline(roofline: dict[str, Any]) -> None:
+    rows = [
+        {
+            "engine": name,
+            "MB a step": f"{roof['step_bytes'] / 1e6:.3f}",
+            "GB/s where they lie": f"{roof['bandwidth']['gb_per_s']:.1f}",
+            "bound ms": f"{roof['bound_ms']:.4f}",
+            "step ms": f"{roof['step_ms']:.4f}",
+            "achieved": f"{roof['achieved']:.0%}",
+            "bound from main memory ms": f"{roof['memory_bound_ms']:.4f}",
+        }
+        for name, roof in roofline["engines"].items()
+    ]
+    memory = roofline["main_memory"]
+    print_rows(rows, f"Roofline: main memory reads {memory['gb_per_s']:.1f} GB/s on one thread ({memory['how']})")
+
+
+def _print_estimate(estimate: dict[str, Any]) -> None:
+    profile = estimate["profile"]
+    rows = [
+        {
+            "engine": name,
+            "MB a step": f"{one['step_bytes'] / 1e6:.3f}",
+            "estimated ms a step": f"{one['step_ms']:.3f}",
+            "in real time": "yes" if one["real_time"] else "no",
+        }
+        for name, one in estimate["engines"].items()
+    ]
+    place = f"{profile['memory']}, {profile['read_mb_per_s']:g} MB/s; source: {profile['source']}"
+    print_rows(rows, f"ESTIMATE, not a measurement: {profile['name']} ({place})")

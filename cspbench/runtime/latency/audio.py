@@ -1,0 +1,59 @@
+"""What is streamed: a folder of recordings, a corpus, or noise where there is no speech."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from cspbench.corpora.base import Utterance
+from cspbench.corpora.features import read_audio
+from cspbench.errors import CorpusError
+
+Samples = NDArray[np.float32]
+NOISE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Utterances at the recogniser's rate, (n,) in [-1, 1] each, and where they come from in words."""
+
+    utterances: list[Samples]
+    origin: str
+
+
+def from_folder(folder: Path, sample_rate: int, most: int) -> Audio:
+    """The first recordings of a folder, by name, of any rate and any format that soundfile reads.
+
+    Raises:
+        CorpusError: there are none.
+    """
+    endings = {f".{name.lower()}" for name in soundfile.available_formats()}
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and p.is_file())
+    if not files:
+        raise CorpusError(f"{folder} holds no recording: put wav or flac files there, or name a --corpus")
+    return Audio([_at_rate(file, sample_rate) for file in files[:most]], str(folder))
+
+
+def from_utterances(utterances: Sequence[Utterance], sample_rate: int, most: int, origin: str) -> Audio:
+    """The first utterances of a corpus."""
+    return Audio([_at_rate(u.audio, sample_rate, u.origin) for u in utterances[:most]], origin)
+
+
+def noise(sample_rate: int, most: int) -> Audio:
+    """Noise in bursts of a syllable's length. What is recognised in it means nothing; the work is that of speech."""
+    generator = np.random.default_rng(0)
+    time = np.arange(round(NOISE_SECONDS * sample_rate)) / sample_rate
+    bursts = 0.05 * np.maximum(0.0, np.sin(2 * np.pi * 4 * time))
+    made = [(generator.standard_normal(len(time)) * bursts).astype(np.float32) for _ in range(most)]
+    return Audio(made, "noise, for want of speech: labels and times to the first of them mean nothing")
+
+
+def _at_rate(file: Path, sample_rate: int, origin: str = "") -> Samples:
+    samples, rate = read_audio(file, origin)
+    return samples if rate == sample_rate else soxr.resample(samples, rate, sample_rate).astype(np.float32)

@@ -1,0 +1,173 @@
+"""Latency, measured: engines take turns in one process, on one set of pinned processors."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cspbench.result import FirstToken, Latency, Measured, Memory
+from cspbench.runtime.latency import statistics
+from cspbench.runtime.latency.engine import Engine, Pace
+from cspbench.runtime.latency.machine import load_average, pinned, processor_name, without_collection
+from cspbench.runtime.latency.noise import Watch, judge
+from cspbench.runtime.latency.stream import Stopwatch, Streamed, stream, wall_clock
+from cspbench.spec import LatencySpec
+from cspbench.turns import Turn, measuring
+
+AGAIN = "first engine again"
+"""The first engine takes part twice: what it gains over itself is noise."""
+
+EXECUTION = "streaming, one model step at a time, feature extraction included"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how quietly something is measured: the processors it keeps to, and its turn on the machine."""
+
+    processors: list[int]
+    turn: Turn
+
+
+@contextmanager
+def quiet_place(threads: int) -> Iterator[Place]:
+    """Wait for the turn on this machine, and keep to `threads` processors."""
+    with measuring() as turn, pinned(threads) as processors:
+        yield Place(processors, turn)
+
+
+def measure(
+    engines: Sequence[Engine],
+    audio: Sequence[NDArray[np.float32]],
+    pace: Pace,
+    spec: LatencySpec,
+    place: Place,
+    stopwatch: Stopwatch = wall_clock,
+) -> Measured:
+    """Stream the same utterances through all engines in turns.
+
+    A step is the time from handing over the audio of one model step (30 ms with the default features) until its
+    labels are known, feature extraction included. Whole utterances take turns: an engine finds the caches as it left
+    them a step before, as in use. Who goes first rotates.
+
+    Args:
+        engines: of different names; each is what runs, its weights included.
+        audio: utterances (n,) in [-1, 1].
+        pace: how samples make steps.
+        spec: warm-up and repetitions; `utterances` is not looked at.
+        place: from `quiet_place`.
+        stopwatch: times each piece.
+
+    Raises:
+        ValueError: no utterance is long enough for two model steps.
+    """
+    audio = [samples for samples in audio if len(samples) >= 2 * pace.step_samples + pace.window]
+    if not audio:
+        raise ValueError("no utterance is long enough to measure two model steps")
+    heard = sum(map(len, audio)) / pace.sample_rate
+    contestants = [(engine.name, engine) for engine in engines] + [(AGAIN, engines[0])]
+    streamed: dict[str, list[Streamed]] = {name: [] for name, _ in contestants}
+    watch = Watch(place.processors)
+    with without_collection():
+        deque(_turns(contestants, audio, range(-spec.warmup, 0), pace, stopwatch), maxlen=0)
+        with watch:
+            for name, done in _turns(contestants, audio, range(spec.repeats), pace, stopwatch, watch.sample):
+                streamed[name].append(done)
+    summaries = {e.name: _summary(e, streamed[e.name], spec.repeats, heard) for e in engines}
+    protocol = _protocol(spec, place, pace, heard, len(audio))
+    return _judged(summaries, streamed, watch, place, protocol)
+
+
+def _turns(
+    contestants: Sequence[tuple[str, Engine]],
+    audio: Sequence[NDArray[np.float32]],
+    repeats: range,
+    pace: Pace,
+    stopwatch: Stopwatch,
+    between: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[str, Streamed]]:
+    for repeat in repeats:
+        for index, samples in enumerate(audio):
+            first = (repeat + index) % len(contestants)
+            for name, engine in [*contestants[first:], *contestants[:first]]:
+                yield name, stream(engine, samples, pace, stopwatch)
+            between()
+
+
+def _judged(
+    engines: dict[str, Latency],
+    streamed: Mapping[str, Sequence[Streamed]],
+    watch: Watch,
+    place: Place,
+    protocol: dict[str, Any],
+) -> Measured:
+    blocks = {name: [one.steps for one in done] for name, done in streamed.items()}
+    same = statistics.ratio(blocks.pop(AGAIN), blocks[next(iter(engines))])
+    ratios = {f"{a}/{b}": statistics.ratio(blocks[a], blocks[b]) for a, b in itertools.combinations(blocks, 2)}
+    medians = {name: one.median for name, one in engines.items() if one.median is not None}
+    return Measured(
+        engines=engines,
+        ratios={name: statistics.compared(one, same) for name, one in ratios.items()},
+        noise=judge(watch.figures(), same, medians, ratios, place.turn.alone),
+        protocol=protocol,
+    )
+
+
+def _summary(engine: Engine, done: Sequence[Streamed], repeats: int, heard: float) -> Latency:
+    steps = np.concatenate([one.steps for one in done]) * 1000
+    middle, p95, p99 = (float(x) for x in np.quantile(steps, (0.5, 0.95, 0.99)))
+    return Latency(
+        median_ms=middle,
+        p95_ms=p95,
+        p99_ms=p99,
+        rtf=sum(one.work for one in done) / (heard * repeats),
+        steps=len(steps),
+        median=statistics.median([one.steps * 1000 for one in done]),
+        first_token=_first_token(done, repeats),
+        finish_ms=float(np.median([one.finish for one in done])) * 1000,
+        labels=sum(len(one.emitted) for one in done) // repeats,
+        step_bytes=engine.traffic.mean(np.concatenate([one.labels for one in done])),
+        memory=Memory(weights=engine.weight_bytes, state=engine.state_bytes),
+        engine=engine.description,
+    )
+
+
+def _first_token(done: Sequence[Streamed], repeats: int) -> FirstToken | None:
+    firsts = [one.first for one in done if one.first is not None]
+    if not firsts:
+        return None
+    audio, work, since_start = np.median([(f.audio, f.work, f.since_start) for f in firsts], axis=0) * 1000
+    return FirstToken(
+        audio_ms=float(audio),
+        work_ms=float(work),
+        since_start_ms=float(since_start),
+        utterances=len(firsts) // repeats,
+    )
+
+
+def _protocol(spec: LatencySpec, place: Place, pace: Pace, heard: float, utterances: int) -> dict[str, Any]:
+    return {
+        "device": "cpu",
+        "processor": processor_name(),
+        "processors": place.processors,
+        "threads": spec.threads,
+        "dtype": "fp32",
+        "batch": 1,
+        "audio_seconds": round(heard, 3),
+        "utterances": utterances,
+        "step_ms": round(pace.step_seconds * 1000, 3),
+        "warmup": spec.warmup,
+        "repeats": spec.repeats,
+        "execution": EXECUTION,
+        "interleaved": True,
+        "garbage_collection": "off",
+        "others_stepped_aside": place.turn.alone,
+        # Other work on the machine blurs absolute times; the ratio of interleaved engines suffers less.
+        "load_average": load_average(),
+    }

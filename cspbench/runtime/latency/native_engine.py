@@ -1,0 +1,83 @@
+"""The native recogniser as an engine, through the interface that users have."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cspbench.asr.decoding import MAX_SYMBOLS
+from cspbench.runtime import native
+from cspbench.runtime.latency.engine import Traffic
+from cspbench.runtime.packing import PackedModel
+from cspbench.runtime.recogniser import Recogniser
+
+FLOAT = 4  # bytes; biases, embedding and statistics are fp32 in every model
+
+
+class NativeEngine:
+    """A packed model in `Recogniser`, measured.
+
+    Args:
+        name: under which it is reported.
+        packed: the model.
+        threads: for each product.
+
+    Raises:
+        NativeError: there is no native module.
+    """
+
+    def __init__(self, name: str, packed: PackedModel, threads: int = 1) -> None:
+        module = native.require(f"the engine '{name}'")
+        self.name = name
+        self.description = f"native ({module.current()}), {_formats(packed)}"
+        self.traffic = _traffic(packed)
+        self.weight_bytes = _weight_bytes(packed)
+        self._stream = Recogniser.from_packed(packed, threads).stream()
+        self.state_bytes = len(self._stream.snapshot())
+
+    def reset(self) -> None:
+        self._stream.reset()
+
+    def accept(self, samples: NDArray[np.float32]) -> list[int]:
+        known = len(self._stream.labels)
+        self._stream.accept(samples)
+        return self._stream.labels[known:]
+
+    def finish(self) -> list[int]:
+        known = len(self._stream.labels)
+        self._stream.finish()
+        return self._stream.labels[known:]
+
+
+def _formats(packed: PackedModel) -> str:
+    """Formats in use, e.g. ``5 x csr16 fp32, 1 x dense fp32``."""
+    counts = Counter(f"{m.format} {m.values}" for m in packed.matrices.values())
+    return ", ".join(f"{count} x {label}" for label, count in counts.most_common())
+
+
+def _weight_bytes(packed: PackedModel) -> int:
+    """Matrices and vectors; a layer's two biases are one by the time it runs."""
+    vectors = sum(v.nbytes for name, v in packed.vectors.items() if not name.endswith(".bias_hh_l0"))
+    return sum(m.bytes for m in packed.matrices.values()) + vectors
+
+
+def _traffic(packed: PackedModel) -> Traffic:
+    """The bytes of a layer are those of its packed matrix and its bias."""
+
+    def layers(stack: str) -> int:
+        return sum(m.bytes + FLOAT * m.rows for name, m in packed.matrices.items() if name.startswith(f"{stack}."))
+
+    def affine(name: str) -> int:
+        bias = packed.vectors.get(f"{name}.bias")
+        return packed.matrices[name].bytes + (0 if bias is None else bias.nbytes)
+
+    statistics = packed.vectors["feature_mean"].nbytes + packed.vectors["feature_scale"].nbytes
+    embedding = packed.vectors["embedding.weight"][0].nbytes
+    return Traffic(
+        step=layers("encoder") + statistics + affine("joint_encoder"),
+        joint=affine("joint_output"),
+        label=embedding + layers("prediction") + affine("joint_prediction"),
+        max_symbols=MAX_SYMBOLS,
+    )

@@ -1,0 +1,162 @@
+"""How noisy a measurement was, and when it is too noisy to tell anything.
+
+Noise is looked for where it comes from (other processes on our processors, other guests of the host, a quota that was
+used up), in a loop of known work that runs between the measured ones, and in the measurements themselves: an engine
+compared to itself must come out equal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from cspbench.result import Interval, Noise
+from cspbench.runtime.latency.machine import processor_seconds
+
+AA_TOLERANCE = 0.03
+"""An engine that takes part twice may seem this much faster or slower than itself."""
+
+INTERVAL_TOLERANCE = 0.15
+"""Upper over lower bound of an interval, less one."""
+
+LIMITS = {
+    "others_share": (0.05, "other processes took {:.1%} of the processors measured on"),
+    "steal_share": (0.01, "other guests of the host took {:.1%} of the processors' time"),
+    "throttled_share": (0.001, "a quota stopped this process for {:.1%} of the time"),
+    "spin_spread": (0.25, "a loop of constant work took {:.0%} longer than its median one time in ten"),
+}
+"""Figures of a `Watch` that speak against a run above their limit, and how."""
+
+SPIN_SECONDS = 0.0003
+SPINS = 10
+_QUOTA = Path("/sys/fs/cgroup/cpu.stat")
+
+Clock = Callable[[], float]
+
+
+class Watch:
+    """Watches the machine while something is measured on it; call `sample` between measurements.
+
+    Args:
+        processors: those the measurement keeps to; empty where the system does not tell.
+        clock: seconds.
+    """
+
+    def __init__(self, processors: list[int], clock: Clock = time.perf_counter) -> None:
+        self._processors, self._clock = processors, clock
+        self._work = _calibrate(clock)
+        self._spins: list[float] = []
+        self._runnable: list[int] = []
+
+    def __enter__(self) -> Self:
+        self._before = self._counters()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._after = self._counters()
+
+    def sample(self) -> None:
+        """Run the loop of known work a few times, and count who else wants a processor."""
+        for _ in range(SPINS):
+            began = self._clock()
+            _spin(self._work)
+            self._spins.append(self._clock() - began)
+        running = _running_processes()
+        if running is not None:
+            self._runnable.append(running - 1)
+
+    def figures(self) -> dict[str, float]:
+        """What was seen; keys that the system does not tell are absent."""
+        passed = {key: self._after[key] - before for key, before in self._before.items()}
+        capacity = max(passed["wall"], 1e-9) * max(1, len(self._processors))
+        seen = {"clock_resolution_ns": time.get_clock_info("perf_counter").resolution * 1e9}
+        seen["timer_overhead_ns"] = _timer_overhead(self._clock) * 1e9
+        if self._spins:
+            middle, high = np.quantile(self._spins, (0.5, 0.9))
+            seen |= {"spin_us": float(middle) * 1e6, "spin_spread": float(high / middle - 1)}
+        if "busy" in passed:
+            # The system counts in ticks of 10 ms: less than one is nothing.
+            seen["others_share"] = max(0.0, passed["busy"] - passed["own"] - 0.01) / capacity
+            seen["steal_share"] = passed["steal"] / capacity
+        if "throttled" in passed:
+            seen["throttled_share"] = passed["throttled"] / capacity
+        if self._runnable:
+            seen["others_runnable"] = float(np.mean(self._runnable))
+        return seen
+
+    def _counters(self) -> dict[str, float]:
+        counted = {"wall": time.monotonic(), "own": time.process_time()}
+        return counted | (processor_seconds(self._processors) or {}) | _throttled()
+
+
+def judge(
+    seen: Mapping[str, float],
+    same: Interval,
+    medians: Mapping[str, Interval],
+    ratios: Mapping[str, Interval],
+    alone: bool = True,
+) -> Noise:
+    """Whether a run can tell anything.
+
+    Args:
+        seen: figures of a `Watch`.
+        same: the ratio of an engine to itself.
+        medians: engine -> its time.
+        ratios: name -> ratio of two engines' times.
+        alone: other work of cspbench stepped aside.
+    """
+    reasons = [words.format(seen[key]) for key, (limit, words) in LIMITS.items() if seen.get(key, 0.0) > limit]
+    if abs(same.value - 1) > AA_TOLERANCE:
+        reasons.append(f"an engine that took part twice came out {same.value:.3f} times as slow as itself")
+    for what, known in (("median", medians), ("ratio", ratios)):
+        for name, one in known.items():
+            if one.high > one.low * (1 + INTERVAL_TOLERANCE):
+                reasons.append(f"the {what} of {name} is uncertain: {one.low:.3g} to {one.high:.3g}")
+    if not alone:
+        reasons.append("other work of cspbench did not come to a safe point in time and ran beside the measurement")
+    return Noise(conclusive=not reasons, reasons=reasons, figures=dict(seen), same=same)
+
+
+def _spin(work: int) -> int:
+    total = 0
+    for number in range(work):
+        total += number & 7
+    return total
+
+
+def _calibrate(clock: Clock) -> int:
+    """Work of `_spin` that takes about `SPIN_SECONDS` here."""
+    trial = 2000
+    times = []
+    for _ in range(50):
+        began = clock()
+        _spin(trial)
+        times.append(clock() - began)
+    return max(1, round(trial * SPIN_SECONDS / max(min(times), 1e-9)))
+
+
+def _timer_overhead(clock: Clock) -> float:
+    """Median time between two readings of the clock, seconds."""
+    readings = [clock() for _ in range(1001)]
+    return float(np.median(np.diff(readings)))
+
+
+def _running_processes() -> int | None:
+    """Processes that run or want to, this one included."""
+    try:
+        return int(Path("/proc/loadavg").read_text().split()[3].split("/")[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _throttled() -> dict[str, float]:
+    """Seconds for which this control group was stopped because its quota was used up."""
+    try:
+        rows = dict(line.split() for line in _QUOTA.read_text().splitlines())
+        return {"throttled": int(rows["throttled_usec"]) / 1e6}
+    except (OSError, ValueError, KeyError):
+        return {}

@@ -1,0 +1,119 @@
+"""``cspbench latency``: a recogniser measured on several engines, under the roof of this machine, estimates apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cspbench.hyper import Frozen
+from cspbench.result import Latency, Measured, Memory
+from cspbench.runtime.latency.audio import Audio
+from cspbench.runtime.latency.device import DeviceProfile, estimates
+from cspbench.runtime.latency.engines import TORCH, Recogniser, check_engines, make_engine, packed_for
+from cspbench.runtime.latency.machine import machine
+from cspbench.runtime.latency.measure import measure, quiet_place
+from cspbench.runtime.latency.memory import peak_memory
+from cspbench.runtime.latency.roofline import roofline
+from cspbench.runtime.packing import PackedModel, open_model
+from cspbench.spec import LatencySpec
+from cspbench.training.checkpoint import load_model
+
+Say = Callable[[str], None]
+
+
+class LatencyRun(Frozen):
+    """What `run` found.
+
+    Attributes:
+        model: what was measured.
+        measured: timed and counted on this machine.
+        roofline: bytes against measured read bandwidth.
+        estimates: for other devices, on paper; one an asked-for profile. Never measured.
+    """
+
+    model: dict[str, Any]
+    measured: Measured
+    roofline: dict[str, Any]
+    estimates: list[dict[str, Any]]
+
+
+def open_recogniser(path: Path) -> Recogniser:
+    """Open a packed file or a folder that holds a model.
+
+    Raises:
+        CspbenchError: neither of these, or one that is damaged.
+    """
+    if path.is_dir():
+        return Recogniser(*load_model(path))
+    packed = open_model(path)
+    header = packed.header
+    return Recogniser(packed.transducer(), packed.tokenizer, header.features, header.sample_rate, packed)
+
+
+def run(
+    source: Recogniser,
+    names: Sequence[str],
+    audio: Audio,
+    spec: LatencySpec,
+    profiles: Sequence[DeviceProfile] = (),
+    memory: bool = True,
+    say: Say = lambda _: None,
+) -> LatencyRun:
+    """Measure a recogniser on some engines.
+
+    Args:
+        source: the recogniser.
+        names: of `cspbench.runtime.latency.engines.ENGINES`; ratios are those of earlier ones over later ones.
+        audio: what is streamed.
+        spec: threads, warm-up and repetitions.
+        profiles: devices to estimate for.
+        memory: measure the peak memory of each engine in a process of its own (some seconds each).
+        say: hears what takes a while.
+
+    Raises:
+        CspbenchError: engines that cannot run here.
+    """
+    check_engines(names)
+    with quiet_place(spec.threads) as place:
+        say("packing")
+        engines = [make_engine(name, source, spec.threads) for name in names]
+        say(f"measuring {', '.join(names)}")
+        measured = measure(engines, audio.utterances, source.pace, spec, place)
+        say("measuring read bandwidth")
+        roofs = roofline(measured.engines)
+        if memory:
+            say("measuring peak memory, each engine in a process of its own")
+            peaks = {name: _with_peak(measured.engines[name], name, source) for name in names}
+            measured = measured.model_copy(update={"engines": peaks})
+    protocol = machine() | measured.protocol | {"audio": audio.origin}
+    return LatencyRun(
+        model=_about(source),
+        measured=measured.model_copy(update={"protocol": protocol}),
+        roofline=roofs,
+        estimates=[estimates(profile, measured.engines, protocol["step_ms"]) for profile in profiles],
+    )
+
+
+def _with_peak(latency: Latency, name: str, source: Recogniser) -> Latency:
+    """A latency with the peak memory of its engine; torch engines read the dense file and hold what they make of it."""
+    kind = TORCH.get(name, "native")
+    packed: PackedModel = source.pack(format="dense") if name in TORCH else packed_for(name, source)
+    peak, before = peak_memory(packed, kind)
+    assert latency.memory is not None
+    exact = latency.memory
+    return latency.model_copy(
+        update={"memory": Memory(weights=exact.weights, state=exact.state, peak=peak, before=before)}
+    )
+
+
+def _about(source: Recogniser) -> dict[str, Any]:
+    weights = source.model.recogniser_state()
+    matrices = [w for name, w in weights.items() if w.dim() == 2 and not name.startswith("embedding")]
+    total = sum(w.numel() for w in matrices)
+    return {
+        "shape": source.model.config()["shape"],
+        "weights": sum(w.numel() for w in weights.values()),
+        "sparsity": sum(int((w == 0).sum()) for w in matrices) / total,
+        "step_ms": source.pace.step_seconds * 1000,
+    }

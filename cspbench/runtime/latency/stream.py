@@ -1,0 +1,106 @@
+"""One utterance streamed through one engine, every piece timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cspbench.runtime.latency.engine import Engine, Pace
+
+Result = TypeVar("Result")
+
+
+class Stopwatch(Protocol):
+    """Times a call."""
+
+    def __call__(self, call: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
+        """What the call returned, and the seconds it took."""
+
+
+def wall_clock(call: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
+    """Stopwatch of an engine that runs on the processor."""
+    began = time.perf_counter()
+    result = call(*arguments)
+    return result, time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class First:
+    """The first label of an utterance; seconds, see `cspbench.result.FirstToken`."""
+
+    audio: float
+    work: float
+    since_start: float
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """An utterance after it was streamed.
+
+    Attributes:
+        steps: seconds of each piece that completed one model step, (S,).
+        labels: labels each of those brought, (S,).
+        emitted: all labels, in order.
+        first: None if there was no label before the end.
+        finish: seconds from handing over the last piece, shorter than a step, until no label can come any more.
+        work: seconds of all work on it.
+    """
+
+    steps: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    emitted: list[int]
+    first: First | None
+    finish: float
+    work: float
+
+
+def stream(engine: Engine, samples: NDArray[np.float32], pace: Pace, stopwatch: Stopwatch = wall_clock) -> Streamed:
+    """Hand an utterance over in pieces of a model step, as they would come from a microphone, without waiting for them.
+
+    Args:
+        engine: starts a new utterance.
+        samples: (n,) in [-1, 1] at the engine's rate.
+        pace: how samples make steps.
+        stopwatch: times each piece.
+    """
+    engine.reset()
+    size = pace.step_samples
+    whole = len(samples) // size * size
+    times: list[float] = []
+    labels: list[int] = []
+    emitted: list[int] = []
+    first, ready = None, 0.0
+    for start in range(0, whole, size):
+        brought, seconds = stopwatch(engine.accept, samples[start : start + size])
+        times.append(seconds)
+        labels.append(len(brought))
+        heard = (start + size) / pace.sample_rate
+        ready = max(ready, heard) + seconds  # had it come in real time: after its end, and after the work before it
+        if len(brought) and first is None:
+            first = First(heard, seconds, ready)
+        emitted += brought
+    last, finish = stopwatch(_end, engine, samples[whole:])
+    emitted += last
+    single = np.asarray([n == 1 for n in _steps_of_pieces(len(times), size, pace)], dtype=bool)
+    return Streamed(
+        steps=np.asarray(times)[single],
+        labels=np.asarray(labels, dtype=np.int64)[single],
+        emitted=emitted,
+        first=first,
+        finish=finish,
+        work=sum(times) + finish,
+    )
+
+
+def _end(engine: Engine, rest: NDArray[np.float32]) -> Sequence[int]:
+    return [*(engine.accept(rest) if len(rest) else ()), *engine.finish()]
+
+
+def _steps_of_pieces(pieces: int, size: int, pace: Pace) -> NDArray[np.int64]:
+    """Model steps each piece completes: the first may not fill a window yet."""
+    return np.diff([pace.steps_in(size * count) for count in range(pieces + 1)])
