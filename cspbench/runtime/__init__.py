@@ -1,1 +1,19 @@
+"""Running recognisers: packed models, the streaming recogniser, and measured latency."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cspbench.runtime.recogniser import Recogniser, RecogniserStream
+
+__all__ = ["Recogniser", "RecogniserStream"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first asked for: the recogniser needs torch, and much that lies beside it does not.
+    if name in __all__:
+        from cspbench.runtime import recogniser
+
+        return getattr(recogniser, name)
+    raise AttributeError(f"module 'cspbench.runtime' has no attribute '{name}'")

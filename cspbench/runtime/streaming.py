@@ -6,7 +6,9 @@ layer are joined, so that a step is one product, and its gates are ordered so th
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import kaldi_native_fbank as knf
@@ -84,6 +86,12 @@ class _Stack:
         for cell in self.cells:
             cell.reset()
 
+    def sibling(self) -> _Stack:
+        """The same weights; states of its own."""
+        other = copy.copy(self)
+        other.cells = [copy.copy(cell) for cell in self.cells]  # a step replaces states, it does not change them
+        return other
+
     def __call__(self, x: Tensor) -> Tensor:
         for cell in self.cells:
             x = cell(x)
@@ -129,8 +137,9 @@ class StreamingRecogniser:
 
     @property
     def step_samples(self) -> int:
-        """Samples that one model step covers."""
-        return round(self.sample_rate * self.features.hop_ms / 1000) * self.features.stack
+        """Samples that one model step covers, cut off to whole ones in single precision as Kaldi does it."""
+        hop = np.float32(self.sample_rate) * np.float32(0.001) * np.float32(self.features.hop_ms)
+        return int(hop) * self.features.stack
 
     @property
     def text(self) -> str:
@@ -146,6 +155,34 @@ class StreamingRecogniser:
         self._encoder.reset()
         self._prediction.reset()
         self._advance(BLANK)
+
+    def sibling(self) -> StreamingRecogniser:
+        """Another stream on the same weights."""
+        other = copy.copy(self)
+        other._encoder, other._prediction = self._encoder.sibling(), self._prediction.sibling()
+        other.reset()
+        return other
+
+    def state(self) -> dict[str, Tensor]:
+        """What encoder and prediction network remember; samples that fill no step yet are the caller's to keep."""
+        return {name: getattr(owner, field) for name, owner, field in self._remembered()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state`; ValueError if it is none of a recogniser of this shape."""
+        remembered = list(self._remembered())
+        if {name: tuple(getattr(owner, field).shape) for name, owner, field in remembered} != {
+            name: tuple(tensor.shape) for name, tensor in state.items()
+        }:
+            raise ValueError("this state is of a network of another shape")
+        self.reset()
+        for name, owner, field in remembered:
+            setattr(owner, field, state[name])
+
+    def _remembered(self) -> Iterator[tuple[str, object, str]]:
+        for stack, cells in (("encoder", self._encoder.cells), ("prediction", self._prediction.cells)):
+            for index, cell in enumerate(cells):
+                yield from ((f"{stack}.{index}.{field}", cell, field) for field in ("hidden", "cell"))
+        yield "predicted", self, "_predicted"
 
     @torch.inference_mode()
     def accept(self, samples: np.ndarray) -> int:

@@ -53,16 +53,16 @@ CSPBENCH_INLINE Power power_of_e(float x) {
 
 CSPBENCH_INLINE float exponential_of(float x) {
     const Power e = power_of_e(at_most(at_least(x, -87.5f), 87.5f));
-    const float inside = e.p * e.scale + e.scale;
+    const float inside = (1.0f + e.p) * e.scale;
     // From 87.5 to the overflow there is a stretch left: e^x = e^87.5 e^(x - 87.5), the second factor in [1, e^1.23].
     const Power rest = power_of_e(at_most(at_least(x - 87.5f, 0.0f), 2.0f));
-    const float whole = inside * (rest.p * rest.scale + rest.scale);
+    const float whole = inside * ((1.0f + rest.p) * rest.scale);
     return choose(x < -87.33654f, 0.0f, whole);
 }
 
 CSPBENCH_INLINE float sigmoid_of(float x) {
     const Power e = power_of_e(at_most(at_least(-x, -87.5f), 87.5f));
-    const float value = 1.0f / (1.0f + (e.p * e.scale + e.scale));
+    const float value = 1.0f / (1.0f + (1.0f + e.p) * e.scale);
     return choose(x < -87.33654f, 0.0f, value);
 }
 
@@ -72,7 +72,7 @@ CSPBENCH_INLINE float tanh_of(float x) {
     const float magnitude = float_of(bits_of(x) ^ sign);
     const Power e = power_of_e(at_least(-2.0f * magnitude, -40.0f));
     const float less = e.p * e.scale + (e.scale - 1.0f);  // e^-2|x| - 1
-    return float_of(bits_of(-less / (less + 2.0f)) ^ sign);
+    return float_of(bits_of((0.0f - less) / (less + 2.0f)) ^ sign);
 }
 
 // x normal and positive, infinity and NaN pass through.

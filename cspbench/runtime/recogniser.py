@@ -1,0 +1,346 @@
+"""The streaming recogniser: samples in, text out, while somebody speaks.
+
+>>> recogniser = Recogniser.load("model.cspb")
+>>> recogniser.accept(samples)  # as they come from the microphone
+'HELLO WO'
+>>> recogniser.finish()
+'HELLO WORLD'
+
+Packed models run natively. Where cspbench was installed without its native module they run as torch CSR matrices, through
+the same interface; that is said once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import soxr
+
+from cspbench.asr.decoding import MAX_SYMBOLS
+from cspbench.asr.tokenizer import BLANK
+from cspbench.errors import CspbenchError
+from cspbench.runtime import native
+from cspbench.runtime.packing import PackedModel, open_model
+from cspbench.runtime.packing.pack import Choice
+from cspbench.runtime.torch_stream import TorchStream
+
+if TYPE_CHECKING:
+    from cspbench.runtime import _native
+
+SNAPSHOT = b"cspbench-stream-1\n"
+"""How a snapshot begins; the digit is its version."""
+
+
+class RecogniserError(CspbenchError):
+    """Something a recogniser was asked that it cannot do."""
+
+
+class Decoder(Protocol):
+    """One stream of an engine: samples at the model's rate in, new labels out."""
+
+    def accept(self, samples: np.ndarray) -> list[int]: ...
+    def finish(self) -> None: ...
+    def reset(self) -> None: ...
+    def state(self) -> bytes: ...
+    def restore(self, state: bytes) -> None: ...
+    @property
+    def steps(self) -> int: ...
+
+
+class Recogniser:
+    """A recogniser and one stream; `stream` opens more, independent of it and of each other.
+
+    The weights are shared by all streams and never change. Streams may be used from different threads, each from one
+    thread at a time.
+    """
+
+    def __init__(self, model: PackedModel, threads: int = 1, max_symbols: int = MAX_SYMBOLS) -> None:
+        self.header = model.header
+        self.tokenizer = model.tokenizer
+        self.sample_rate = model.header.sample_rate
+        self.native = native.available()
+        self._network: _native.Network | None = None
+        self._torch: TorchStream | None = None
+        if self.native:
+            self._network = native_network(model, threads, max_symbols)
+        else:
+            self._torch = TorchStream.of(model, max_symbols)
+        self._own = self.stream()
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        threads: int = 1,
+        *,
+        format: Choice = "auto",
+        values: Choice = "fp32",
+        max_symbols: int = MAX_SYMBOLS,
+    ) -> Recogniser:
+        """Open a packed file, or the folder of a trial or dense recogniser, which is then packed now.
+
+        Args:
+            path: file or folder.
+            threads: of the native engine, for each product; more than one pays for large matrices only.
+            format: for a folder; see `cspbench.runtime.packing.pack_model`.
+            values: for a folder: fp32, fp16, bf16 or int8.
+            max_symbols: labels emitted in one step at most.
+
+        Raises:
+            CspbenchError: there is no model, or it is damaged.
+        """
+        return cls(open_model(path, format=format, values=values), threads, max_symbols)
+
+    @classmethod
+    def from_packed(cls, model: PackedModel, threads: int = 1, max_symbols: int = MAX_SYMBOLS) -> Recogniser:
+        """A recogniser on a packed model that is in memory already."""
+        return cls(model, threads, max_symbols)
+
+    @property
+    def step_seconds(self) -> float:
+        """Audio that one step of the model covers."""
+        return self.header.features.hop_ms / 1000 * self.header.features.stack
+
+    def stream(self) -> RecogniserStream:
+        """A new stream on the same weights."""
+        return RecogniserStream(self, self._decoder())
+
+    def _decoder(self) -> Decoder:
+        if self._network is None:
+            assert self._torch is not None
+            return self._torch.sibling()
+        return native.require("streaming").Stream(self._network)
+
+    def accept(self, samples: np.ndarray, sample_rate: int | None = None) -> str:
+        """`RecogniserStream.accept` of the recogniser's own stream."""
+        return self._own.accept(samples, sample_rate)
+
+    def finish(self) -> str:
+        """`RecogniserStream.finish` of the recogniser's own stream."""
+        return self._own.finish()
+
+    def reset(self) -> None:
+        """`RecogniserStream.reset` of the recogniser's own stream."""
+        self._own.reset()
+
+    def snapshot(self) -> bytes:
+        """`RecogniserStream.snapshot` of the recogniser's own stream."""
+        return self._own.snapshot()
+
+    def restore(self, snapshot: bytes) -> None:
+        """`RecogniserStream.restore` of the recogniser's own stream."""
+        self._own.restore(snapshot)
+
+    @property
+    def text(self) -> str:
+        """What the recogniser's own stream has heard so far."""
+        return self._own.text
+
+    @property
+    def labels(self) -> list[int]:
+        """Ids of the units the recogniser's own stream has heard so far."""
+        return self._own.labels
+
+    def advance(
+        self, streams: Sequence[RecogniserStream], samples: Sequence[np.ndarray], sample_rate: int | None = None
+    ) -> list[str]:
+        """Feed a piece of samples to each of many streams of this recogniser; return their texts so far.
+
+        Natively, streams that have a step of the model ready take it together, so that weights are read once for all:
+        many streams cost less together than one after the other.
+
+        Args:
+            streams: each at most once.
+            samples: one piece for each, of any length; see `RecogniserStream.accept`.
+            sample_rate: of all pieces, Hz; None for the model's.
+        """
+        if len(streams) != len(samples):
+            raise RecogniserError(f"{len(streams)} streams cannot take {len(samples)} pieces of samples")
+        if any(stream.recogniser is not self for stream in streams) or len(set(map(id, streams))) != len(streams):
+            raise RecogniserError("streams that advance together are streams of one recogniser, each once")
+        if self._network is None:
+            return [stream.accept(piece, sample_rate) for stream, piece in zip(streams, samples, strict=True)]
+        pieces = [stream._prepare(piece, sample_rate) for stream, piece in zip(streams, samples, strict=True)]
+        try:
+            emitted = native.require("streaming").advance([stream._decoder for stream in streams], pieces)
+        except ValueError as error:
+            raise RecogniserError(str(error)) from error
+        for stream, labels in zip(streams, emitted, strict=True):
+            stream._emit(labels)
+        return [stream.text for stream in streams]
+
+
+class RecogniserStream:
+    """One utterance at a time, heard piece by piece. However it is cut into pieces, the text is the same."""
+
+    def __init__(self, recogniser: Recogniser, decoder: Decoder) -> None:
+        self.recogniser = recogniser
+        self._decoder = decoder
+        self._forget()
+
+    def _forget(self) -> None:
+        self.labels: list[int] = []
+        """Ids of the units heard so far."""
+        self._text = ""
+        self._rate: int | None = None
+        self._resampler: soxr.ResampleStream | None = None
+        self._finished = False
+
+    @property
+    def text(self) -> str:
+        """What has been heard so far."""
+        return self._text
+
+    @property
+    def steps(self) -> int:
+        """Steps of the model so far."""
+        return self._decoder.steps
+
+    def accept(self, samples: np.ndarray, sample_rate: int | None = None) -> str:
+        """Hear some more samples.
+
+        Args:
+            samples: one channel, (N,), N >= 0: floats in [-1, 1], or whole numbers as 16- or 32-bit audio has them.
+            sample_rate: Hz, the same for all of an utterance; None for the model's. Another rate is resampled.
+
+        Returns:
+            The text so far. It grows, and what is there does not change (word pieces may add to the last word).
+
+        Raises:
+            RecogniserError: samples that are no such thing, a rate that changes, a stream that has been finished.
+        """
+        self._hear(self._prepare(samples, sample_rate))
+        return self._text
+
+    def finish(self) -> str:
+        """End the utterance: hear what the resampler still holds, and return the text.
+
+        Samples too few for a step of the model are dropped, as batch decoding drops them: the labels are the same.
+        """
+        if self._finished:
+            return self._text
+        if self._resampler is not None:
+            self._hear(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        self._decoder.finish()
+        self._finished = True
+        return self._text
+
+    def reset(self) -> None:
+        """Forget everything: the next samples start a new utterance."""
+        self._decoder.reset()
+        self._forget()
+
+    def snapshot(self) -> bytes:
+        """Everything about the stream, to go on from in another stream, process or machine, also within a step.
+
+        Raises:
+            RecogniserError: audio at another rate than the model's is under way; what the resampler holds stays with it.
+        """
+        if self._resampler is not None and not self._finished:
+            raise RecogniserError(
+                f"a stream that is resampled from {self._rate} Hz has no snapshot; give it samples at "
+                f"{self.recogniser.sample_rate} Hz"
+            )
+        about = {"native": self.recogniser.native, "labels": self.labels, "finished": self._finished}
+        body = json.dumps(about).encode() + b"\n" + self._decoder.state()
+        return SNAPSHOT + hashlib.sha256(body).digest() + body
+
+    def restore(self, snapshot: bytes) -> None:
+        """Go on from a snapshot of a stream of the same model, or of one of the same shape on the same kind of engine.
+
+        Raises:
+            RecogniserError: it is none, or damaged, or of something else; the stream is then as it was.
+        """
+        begin, digest, body = (
+            snapshot[: len(SNAPSHOT)],
+            snapshot[len(SNAPSHOT) : len(SNAPSHOT) + 32],
+            snapshot[len(SNAPSHOT) + 32 :],
+        )
+        if begin != SNAPSHOT or hashlib.sha256(body).digest() != digest:
+            raise RecogniserError("this is no snapshot of a stream, or it has been damaged")
+        head, _, state = body.partition(b"\n")
+        about = json.loads(head)
+        if about["native"] != self.recogniser.native:
+            raise RecogniserError("this snapshot is of the other engine: native and torch streams do not mix")
+        labels = about["labels"]
+        if not all(type(i) is int and BLANK < i < self.recogniser.tokenizer.size for i in labels):
+            raise RecogniserError("this snapshot is of a model with other units")
+        try:
+            self._decoder.restore(state)
+        except ValueError as error:
+            raise RecogniserError(f"this snapshot cannot be used: {error}") from error
+        self._forget()
+        self._finished = bool(about["finished"])
+        self._emit(labels)
+
+    def _prepare(self, samples: np.ndarray, sample_rate: int | None) -> np.ndarray:
+        """The samples as float32 at the model's rate."""
+        if self._finished:
+            raise RecogniserError("this utterance has been finished; reset() begins another")
+        samples = _as_floats(samples)
+        rate = sample_rate or self._rate or self.recogniser.sample_rate
+        if rate != (self._rate or rate):
+            raise RecogniserError(f"the utterance began with {self._rate} Hz and cannot go on with {rate} Hz")
+        if self._rate is None:
+            self._rate = rate
+            if rate != self.recogniser.sample_rate:
+                self._resampler = soxr.ResampleStream(rate, self.recogniser.sample_rate, 1, dtype="float32")
+        return samples if self._resampler is None else self._resampler.resample_chunk(samples)
+
+    def _hear(self, samples: np.ndarray) -> None:
+        try:
+            self._emit(self._decoder.accept(samples))
+        except ValueError as error:
+            raise RecogniserError(str(error)) from error
+
+    def _emit(self, labels: list[int]) -> None:
+        if labels:
+            self.labels += labels
+            self._text = self.recogniser.tokenizer.decode(self.labels)
+
+
+def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_SYMBOLS) -> _native.Network:
+    """The native engine's network of a packed model.
+
+    Raises:
+        NativeError: there is no native module.
+    """
+    module = native.require("the native engine")
+    matrices = {name: matrix.native() for name, matrix in model.matrices.items()}
+    features, vectors, shape = model.header.features, model.vectors, model.header.model.shape
+
+    def layers(stack: str, count: int) -> list[tuple[_native.Matrix, np.ndarray]]:
+        names = [f"{stack}.layers.{i}" for i in range(count)]
+        return [(matrices[n], vectors[f"{n}.bias_ih_l0"] + vectors[f"{n}.bias_hh_l0"]) for n in names]
+
+    return module.make_network(
+        encoder=layers("encoder", shape.encoder_layers),
+        embedding=vectors["embedding.weight"],
+        prediction=layers("prediction", shape.prediction_layers),
+        joint_encoder=(matrices["joint_encoder"], vectors["joint_encoder.bias"]),
+        joint_prediction=matrices["joint_prediction"],
+        joint_output=(matrices["joint_output"], vectors["joint_output.bias"]),
+        mean=vectors["feature_mean"],
+        scale=vectors["feature_scale"],
+        stack=features.stack,
+        front_end=module.FrontEnd(model.header.sample_rate, features.window_ms, features.hop_ms, features.mels),
+        max_symbols=max_symbols,
+        blank=BLANK,
+        threads=threads,
+    )
+
+
+def _as_floats(samples: np.ndarray) -> np.ndarray:
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise RecogniserError(f"samples must be one channel, (N,), not {samples.shape}; average the channels")
+    if samples.dtype in (np.int16, np.int32):
+        return np.asarray(samples / -float(np.iinfo(samples.dtype).min), np.float32)
+    if samples.dtype.kind != "f":
+        raise RecogniserError(f"samples must be floats in [-1, 1] or int16 or int32, not {samples.dtype}")
+    return np.ascontiguousarray(samples, np.float32)
