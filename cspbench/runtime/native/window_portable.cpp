@@ -1,0 +1,74 @@
+// The window format for any processor.
+#include "values.hpp"
+#include "window.hpp"
+
+namespace cspbench {
+namespace {
+
+struct Fp32 {
+    using Stored = float;
+    using Number = float;
+    static const float* vector(const Input& input) { return input.x; }
+    static float decode(float stored) { return stored; }
+};
+
+struct Fp16 : Fp32 {
+    using Stored = uint16_t;
+    static float decode(uint16_t stored) { return fp16_to_float(stored); }
+};
+
+struct Bf16 : Fp32 {
+    using Stored = uint16_t;
+    static float decode(uint16_t stored) { return bf16_to_float(stored); }
+};
+
+struct Int8 {
+    using Stored = int8_t;
+    using Number = int32_t;
+    static const int8_t* vector(const Input& input) { return input.q; }
+    static int32_t decode(int8_t stored) { return stored; }
+};
+
+float result(const Packed&, int32_t, const Input&, float sum) { return sum; }
+float result(const Packed& m, int32_t row, const Input& input, int32_t sum) {
+    return (m.scales[row] * input.scale) * static_cast<float>(sum);
+}
+
+template <class V>
+void multiply_group(const Packed& m, const Input& input, int32_t group, float* y) {
+    const auto* x = V::vector(input);
+    typename V::Number sums[kWindowStep] = {};  // one a slot, for short chains of additions
+    for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
+        x += m.advance[step];
+        const uint8_t* slots = m.slots + step * kWindowStep;
+        const auto* values = static_cast<const typename V::Stored*>(m.values) + step * kWindowStep;
+        for (int i = 0; i < kWindowStep; ++i) sums[i] += V::decode(values[i]) * x[slots[i]];
+    }
+    for (int lane = 0; lane < kWindowLanes && group * kWindowLanes + lane < m.rows; ++lane) {
+        const auto* four = sums + lane * kWindowSlots;
+        const int32_t row = m.order[group * kWindowLanes + lane];
+        y[row] = result(m, row, input, (four[0] + four[1]) + (four[2] + four[3]));
+    }
+}
+
+// A group is read for one input after the other: by the second it is in the fastest cache.
+template <class V>
+void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+    for (int32_t group = first; group < last; ++group)
+        for (int b = 0; b < batch; ++b) multiply_group<V>(m, inputs[b], group, y + b * stride);
+}
+
+void set(Kernels& kernels, Value value, Kernel* kernel) {
+    kernels.at[static_cast<int>(Format::window)][static_cast<int>(value)] = {kernel, nullptr, nullptr};
+}
+
+}  // namespace
+
+void add_window_portable(Kernels& kernels) {
+    set(kernels, Value::fp32, multiply<Fp32>);
+    set(kernels, Value::fp16, multiply<Fp16>);
+    set(kernels, Value::bf16, multiply<Bf16>);
+    set(kernels, Value::int8, multiply<Int8>);
+}
+
+}  // namespace cspbench
