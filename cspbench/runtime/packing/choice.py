@@ -1,0 +1,82 @@
+"""Which format a matrix gets when nobody says: the fastest here, or the smallest.
+
+``auto`` measures: each format that takes fewer bytes than dense is timed beside dense on the matrix itself (see
+`cost`), in the cache and out of it. A format that is slower than dense in either is out, so that packing never hurts.
+Of the others the one with the lowest geometric mean of both wins; among those within `TIE` of it, noise decides nothing
+and the smallest is taken. Without the native module nothing can be measured, and ``auto`` is ``smallest``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from cspbench.runtime import native
+from cspbench.runtime.packing.cost import Cost, measured_costs
+from cspbench.runtime.packing.encode import IN_NUMPY, pack_matrix
+from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
+from cspbench.runtime.packing.values import PackingError
+
+TIE = 1.03
+BLOCKS = ("block:4x4", "block:8x1", "block:1x8")
+GROUPS = (4, 8, 16)
+
+Search = Callable[[np.ndarray, str, str, Callable[[str], None]], PackedMatrix]
+
+
+def smallest(weight: np.ndarray, values: str, name: str, say: Callable[[str], None]) -> PackedMatrix:
+    """The fewest bytes among the formats that every machine can pack, so that sizes are the same on all of them."""
+    return min(_possible(weight, list(IN_NUMPY), values, name).values(), key=lambda packed: packed.bytes)
+
+
+def fastest(weight: np.ndarray, values: str, name: str, say: Callable[[str], None]) -> PackedMatrix:
+    """The lowest measured cost on this machine."""
+    if not native.available():
+        return smallest(weight, values, name, say)
+    found = candidates(weight, values, name)
+    costs = measured_costs(found, lambda: say(f"{name}: timing {', '.join(found)}")) if len(found) > 1 else {}
+    return found[choose(costs, {label: m.bytes for label, m in found.items()}) if costs else "dense"]
+
+
+SEARCHES: Mapping[str, Search] = {"auto": fastest, "smallest": smallest}
+
+
+def candidates(weight: np.ndarray, values: str, name: str) -> dict[str, PackedMatrix]:
+    """Dense, and every format that takes fewer bytes; one alone of those that come in several shapes."""
+    plain = [f for f in FORMATS if f not in ("block", "nm")]
+    found = _possible(weight, plain, values, name)
+    for shapes in (list(BLOCKS), [f"nm:{_most(weight, m)}:{m}" for m in GROUPS]):
+        shaped = _possible(weight, shapes, values, name)
+        if shaped:
+            best = min(shaped, key=lambda label: shaped[label].bytes)
+            found[best] = shaped[best]
+    dense = found["dense"]
+    return {label: m for label, m in found.items() if label == "dense" or m.bytes < dense.bytes}
+
+
+def _possible(weight: np.ndarray, labels: list[str], values: str, name: str) -> dict[str, PackedMatrix]:
+    """The matrix in each format that takes it. What no format takes, e.g. NaN, dense refuses, and so do we."""
+    found = {"dense": pack_matrix(weight, "dense", values, name=name)} if "dense" in labels else {}
+    for label in (x for x in labels if x != "dense"):
+        try:
+            found[label] = pack_matrix(weight, label, values, name=name)
+        except PackingError:  # too many columns for it, or more non-zeros in a group than N
+            continue
+    return found
+
+
+def _most(weight: np.ndarray, m: int) -> int:
+    """Non-zeros in the fullest group of `m` adjacent columns; at least 1."""
+    padded = np.pad(weight != 0, ((0, 0), (0, -weight.shape[1] % m)))
+    return max(1, int(padded.reshape(len(weight), -1, m).sum(axis=2).max()))
+
+
+def choose(costs: Mapping[str, Cost], sizes: Mapping[str, int]) -> str:
+    """The format to take, by the rule above."""
+    dense = costs["dense"]
+    allowed = {x: c for x, c in costs.items() if c.hot <= dense.hot and c.cold <= dense.cold}
+    means = {label: math.sqrt(c.hot * c.cold) for label, c in allowed.items()}
+    best = min(means.values())
+    return min((x for x, mean in means.items() if mean <= best * TIE), key=lambda x: (sizes[x], x))

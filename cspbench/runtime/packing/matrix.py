@@ -1,0 +1,159 @@
+"""One packed matrix: its arrays, what they weigh, and what they should weigh at least."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cspbench.runtime import native
+from cspbench.runtime.packing.layouts import EXTRA_ARRAYS, LARGEST, LAYOUTS, Places
+from cspbench.runtime.packing.values import DTYPES, INT8, SCALES, VALUE_TYPES, PackingError, restore
+
+if TYPE_CHECKING:
+    from cspbench.runtime import _native
+
+FORMATS = tuple(LAYOUTS)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMatrix:
+    """A matrix (rows, columns) in one format with one type of values.
+
+    Attributes:
+        name: of the matrix in its model.
+        format: one of `FORMATS`.
+        values: one of `VALUE_TYPES`.
+        rows: outputs.
+        columns: inputs.
+        options: parameters of the format by name, e.g. ``{"block_rows": 4, "block_columns": 4}``.
+        arrays: ``values``, for int8 ``scales`` (rows,), and what the format needs; see `layouts`.
+    """
+
+    name: str
+    format: str
+    values: str
+    rows: int
+    columns: int
+    options: Mapping[str, int] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The format as `parse_format` reads it, with what tells its shapes apart: ``block:4x4``, ``nm:2:4``."""
+        if self.format == "block":
+            return f"block:{self.options['block_rows']}x{self.options['block_columns']}"
+        return f"nm:{self.options['n']}:{self.options['m']}" if self.format == "nm" else self.format
+
+    @property
+    def bytes(self) -> int:
+        """What the arrays weigh together, exactly."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    @property
+    def stored(self) -> int:
+        """Values stored, padding included."""
+        return self.arrays["values"].size
+
+    @cached_property
+    def nonzeros(self) -> int:
+        """Values stored that are not zero. Rounding to fewer bits may have made zeros of weights that were none."""
+        stored = self.arrays["values"]
+        return int(np.count_nonzero(stored & 0x7FFF if self.values == "bf16" else stored))
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros."""
+        return 1 - self.nonzeros / max(1, self.rows * self.columns)
+
+    @property
+    def bound_bytes(self) -> int:
+        """Fewest bytes that tell this matrix from all others with as many non-zeros: see `information_bound`."""
+        return information_bound(self.rows, self.columns, self.nonzeros, self.values)
+
+    def check(self) -> None:
+        """Refuse (ValueError) arrays that are not what the format says; decoding is safe wherever they came from."""
+        self._weights()
+
+    def dense(self) -> np.ndarray:
+        """The weights, float32 (rows, columns), as the arrays tell them: bit for bit the packed ones for fp32."""
+        row, column, weight = self._weights()
+        result = np.zeros((self.rows, self.columns), np.float32)
+        result[row, column] = weight
+        return result
+
+    def native(self) -> _native.Matrix:
+        """The same matrix for the native kernels, which copy the arrays and check them once more.
+
+        Raises:
+            NativeError: the module is not there.
+            PackingError: arrays that are not what the format says.
+        """
+        try:
+            return native.require(f"running '{self.name}'").Matrix.from_arrays(
+                self.format, self.values, self.rows, self.columns, dict(self.arrays), dict(self.options)
+            )
+        except ValueError as error:
+            raise PackingError(f"matrix '{self.name}' ({self.label}, {self.values}): {error}") from error
+
+    def _weights(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, columns and weights of all that is not zero, every array checked."""
+        row, column = self._places()
+        value = restore(self.arrays, self.values).reshape(-1)
+        there = value != 0
+        if np.signbit(value[~there]).any():
+            raise ValueError("a zero has a sign")
+        row, column, value = row[there], column[there], value[there]
+        if not np.isfinite(value).all():
+            raise ValueError("a value is not finite")
+        if value.size and (column.max() >= self.columns or row.max() >= self.rows):
+            raise ValueError(f"a weight lies outside the matrix of {self.rows} x {self.columns}")
+        flat = row * self.columns + column
+        if len(np.unique(flat)) != len(flat) if self._may_repeat else False:
+            raise ValueError("a weight is stored twice")
+        return row, column, value * self._scales()[row] if self.values == "int8" else value
+
+    @property
+    def _may_repeat(self) -> bool:
+        # The other layouts have refused columns that do not ascend, or have no place for a repetition.
+        return self.format in ("nm", "window")
+
+    def _places(self) -> Places:
+        if self.format not in LAYOUTS or self.values not in VALUE_TYPES:
+            raise ValueError(f"there is no format '{self.format}' with values '{self.values}'")
+        if not 0 < self.rows <= LARGEST or not 0 < self.columns <= LARGEST or self.rows * self.columns > LARGEST:
+            raise ValueError(f"a matrix of {self.rows} x {self.columns} is out of the question")
+        expected = {"values", *EXTRA_ARRAYS[self.format], *([SCALES] if self.values == "int8" else [])}
+        if set(self.arrays) != expected:
+            raise ValueError(f"arrays {', '.join(sorted(self.arrays))} instead of {', '.join(sorted(expected))}")
+        if self.arrays["values"].dtype != DTYPES[self.values]:
+            raise ValueError(f"array 'values' is {self.arrays['values'].dtype}, not {DTYPES[self.values]}")
+        return LAYOUTS[self.format](self.arrays, self.rows, self.columns, self.options)
+
+    def _scales(self) -> np.ndarray:
+        scales = self.arrays[SCALES]
+        if scales.dtype != np.dtype("<f4") or scales.shape != (self.rows,):
+            raise ValueError(f"array 'scales' is {scales.dtype} {scales.shape}, not float32 {(self.rows,)}")
+        if not np.isfinite(scales).all() or (scales < 0).any() or (self.arrays["values"] < -INT8).any():
+            raise ValueError("scales must be finite and not negative, values not below -127")
+        return scales
+
+
+def information_bound(rows: int, columns: int, nonzeros: int, values: str) -> int:
+    """Bytes that no way of storing such matrices can go below for all of them: ceil(bits / 8) of
+
+    ``nonzeros * value bits + log2 C(rows * columns, nonzeros)``, and the scales of int8, 32 bits a row. The logarithm
+    is what the places of the non-zeros tell; the values are taken as they are, not entropy-coded.
+    """
+    cells = rows * columns
+    places = math.lgamma(cells + 1) - math.lgamma(nonzeros + 1) - math.lgamma(cells - nonzeros + 1)
+    scales = 32 * rows if values == "int8" else 0
+    # A hair less than the logarithm: its rounding must not lift the bound above what is possible.
+    return math.ceil(nonzeros * DTYPES[values].itemsize + places / math.log(2) / 8 * (1 - 1e-9) - 1e-6) + scales // 8
+
+
+__all__ = ["FORMATS", "PackedMatrix", "PackingError", "information_bound"]

@@ -1,0 +1,192 @@
+"""From a trained recogniser to a packed one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import save
+
+from cspbench.asr.model import Transducer
+from cspbench.asr.tokenizer import Tokenizer
+from cspbench.errors import CspbenchError, did_you_mean
+from cspbench.runtime.packing.choice import SEARCHES
+from cspbench.runtime.packing.encode import pack_matrix, parse_format
+from cspbench.runtime.packing.header import Header, ModelHeader, matrix_shapes
+from cspbench.runtime.packing.matrix import PackedMatrix
+from cspbench.runtime.packing.model import PackedModel, joined, matrix_header
+from cspbench.runtime.packing.values import VALUE_TYPES, PackingError
+from cspbench.spec import FeatureSpec
+from cspbench.training.checkpoint import load_model
+
+Choice = str | Mapping[str, str]
+"""One word for all matrices, or one for each pattern (regular expression) that matches the whole name of a matrix."""
+
+Listener = Callable[[str], None]
+
+
+def pack_model(
+    model: Transducer,
+    tokenizer: Tokenizer,
+    features: FeatureSpec,
+    sample_rate: int,
+    *,
+    format: Choice = "auto",
+    values: Choice = "fp32",
+    synthetic: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+    say: Listener = lambda _: None,
+) -> PackedModel:
+    """Pack a recogniser.
+
+    Args:
+        model: its weights; the zeros among them are left out.
+        tokenizer: its units.
+        features: its front end.
+        sample_rate: Hz.
+        format: ``auto`` takes for each matrix what costs the least time on this machine (see `choice`), ``smallest``
+            what takes the fewest bytes; otherwise a format as `parse_format` takes it. Matrices that no pattern of a
+            mapping matches are left to ``auto``.
+        values: fp32, fp16, bf16 or int8; matrices that no pattern of a mapping matches stay fp32.
+        synthetic: whether it was trained or measured on synthetic speech.
+        provenance: JSON values worth keeping: trial, method, sparsity, word error rate.
+        say: hears what takes a while.
+
+    Raises:
+        PackingError: weights that are not finite, a format that does not take them or is not there, a pattern that
+            matches no matrix.
+    """
+    about = {
+        "tokenizer": tokenizer.state(),
+        "features": features,
+        "sample_rate": sample_rate,
+        "synthetic": synthetic,
+        "provenance": dict(provenance or {}),
+    }
+    return _assemble(model, about, format, values, say)
+
+
+def _assemble(
+    model: Transducer, about: Mapping[str, Any], format: Choice, values: Choice, say: Listener
+) -> PackedModel:
+    state = {name: tensor.numpy() for name, tensor in _cpu(model).items()}
+    names = list(matrix_shapes(model.shape))
+    formats = assign(format, names, "auto", "format")
+    types = assign(values, names, "fp32", "values")
+    matrices = {n: _pack(n, joined(state, n), formats[n], types[n], say) for n in names}
+    vectors = {n: v.astype(np.float32) for n, v in state.items() if not _in_matrix(n, names)}
+    if odd := next((n for n, v in vectors.items() if not np.isfinite(v).all()), None):
+        raise PackingError(f"'{odd}' is not finite; train again")
+    header = Header(
+        model=ModelHeader.model_validate(model.config()),
+        matrices={name: matrix_header(m) for name, m in matrices.items()},
+        vectors={name: list(v.shape) for name, v in vectors.items()},
+        **about,
+    )
+    return PackedModel(header, matrices, vectors)
+
+
+def _cpu(model: Transducer) -> dict[str, Any]:
+    return {name: tensor.detach().cpu().float() for name, tensor in model.recogniser_state().items()}
+
+
+def _in_matrix(name: str, matrices: Iterable[str]) -> bool:
+    owner, _, kind = name.rpartition(".")
+    return kind.startswith("weight") and owner in matrices
+
+
+def _pack(name: str, weight: np.ndarray, format: str, values: str, say: Listener) -> PackedMatrix:
+    if format in SEARCHES:
+        return SEARCHES[format](weight, values, name, say)
+    return pack_matrix(weight, format, values, name=name)
+
+
+def assign(choice: Choice, names: Iterable[str], default: str, what: str) -> dict[str, str]:
+    """The word for each name: the first pattern that matches all of it decides.
+
+    Raises:
+        PackingError: a word that is none, a pattern that cannot be read or matches nothing.
+    """
+    patterns = {".*": choice} if isinstance(choice, str) else dict(choice)
+    for word in patterns.values():
+        _check_word(word, what)
+    names = list(names)
+    result: dict[str, str] = {}
+    for pattern, word in patterns.items():
+        try:
+            matching = [n for n in names if re.fullmatch(pattern, n)]
+        except re.error as error:
+            raise PackingError(f"{what}: '{pattern}' is no regular expression: {error}") from error
+        if not matching:
+            raise PackingError(f"{what}: '{pattern}' matches no matrix; there are {', '.join(names)}")
+        result |= {n: word for n in matching if n not in result}
+    return dict.fromkeys(names, default) | result
+
+
+def _check_word(word: str, what: str) -> None:
+    if what == "values" and word not in VALUE_TYPES:
+        raise PackingError(f"there are no values '{word}' ({', '.join(VALUE_TYPES)}){did_you_mean(word, VALUE_TYPES)}")
+    if what == "format" and word not in SEARCHES:
+        parse_format(word)
+
+
+def open_model(
+    path: Path | str, *, format: Choice = "auto", values: Choice = "fp32", say: Listener = lambda _: None
+) -> PackedModel:
+    """Open a packed file, or pack the model of a folder (``model.json`` and ``model.safetensors``) now.
+
+    Args:
+        path: a file, or a trial's or dense recogniser's folder in the store.
+        format: for a folder; see `pack_model`.
+        values: for a folder.
+        say: hears what takes a while.
+
+    Raises:
+        CspbenchError: neither of these, or one that is damaged.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return PackedModel.load(path)
+    try:
+        model, tokenizer, features, sample_rate = load_model(path)
+        note = json.loads((path / "model.json").read_text()).get("note", {})
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+        raise CspbenchError(f"the model in {path} cannot be read: {error}") from error
+    return pack_model(
+        model,
+        tokenizer,
+        features,
+        sample_rate,
+        format=format,
+        values=values,
+        synthetic=bool(note.get("synthetic_speech", False)),
+        provenance=provenance(path, note),
+        say=say,
+    )
+
+
+def provenance(folder: Path, note: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial's or dense recogniser's folder tells of its model: identity, method, sparsity, word error rate."""
+    try:
+        result = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError):
+        result = {}
+    known = {key: result[key] for key in ("trial_id", "dense_id", "method", "sparsity", "seed") if key in result}
+    rates = {f"{split}_wer": result[split]["wer"] for split in ("dev", "test") if split in result}
+    return dict(note) | known | rates
+
+
+def packed_bytes(model: Transducer) -> int:
+    """Bytes of the smallest packed file in fp32, without the tokenizer's: the same on every machine."""
+    about = {"tokenizer": {}, "features": FeatureSpec(), "sample_rate": 16_000, "synthetic": False, "provenance": {}}
+    return _assemble(model, about, "smallest", "fp32", lambda _: None).file_bytes
+
+
+def dense_bytes(model: Transducer) -> int:
+    """Bytes of the same recogniser serialised with every weight."""
+    return len(save({name: tensor.contiguous() for name, tensor in _cpu(model).items()}))

@@ -1,0 +1,62 @@
+"""What packing saved, beside what others would have saved on the same weights."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from safetensors.numpy import save
+
+from cspbench.runtime.packing.encode import pack_matrix
+from cspbench.runtime.packing.matrix import PackedMatrix
+from cspbench.runtime.packing.model import PackedModel
+
+GZIP_LEVEL = 9
+
+
+def matrix_rows(model: PackedModel) -> list[dict[str, Any]]:
+    """One row a matrix: its format, what it holds and weighs, and how far above the bound that is."""
+    return [_row(name, matrix) for name, matrix in model.matrices.items()]
+
+
+def _row(name: str, matrix: PackedMatrix) -> dict[str, Any]:
+    cells = matrix.rows * matrix.columns
+    return {
+        "matrix": name,
+        "shape": [matrix.rows, matrix.columns],
+        "format": matrix.label,
+        "values": matrix.values,
+        "zeros": matrix.sparsity,
+        "nonzeros": matrix.nonzeros,
+        "bytes": matrix.bytes,
+        "bytes_per_weight": matrix.bytes / cells,
+        "bytes_per_nonzero": matrix.bytes / matrix.nonzeros if matrix.nonzeros else None,
+        "bound": matrix.bound_bytes,
+        "over_bound": matrix.bytes / matrix.bound_bytes - 1 if matrix.bound_bytes else None,
+    }
+
+
+def size_rows(model: PackedModel) -> list[dict[str, Any]]:
+    """Bytes of the whole recogniser in several forms, and how often each goes into dense fp32.
+
+    "dense fp32" is the safetensors file with every weight, gzip that file by zlib at its highest level. The others are
+    the arrays of all matrices, and what no form packs (biases, embedding, statistics), without a file's header.
+    """
+    dense = {name: tensor.numpy() for name, tensor in model.state().items()}
+    file = save(dense)
+    rest = sum(v.nbytes for v in model.vectors.values())
+    weights = {name: matrix.dense() for name, matrix in model.matrices.items()}
+
+    def packed(format: str, values: str) -> int:
+        return rest + sum(pack_matrix(w, format, values, name=n).bytes for n, w in weights.items())
+
+    sizes = {
+        "dense fp32": len(file),
+        "dense int8": packed("dense", "int8"),
+        "gzip of dense fp32": len(zlib.compress(file, GZIP_LEVEL)),
+        "csr16 fp32": packed("csr16", "fp32"),
+        "packed": model.bytes,
+        "packed file": model.file_bytes,
+        "bound": rest + sum(m.bound_bytes for m in model.matrices.values()),
+    }
+    return [{"form": form, "bytes": size, "compression": len(file) / size} for form, size in sizes.items()]
