@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cspbench.cli.options import AsJson, messages, print_rows
+from cspbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from cspbench.bench import Benchmark
@@ -56,6 +58,38 @@ def overhead(
         rows = [{key: value for key, value in row.items() if key != "params"} for row in found.rows]
         found = replace(found, rows=rows)
     print_benchmark(found, as_json)
+
+
+@app.command()
+def latency(
+    models: Annotated[str, typer.Option("--models", help="L (5 x 1024), S (2 x 256), or both.")] = "L,S",
+    zeros: Annotated[str, typer.Option("--zeros", help="Shares of zeros, 0 to below 1.")] = "0,0.5,0.75,0.9,0.95",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of every engine.")] = 11,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Pruned model whose zeros are tried as well.")] = None,
+    recogniser: Annotated[Path | None, typer.Option("--recogniser", help="Pruned model that recognises AN4.")] = None,
+    path: Annotated[Path | None, typer.Option("--path", help="Where the AN4 corpus lies.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Seconds, on S at 90 %: to see that it works.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time one step of a sparse LSTM, and a whole recogniser, beside every other engine."""
+    from cspbench.bench.latency import QUICK, run
+
+    def say(line: str) -> None:
+        messages().print(line, soft_wrap=True)
+
+    sizes = {"models": models.split(","), "zeros": _numbers("--zeros", zeros), "rounds": rounds}
+    found = run(**(QUICK if quick else sizes), masks=masks, model=recogniser, path=path, say=say)
+    if not as_json:
+        shown = ("engine", "model", "zeros", "mask", "state", "median_us", "p95_us", "bytes", "over_bound", "protocol")
+        found = replace(found, rows=[{key: row.get(key) for key in shown} for row in found.rows])
+    print_benchmark(found, as_json)
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"{option} takes numbers with commas between them, got '{text}'") from error
 
 
 def print_benchmark(benchmark: Benchmark, as_json: bool) -> None:

@@ -1,0 +1,137 @@
+"""What every contestant offers, whoever wrote it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+
+from cspbench.bench.peers.work import Work
+from cspbench.errors import CspbenchError
+
+Precision = Literal["fp32", "bf16", "int8"]
+
+
+class Evict(Protocol):
+    """Empties the caches; says how many bytes that takes, for engines that do it themselves."""
+
+    bytes: int
+
+    def __call__(self) -> object: ...
+
+
+class AbsentError(CspbenchError):
+    """A contestant that cannot run here; the message says what it lacks."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An engine that can be made for any work.
+
+    Attributes:
+        name: unique.
+        precision: of its weights; rivals are compared within one.
+        make: raises `AbsentError` where the engine cannot run.
+        ours: no peer.
+        lookahead: multiplies the inputs of many steps at once, which a stream cannot: compared apart.
+    """
+
+    name: str
+    precision: Precision
+    make: Callable[[Work], Engine]
+    ours: bool = False
+    lookahead: bool = False
+
+
+class Engine(ABC):
+    """One way to run the LSTM of a work.
+
+    Attributes:
+        setting: how it is run, in words.
+        bytes: of its matrices, as it keeps them or (dense, closed engines) at least.
+    """
+
+    setting: str
+    bytes: int
+
+    @abstractmethod
+    def outputs(self) -> np.ndarray:
+        """Outputs (STEPS, H) for the inputs of the work from a state of zeros, by the code that is timed."""
+
+    @abstractmethod
+    def times(self, steps: int, evict: Evict | None = None) -> list[float]:
+        """Seconds of each of `steps` steps; before each, `evict` empties the caches."""
+
+
+class Stepping(Engine):
+    """An engine whose steps are called, and timed, from Python. What the call itself costs is measured and left out."""
+
+    EMPTY_CALLS: ClassVar[int] = 25
+
+    def __init__(self, work: Work) -> None:
+        self.inputs = list(work.inputs)
+        self._glue: dict[bool, float] = {}
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Set the state to zeros."""
+
+    @abstractmethod
+    def load(self, x: np.ndarray) -> None:
+        """Hand over the next input (C,); not timed."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Advance by one time step."""
+
+    @abstractmethod
+    def output(self) -> np.ndarray:
+        """Output (H,) of the last step."""
+
+    empty: Callable[[], object] | None = None
+    """A call through the same binding that does nothing."""
+
+    def outputs(self) -> np.ndarray:
+        self.reset()
+        found = []
+        for x in self.inputs:
+            self.load(x)
+            self.step()
+            found.append(self.output().copy())
+        return np.stack(found)
+
+    def times(self, steps: int, evict: Evict | None = None) -> list[float]:
+        glue = self.glue(evict)
+        times = []
+        for index in range(steps):
+            self.load(self.inputs[index % len(self.inputs)])
+            times.append(seconds(self.step, evict) - glue)
+        return times
+
+    def glue(self, evict: Evict | None) -> float:
+        """Seconds of an empty call, with caches as they are in the steps; measured once."""
+        if self.empty is None:
+            return 0.0
+        cold = evict is not None
+        if cold not in self._glue:
+            self._glue[cold] = statistics.median(seconds(self.empty, evict) for _ in range(self.EMPTY_CALLS))
+        return self._glue[cold]
+
+
+def seconds(call: Callable[[], object], evict: Evict | None = None) -> float:
+    """Seconds of a call, after `evict`."""
+    if evict is not None:
+        evict()
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def dense_bytes(work: Work, each: int) -> int:
+    """Bytes of every weight, zeros included."""
+    return work.weights * each

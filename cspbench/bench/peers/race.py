@@ -1,0 +1,139 @@
+"""Engines in turns: each round, every engine takes some steps with its weights in the caches, and some without."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cspbench.bench.peers.engine import AbsentError, Contestant, Engine
+from cspbench.bench.peers.work import Work
+
+State = Literal["hot", "cold"]
+STATES: tuple[State, ...] = ("hot", "cold")
+
+TOLERANCE = 1e-4
+"""Largest error of an output of fp32 engines; outputs lie in (-1, 1)."""
+
+ROUGH = 0.1
+"""Largest error of engines of lower precision: norm of the difference over that of the reference."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Steps of an engine in a round: the first ones find the caches of whoever went before, and are not counted."""
+
+    warm: int
+    hot: int
+    cold: int
+
+
+COUNTS = {"L": Counts(1, 3, 2), "S": Counts(20, 100, 10)}
+
+
+class Evictor:
+    """Reads a buffer several times as large as the caches."""
+
+    def __init__(self, bytes: int) -> None:
+        self.bytes = bytes
+        self._buffer = torch.ones(bytes // 4)
+
+    def __call__(self) -> float:
+        return float(self._buffer.sum())
+
+
+@dataclass
+class Entry:
+    """A contestant in a race over one work.
+
+    Attributes:
+        contestant: who.
+        work: over what.
+        engine: ready to step; None if it cannot take part.
+        absent: why not.
+        error: largest difference of an output from the reference.
+        relative: norm of the difference over that of the reference.
+        setting: how the engine is run.
+        bytes: of its matrices.
+        rounds: for each state, seconds of the steps of each round.
+    """
+
+    contestant: Contestant
+    work: Work
+    engine: Engine | None = None
+    absent: str | None = None
+    error: float | None = None
+    relative: float | None = None
+    setting: str | None = None
+    bytes: int | None = None
+    rounds: dict[State, list[list[float]]] = field(default_factory=lambda: {state: [] for state in STATES})
+
+    @property
+    def name(self) -> str:
+        return self.contestant.name
+
+    def medians(self, state: State) -> list[float]:
+        """Median seconds of a step in each round."""
+        return [statistics.median(times) for times in self.rounds[state]]
+
+    def all(self, state: State) -> list[float]:
+        """Seconds of all steps."""
+        return [x for times in self.rounds[state] for x in times]
+
+
+def enter(contestant: Contestant, work: Work) -> Entry:
+    """Make the engine and check its outputs. One that cannot run, or computes something else, is out and says why."""
+    entry = Entry(contestant, work)
+    try:
+        engine = contestant.make(work)
+        found = engine.outputs().astype(np.float64)
+    except AbsentError as error:
+        entry.absent = str(error)
+        return entry
+    entry.setting, entry.bytes = engine.setting, engine.bytes
+    difference = found - work.reference
+    entry.error = float(np.abs(difference).max())
+    entry.relative = float(np.linalg.norm(difference) / np.linalg.norm(work.reference))
+    right = entry.error <= TOLERANCE if contestant.precision == "fp32" else entry.relative <= ROUGH
+    if right:  # a comparison with NaN is false
+        entry.engine = engine
+    else:
+        entry.absent = f"wrong outputs: off by {entry.error:.2g} ({entry.relative:.2g} of their norm)"
+    return entry
+
+
+def race(
+    entries: Sequence[Entry], rounds: int, counts: Counts, evict: Evictor, between: Callable[[], object] = lambda: None
+) -> None:
+    """Run the rounds; who begins changes with each. Times are added to the entries."""
+    running = [entry for entry in entries if entry.engine is not None]
+    for turn in range(rounds):
+        between()
+        start = turn % len(running) if running else 0
+        for entry in [*running[start:], *running[:start]]:
+            assert entry.engine is not None
+            entry.engine.times(counts.warm)
+            entry.rounds["hot"].append(entry.engine.times(counts.hot))
+            if not entry.contestant.lookahead:
+                entry.rounds["cold"].append(entry.engine.times(counts.cold, evict))
+
+
+def paired(above: Entry, below: Entry, state: State) -> float:
+    """Median over rounds of the ratio of medians: how many times faster `below` is."""
+    pairs = zip(above.medians(state), below.medians(state), strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def best(entries: Sequence[Entry], state: State) -> Entry | None:
+    """The fastest of those that ran."""
+    ran = [entry for entry in entries if entry.rounds[state]]
+    return min(ran, key=lambda entry: statistics.median(entry.medians(state)), default=None)
+
+
+def lower(values: Mapping[State, float]) -> float:
+    """The lower of hot and cold: what is claimed must hold in both."""
+    return min(values.values())

@@ -1,0 +1,136 @@
+"""The work that engines compete in: one time step of a stack of LSTM layers, its weights partly zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+STEPS = 8
+"""Inputs of a work: outputs are checked over so many steps, and timed steps take them in turns."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of a stack of LSTM layers."""
+
+    layers: int
+    width: int
+    inputs: int
+
+    def columns(self, layer: int) -> int:
+        """Columns of the joined matrix of a layer: its inputs and its own width."""
+        return (self.width if layer else self.inputs) + self.width
+
+
+SIZES = {"L": Size(5, 1024, 640), "S": Size(2, 256, 120)}
+"""L: the encoder of a large transducer, 40.4 M weights. S: that of the preset `small`, 0.92 M."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One LSTM layer: input and recurrent matrix joined, (4H, in + H); bias (4H,). Gates i f g o, as in torch."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def width(self) -> int:
+        return len(self.bias) // 4
+
+    @property
+    def inputs(self) -> int:
+        return self.weight.shape[1] - self.width
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one time step is of.
+
+    Attributes:
+        model: name of the size.
+        zeros: share of zeros that was asked for.
+        mask: how the zeros came about.
+        layers: bottom first.
+        inputs: (STEPS, C) float32, about normal.
+    """
+
+    model: str
+    zeros: float
+    mask: str
+    layers: tuple[Layer, ...]
+    inputs: np.ndarray
+
+    @property
+    def weights(self) -> int:
+        return sum(layer.weight.size for layer in self.layers)
+
+    @property
+    def nonzeros(self) -> int:
+        return sum(int(np.count_nonzero(layer.weight)) for layer in self.layers)
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """Outputs of the top layer from a state of zeros, (STEPS, H), computed in 64 bits."""
+        x = self.inputs.astype(np.float64)
+        for layer in self.layers:
+            x = _lstm(layer, x)
+        return x
+
+
+def random_work(model: str, zeros: float, seed: int = 0, size: Size | None = None) -> Work:
+    """Normal weights with exactly ``round(zeros * n)`` zeros of the n of each matrix, at random places.
+
+    The others are scaled so that gates stay in the range where they matter, however many there are.
+    """
+    size = size or SIZES[model]
+    rng = np.random.default_rng(seed)
+    layers = []
+    for index in range(size.layers):
+        shape = 4 * size.width, size.columns(index)
+        keep = np.ones(shape[0] * shape[1], dtype=bool)
+        keep[: round(zeros * keep.size)] = False
+        rng.shuffle(keep)
+        layers.append(_layer(rng, keep.reshape(shape)))
+    return Work(model, zeros, "random", tuple(layers), _noise(rng, size.inputs))
+
+
+def masked_work(model: str, zeros: float, mask: str, masks: Sequence[np.ndarray], seed: int = 0) -> Work:
+    """Normal weights under given masks (4H, in + H), True where a weight stays."""
+    rng = np.random.default_rng(seed)
+    layers = tuple(_layer(rng, keep) for keep in masks)
+    return Work(model, zeros, mask, layers, _noise(rng, layers[0].inputs))
+
+
+def given_work(model: str, zeros: float, mask: str, layers: Sequence[Layer], seed: int = 0) -> Work:
+    """Weights as they are."""
+    return Work(model, zeros, mask, tuple(layers), _noise(np.random.default_rng(seed), layers[0].inputs))
+
+
+def _layer(rng: np.random.Generator, keep: np.ndarray) -> Layer:
+    fan_in = max(1.0, keep.sum() / len(keep))
+    weight = rng.standard_normal(keep.shape, dtype=np.float32) * keep / np.float32(np.sqrt(fan_in))
+    return Layer(weight, 0.1 * rng.standard_normal(len(keep), dtype=np.float32))
+
+
+def _noise(rng: np.random.Generator, inputs: int) -> np.ndarray:
+    return rng.standard_normal((STEPS, inputs), dtype=np.float32)
+
+
+def _lstm(layer: Layer, x: np.ndarray) -> np.ndarray:
+    weight, bias = layer.weight.astype(np.float64), layer.bias.astype(np.float64)
+    hidden = cell = np.zeros(layer.width)
+    outputs = []
+    for vector in x:
+        gates = weight @ np.concatenate([vector, hidden]) + bias
+        i, f, g, o = gates.reshape(4, -1)
+        cell = _sigmoid(f) * cell + _sigmoid(i) * np.tanh(g)
+        hidden = _sigmoid(o) * np.tanh(cell)
+        outputs.append(hidden)
+    return np.stack(outputs)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(x / 2))
