@@ -13,7 +13,7 @@ from rich.text import Text
 
 Root = Annotated[Path, typer.Option("--root", help="Folder of all results.", file_okay=False)]
 Workers = Annotated[
-    int, typer.Option("--workers", min=1, help="Processes on this machine; latencies then disturb each other.")
+    int, typer.Option("--workers", min=1, help="Processes on this machine; they pause while one measures latency.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Override a key: a.b=value, as often as needed.")]
