@@ -133,7 +133,9 @@ def nm(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
     if (inside >= m).any():
         raise ValueError(f"array 'positions' points beyond a group of {m} columns")
     row = np.broadcast_to(np.arange(rows)[:, None, None], inside.shape)
-    return row.reshape(-1), (np.arange(groups)[:, None] * m + inside).reshape(-1)
+    column, filled = np.arange(groups)[:, None] * m + inside, arrays["values"] != 0
+    ascending(row[filled], column[filled], columns)
+    return row.reshape(-1), column.reshape(-1)
 
 
 LANES, SLOTS = 8, 4  # of a step of the window format

@@ -112,15 +112,7 @@ class PackedMatrix:
             raise ValueError("a value is not finite")
         if value.size and (column.max() >= self.columns or row.max() >= self.rows):
             raise ValueError(f"a weight lies outside the matrix of {self.rows} x {self.columns}")
-        flat = row * self.columns + column
-        if len(np.unique(flat)) != len(flat) if self._may_repeat else False:
-            raise ValueError("a weight is stored twice")
         return row, column, value * self._scales()[row] if self.values == "int8" else value
-
-    @property
-    def _may_repeat(self) -> bool:
-        # The other layouts have refused columns that do not ascend, or have no place for a repetition.
-        return self.format in ("nm", "window")
 
     def _places(self) -> Places:
         if self.format not in LAYOUTS or self.values not in VALUE_TYPES:

@@ -80,7 +80,9 @@ class PackedModel:
         path = Path(path)
         value, arrays = container.read(path)
         try:
-            return _from_arrays(parse_header(value), arrays)
+            header = parse_header(value)
+            _check_tokenizer(header)
+            return _from_arrays(header, arrays)
         except (ValueError, KeyError) as error:
             raise PackedFileError(f"{path} cannot be used: {error}") from error
 
@@ -115,6 +117,17 @@ class PackedModel:
         rest = {name: t.zero_() for name, t in model.state_dict().items() if name.startswith(Transducer.AUXILIARY)}
         model.load_state_dict(state | rest)
         return model.eval()
+
+
+def _check_tokenizer(header: Header) -> None:
+    from cspbench.asr.tokenizer import load_tokenizer
+
+    try:
+        size = load_tokenizer(header.tokenizer).size
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        raise ValueError(f"its tokenizer cannot be read: {error!r}") from error
+    if size != header.model.shape.units:
+        raise ValueError(f"its tokenizer has {size} units, and its model {header.model.shape.units}")
 
 
 def _from_arrays(header: Header, arrays: dict[str, np.ndarray]) -> PackedModel:

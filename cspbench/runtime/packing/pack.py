@@ -18,7 +18,7 @@ from cspbench.errors import CspbenchError, did_you_mean
 from cspbench.runtime.packing.choice import SEARCHES
 from cspbench.runtime.packing.encode import pack_matrix, parse_format
 from cspbench.runtime.packing.header import Header, ModelHeader, matrix_shapes
-from cspbench.runtime.packing.matrix import PackedMatrix
+from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
 from cspbench.runtime.packing.model import PackedModel, joined, matrix_header
 from cspbench.runtime.packing.values import VALUE_TYPES, PackingError
 from cspbench.spec import FeatureSpec
@@ -129,8 +129,9 @@ def assign(choice: Choice, names: Iterable[str], default: str, what: str) -> dic
 
 
 def _check_word(word: str, what: str) -> None:
-    if what == "values" and word not in VALUE_TYPES:
-        raise PackingError(f"there are no values '{word}' ({', '.join(VALUE_TYPES)}){did_you_mean(word, VALUE_TYPES)}")
+    known = VALUE_TYPES if what == "values" else (*SEARCHES, *FORMATS)
+    if word.partition(":")[0] not in known:
+        raise PackingError(f"{what}: '{word}' is none of {', '.join(known)}{did_you_mean(word, known)}")
     if what == "format" and word not in SEARCHES:
         parse_format(word)
 

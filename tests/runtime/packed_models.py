@@ -1,0 +1,22 @@
+"""Small recognisers to pack."""
+
+from __future__ import annotations
+
+import torch
+
+from cspbench.asr.model import Shape, Transducer, prunable_weights
+from cspbench.asr.tokenizer import CharacterTokenizer
+from cspbench.spec import FeatureSpec
+
+FEATURES = FeatureSpec(mels=8, stack=3)
+TOKENIZER = CharacterTokenizer("abcdef")
+RATE = 16_000
+
+
+def pruned(sparsity: float, seed: int = 0) -> Transducer:
+    torch.manual_seed(seed)
+    model = Transducer(Shape(24, TOKENIZER.size, 2, 32, 1, 24, 20), mels=8).eval()
+    with torch.no_grad():
+        for weight in prunable_weights(model).values():
+            weight.masked_fill_(torch.rand_like(weight) < sparsity, 0)
+    return model
