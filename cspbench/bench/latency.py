@@ -60,8 +60,8 @@ def run(
         zeros: shares of zeros among the weights.
         rounds: turns of every engine.
         masks: folder of a pruned model of the preset `small`, whose zeros are tried beside random ones.
-        model: folder of a pruned model for the whole recogniser; None takes random weights and noise.
-        path: folder of the AN4 corpus, what that model hears.
+        model: folder of a pruned model, for the whole recogniser; None takes random weights.
+        path: where the AN4 corpus lies, which the recogniser hears; None takes noise.
         contestants: engines that take part.
         say: hears how it goes.
 
@@ -69,11 +69,11 @@ def run(
         Rows by engine, work and state; ratios as the protocol explains them.
 
     Raises:
-        ConfigError: an unknown size, a share of zeros outside [0, 1), a model without audio.
+        ConfigError: an unknown size, a share of zeros outside [0, 1).
     """
-    _check(models, zeros, model, path)
+    _check(models, zeros)
     pruned = open_pruned(masks) if masks else None
-    task = recogniser.trained(model, path) if model and path else recogniser.random()
+    task = recogniser.make_task(model, path)
     with _quiet() as (alone, processors):
         evict = Evictor(4 * last_cache_bytes())
         meter = _Bandwidth(evict.bytes)
@@ -85,19 +85,17 @@ def run(
             more, further = _results(found, meter, "pruned:")
             rows, ratios, races = rows + more, ratios | further, races + found
         heard, further = recogniser.measure(task, rounds, say)
-        protocol = _protocol(races, meter, task.words, rounds)
+        protocol = _protocol(races, meter, str(task), rounds)
     return Benchmark(rows + heard, ratios | further, protocol | {"alone": alone, "processors": processors})
 
 
-def _check(models: Sequence[str], zeros: Sequence[float], model: Path | None, path: Path | None) -> None:
+def _check(models: Sequence[str], zeros: Sequence[float]) -> None:
     for name in models:
         if name not in SIZES:
             raise ConfigError(f"there is no model '{name}' ({', '.join(SIZES)})")
     for share in zeros:
         if not 0 <= share < 1:
             raise ConfigError(f"a share of zeros lies in [0, 1), got {share:g}")
-    if (model is None) != (path is None):
-        raise ConfigError("a recogniser and the audio it hears are given together: --recogniser MODEL --path AN4")
 
 
 @contextmanager
@@ -146,7 +144,7 @@ def _results(
 
 
 def _rows(entry: Entry, meter: _Bandwidth) -> list[dict[str, Any]]:
-    states = [state for state in STATES if entry.rounds[state]]
+    states: list[State | None] = [state for state in STATES if entry.rounds[state]]
     return [_row(entry, state, meter) for state in states or [None]]
 
 

@@ -85,6 +85,24 @@ def latency(
     print_benchmark(found, as_json)
 
 
+@app.command()
+def soak(
+    hours: Annotated[float, typer.Option("--hours", help="Of audio, all streams together.")] = 6.0,
+    streams: Annotated[int, typer.Option("--streams", min=1, help="Heard at the same time.")] = 16,
+    model: Annotated[Path | None, typer.Option("--model", help="Packed file or folder; else random weights.")] = None,
+    path: Annotated[Path | None, typer.Option("--path", help="Where the AN4 corpus lies; else noise.")] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Of the engine.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Feed hours of audio to many streams, faster than real time: memory stays flat, no output changes."""
+    from cspbench.bench.soak import run
+
+    def say(line: str) -> None:
+        messages().print(line, soft_wrap=True)
+
+    print_benchmark(run(hours=hours, streams=streams, model=model, path=path, threads=threads, say=say), as_json)
+
+
 def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(word) for word in text.split(",")]

@@ -158,8 +158,8 @@ def _quantised_lstm(work: Work, signed: bool = True) -> Session:
     return quantised(work, onnx_graphs.lstm_graph, "LSTM operators", signed)
 
 
-def _quantised_cell(work: Work, signed: bool = True) -> Session:
-    return quantised(work, onnx_graphs.cell_graph, "cell", signed)
+def _quantised_cell(work: Work) -> Session:
+    return quantised(work, onnx_graphs.cell_graph, "cell", signed=True)
 
 
 CONTESTANTS = [
@@ -168,7 +168,6 @@ CONTESTANTS = [
     Contestant("onnxruntime_int8_lstm", "int8", _quantised_lstm),
     Contestant("onnxruntime_uint8_lstm", "int8", lambda work: _quantised_lstm(work, signed=False)),
     Contestant("onnxruntime_int8_cell", "int8", _quantised_cell),
-    Contestant("onnxruntime_uint8_cell", "int8", lambda work: _quantised_cell(work, signed=False)),
     Contestant("onnxruntime_lstm_sequence", "fp32", lambda work: WholeSequence(lstm(work)), lookahead=True),
     Contestant(
         "onnxruntime_int8_lstm_sequence", "int8", lambda work: WholeSequence(_quantised_lstm(work)), lookahead=True

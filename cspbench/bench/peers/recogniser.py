@@ -7,22 +7,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cspbench.asr.model import Transducer, prunable_weights, resolve_shape
 from cspbench.asr.tokenizer import train_tokenizer
 from cspbench.corpora import load_corpus
-from cspbench.corpora.features import read_audio
-from cspbench.errors import ConfigError
 from cspbench.runtime import native
+from cspbench.runtime.latency.audio import Audio, from_utterances, noise
 from cspbench.runtime.latency.engine import Engine
 from cspbench.runtime.latency.engines import Recogniser, make_engine
+from cspbench.runtime.latency.run import open_recogniser
 from cspbench.runtime.latency.stream import Streamed, stream
-from cspbench.runtime.packing import open_model
 from cspbench.spec import CorpusSpec, FeatureSpec, ModelSpec, TokenizerSpec
 
 OURS = {"packed": "ours", "int8": "ours_int8", "dense": "native_dense"}
@@ -30,6 +29,8 @@ NAMES = {"torch": "torch_dense"} | OURS
 """Engines of the latency protocol, and what they are called here."""
 
 RANDOM_ZEROS = 0.9
+NOISE = 8
+"""Recordings of noise, where there is no speech."""
 
 
 @dataclass(frozen=True)
@@ -37,50 +38,57 @@ class Task:
     """A recogniser and what it hears.
 
     Attributes:
-        recogniser: pruned.
-        zeros: share of zeros among its weights.
-        audio: utterances, each (n,) in [-1, 1].
-        words: what both are.
+        recogniser: with zeros among its weights.
+        audio: at its rate.
+        words: what it is.
     """
 
     recogniser: Recogniser
-    zeros: float
-    audio: list[NDArray[np.float32]]
+    audio: Audio
     words: str
 
+    @property
+    def zeros(self) -> float:
+        """Share of zeros among the weights of all matrices."""
+        weights = prunable_weights(self.recogniser.model).values()
+        return 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
 
-def trained(folder: Path, path: Path, corpus: str = "an4", most: int | None = None) -> Task:
-    """A pruned model and the test audio of a corpus.
+    def __str__(self) -> str:
+        return f"{self.words}, hears {self.audio.origin} ({len(self.audio.utterances)} recordings)"
+
+
+def make_task(model: Path | None, path: Path | None, corpus: str = "an4") -> Task:
+    """A recogniser and the test audio of a corpus; random weights and noise in the place of what is not given.
+
+    Args:
+        model: packed file, or folder of a model.
+        path: where the audio of the corpus lies.
+        corpus: its name.
 
     Raises:
-        ConfigError: model and corpus have different sample rates.
+        CspbenchError: one of them cannot be read.
     """
-    packed = open_model(folder, format="dense")
-    header = packed.header
+    recogniser = open_recogniser(model) if model else random_recogniser()
+    words = "trained and pruned" if model else f"preset small, random weights, {RANDOM_ZEROS:.0%} random zeros"
+    if path is None:
+        return Task(recogniser, noise(recogniser.sample_rate, NOISE), words)
     with tempfile.TemporaryDirectory() as cache:
-        speech = load_corpus(CorpusSpec(name=corpus, path=str(path)), Path(cache))
-    if speech.sample_rate != header.sample_rate:
-        raise ConfigError(f"{folder} takes {header.sample_rate} Hz, the corpus has {speech.sample_rate} Hz")
-    utterances = speech.split("test")[:most]
-    audio = [read_audio(u.audio, u.origin)[0] for u in utterances]
-    recogniser = Recogniser(packed.transducer(), packed.tokenizer, header.features, header.sample_rate)
-    return Task(recogniser, packed.sparsity, audio, f"trained, pruned; {corpus} test, {len(audio)} utterances")
+        speech = load_corpus(CorpusSpec(name=corpus, path=str(path)), Path(cache)).split("test")
+    audio = from_utterances(speech, recogniser.sample_rate, len(speech), f"{corpus}, all of its test split")
+    return Task(recogniser, audio, words)
 
 
-def random(preset: str = "small", utterances: int = 4, seconds: float = 2.0) -> Task:
-    """Random weights with random zeros, and noise."""
-    tokenizer = train_tokenizer(TokenizerSpec(), ["abcdefghijklmnopqrstuvwxyz "])
-    features = FeatureSpec()
-    torch.manual_seed(0)
-    model = Transducer(
-        resolve_shape(ModelSpec.model_validate({"preset": preset}), features, tokenizer.size), features.mels
-    ).eval()
+def random_recogniser(preset: str = "small", seed: int = 0) -> Recogniser:
+    """Random weights with random zeros; what it makes of audio means nothing, the work is that of a trained one."""
+    tokenizer = train_tokenizer(TokenizerSpec(), [ascii_lowercase])
+    features, spec = FeatureSpec(), ModelSpec.model_validate({"preset": preset})
+    before = torch.get_rng_state()
+    torch.manual_seed(seed)
+    model = Transducer(resolve_shape(spec, features, tokenizer.size), features.mels).eval()
     for weight in prunable_weights(model).values():
         weight.data.mul_((torch.rand_like(weight) >= RANDOM_ZEROS) / (1 - RANDOM_ZEROS) ** 0.5)
-    rate = 16_000
-    audio = 0.1 * np.random.default_rng(0).standard_normal((utterances, round(seconds * rate)), dtype=np.float32)
-    words = f"random weights of the preset {preset}, random zeros; {utterances} times noise: no speech was recognised"
-    return Task(Recogniser(model, tokenizer, features, rate), RANDOM_ZEROS, list(audio), words)
+    torch.set_rng_state(before)
+    return Recogniser(model, tokenizer, features, 16_000)
 
 
 @dataclass
@@ -102,7 +110,7 @@ def measure(task: Task, rounds: int, say: Callable[[str], None]) -> tuple[list[d
     for turn in range(rounds + 1):
         say(f"recogniser: round {turn} of {rounds}")
         seconds = {runner.name: 0.0 for runner in runners}
-        for index, samples in enumerate(task.audio):
+        for index, samples in enumerate(task.audio.utterances):
             start = (turn + index) % len(runners)
             for runner in [*runners[start:], *runners[:start]]:
                 done = stream(runner.engine, samples, pace)
@@ -111,7 +119,7 @@ def measure(task: Task, rounds: int, say: Callable[[str], None]) -> tuple[list[d
         if turn:  # the first one warms up
             for runner in runners:
                 runner.rounds.append(seconds[runner.name])
-    heard = sum(map(len, task.audio)) / task.recogniser.sample_rate
+    heard = sum(map(len, task.audio.utterances)) / task.recogniser.sample_rate
     return [_row(runner, runners[0], task, heard) for runner in runners], _ratios(runners, task.zeros)
 
 
@@ -128,7 +136,7 @@ def _row(runner: Runner, torch_runner: Runner, task: Task, heard: float) -> dict
         "engine": f"recogniser {runner.name}",
         "model": "recogniser",
         "zeros": round(task.zeros, 4),
-        "mask": task.words,
+        "mask": str(task),
         "state": "hot",
         "median_us": 1e6 * float(np.median(runner.steps)),
         "p95_us": 1e6 * float(np.quantile(runner.steps, 0.95)),

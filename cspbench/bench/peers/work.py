@@ -90,10 +90,7 @@ def random_work(model: str, zeros: float, seed: int = 0, size: Size | None = Non
     layers = []
     for index in range(size.layers):
         shape = 4 * size.width, size.columns(index)
-        keep = np.ones(shape[0] * shape[1], dtype=bool)
-        keep[: round(zeros * keep.size)] = False
-        rng.shuffle(keep)
-        layers.append(_layer(rng, keep.reshape(shape)))
+        layers.append(_layer(rng, _random_mask(rng, shape, zeros)))
     return Work(model, zeros, "random", tuple(layers), _noise(rng, size.inputs))
 
 
@@ -107,6 +104,14 @@ def masked_work(model: str, zeros: float, mask: str, masks: Sequence[np.ndarray]
 def given_work(model: str, zeros: float, mask: str, layers: Sequence[Layer], seed: int = 0) -> Work:
     """Weights as they are."""
     return Work(model, zeros, mask, tuple(layers), _noise(np.random.default_rng(seed), layers[0].inputs))
+
+
+def _random_mask(rng: np.random.Generator, shape: tuple[int, int], zeros: float) -> np.ndarray:
+    keep = np.ones(shape, dtype=bool)
+    count = round(zeros * keep.size)
+    if count:
+        keep.flat[np.argpartition(rng.random(keep.size, dtype=np.float32), count - 1)[:count]] = False
+    return keep
 
 
 def _layer(rng: np.random.Generator, keep: np.ndarray) -> Layer:
