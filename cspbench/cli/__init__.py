@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cspbench import __version__
-from cspbench.cli import bench, compare, data, latency, pack, plugins, results, sweep, trials, ui
+from cspbench.cli import bench, compare, data, latency, pack, plugins, results, sweep, transcribe, trials, ui
 from cspbench.errors import CspbenchError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command()(ui.ui)
 app.command()(latency.latency)
 app.add_typer(bench.app, name="bench")
 app.command()(pack.pack)
+app.command()(transcribe.transcribe)
 
 
 def _version(wanted: bool) -> None:
