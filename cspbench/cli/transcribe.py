@@ -40,7 +40,7 @@ def transcribe(
 ) -> None:
     """Print what is said in recordings, hearing them as a stream.
 
-    A recording that cannot be read is named on stderr; the others are transcribed all the same, and the exit code says so.
+    A recording that cannot be read is named on stderr; the others are transcribed all the same. The exit code says so.
     """
     from cspbench.runtime import Recogniser
 

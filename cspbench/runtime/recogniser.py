@@ -6,8 +6,8 @@
 >>> recogniser.finish()
 'HELLO WORLD'
 
-Packed models run natively. Where cspbench was installed without its native module they run as torch CSR matrices, through
-the same interface; that is said once.
+Packed models run natively. Where cspbench was installed without its native module they run as torch CSR matrices,
+through the same interface; that is said once.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class RecogniserStream:
         """Everything about the stream, to go on from in another stream, process or machine, also within a step.
 
         Raises:
-            RecogniserError: audio at another rate than the model's is under way; what the resampler holds stays with it.
+            RecogniserError: audio at another rate than the model's is under way; the resampler keeps what it holds.
         """
         if self._resampler is not None and not self._finished:
             raise RecogniserError(
