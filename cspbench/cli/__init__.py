@@ -28,6 +28,7 @@ app.command()(ui.ui)
 app.command()(latency.latency)
 app.add_typer(bench.app, name="bench")
 app.command()(pack.pack)
+app.command()(pack.export)
 app.command()(transcribe.transcribe)
 
 

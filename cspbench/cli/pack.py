@@ -54,6 +54,36 @@ def pack(
     output().print(f"{out}: {packed.sparsity:.2%} zeros", soft_wrap=True)
 
 
+def export(
+    model: Model,
+    out: Annotated[
+        Path, typer.Argument(help="NAME.onnx; written are NAME.encoder.onnx, NAME.prediction.onnx, NAME.joint.onnx.")
+    ],
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Sparse initialisers: smaller files; onnxruntime makes them dense again.")
+    ] = False,
+    values: Annotated[
+        Choices, typer.Option("--values", help="Round weights to fp16, bf16 or int8 before; the files hold fp32.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a recogniser as three ONNX files for other runtimes, and check them against torch."""
+    from cspbench.runtime.packing import open_model
+    from cspbench.runtime.packing.onnx_export import check_export, export_onnx
+
+    packed = open_model(model, format="smallest", values=_choice(values, "fp32"))
+    paths = export_onnx(packed, out, sparse=sparse)
+    differences = check_export(packed, out)
+    rows = [
+        {"part": part, "file": str(path), "bytes": path.stat().st_size, "difference": differences[part]}
+        for part, path in paths.items()
+    ]
+    if as_json:
+        typer.echo(json.dumps({**_about(packed), "sparse": sparse, "parts": rows}, indent=2))
+        return
+    print_rows([{**row, "difference": f"{row['difference']:.1e}"} for row in rows])
+
+
 def _choice(words: Choices, default: str) -> str | dict[str, str]:
     """One word, or patterns with their words: those given later go first, as they were meant to change the earlier."""
     if not words:

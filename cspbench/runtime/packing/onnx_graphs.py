@@ -1,0 +1,147 @@
+"""The three networks of a transducer as ONNX graphs: encoder, prediction network, joint.
+
+Graphs are built node by node, without torch's exporter: they hold nothing but LSTM, MatMul and a few elementwise nodes
+of a plain operator set, which every runtime has. Weights are fp32 initialisers, dense with zeros in them. With
+``sparse`` those that gain by it are stored as sparse initialisers: the file is smaller, and onnxruntime makes them
+dense when it loads the file, so nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 8
+GATES = (0, 3, 1, 2)  # torch has input, forget, cell, output; ONNX input, output, forget, cell
+SPARSE_BYTES = 4 + 8  # a weight and its place, which the standard has as int64
+
+State = Mapping[str, np.ndarray]
+
+
+class _Graph:
+    """Nodes and initialisers under construction. Names are unique because every step has one."""
+
+    def __init__(self, sparse: bool) -> None:
+        self.sparse = sparse
+        self.nodes: list[onnx.NodeProto] = []
+        self.dense: list[onnx.TensorProto] = []
+        self.sparsed: list[onnx.SparseTensorProto] = []
+
+    def weight(self, name: str, value: np.ndarray) -> str:
+        """Add an initialiser, in the smaller form."""
+        value = np.ascontiguousarray(value)
+        places = np.flatnonzero(value)
+        if self.sparse and value.dtype == np.float32 and len(places) * SPARSE_BYTES < value.nbytes:
+            values = numpy_helper.from_array(value.reshape(-1)[places], name)
+            indices = numpy_helper.from_array(places.astype(np.int64), f"{name}.places")
+            self.sparsed.append(helper.make_sparse_tensor(values, indices, list(value.shape)))
+        else:
+            self.dense.append(numpy_helper.from_array(value, name))
+        return name
+
+    def node(self, kind: str, name: str, inputs: list[str], outputs: list[str] | None = None, **options: Any) -> str:
+        """Add a node; its first output, which has its name unless others are given."""
+        self.nodes.append(helper.make_node(kind, inputs, outputs or [name], name=name, **options))
+        return (outputs or [name])[0]
+
+    def affine(self, name: str, x: str, weight: np.ndarray, bias: np.ndarray | None) -> str:
+        """``x W^T + b`` along the last axis."""
+        product = self.node("MatMul", f"{name}.product", [x, self.weight(f"{name}.weight", weight.T)])
+        if bias is None:
+            return product
+        return self.node("Add", f"{name}.sum", [product, self.weight(f"{name}.bias", bias)])
+
+    def stack(self, name: str, x: str, state: State, layers: int) -> str:
+        """LSTM layers over x (N, T, C) from ``hidden`` and ``cell``, (layers, N, H) each, to their ``_out``."""
+        for kind in ("hidden", "cell"):
+            parts = [f"{kind}.{i}" for i in range(layers)]
+            self.node("Split", f"split.{kind}", [kind], parts, axis=0)
+        x = self.node("Transpose", f"{name}.by_time", [x], perm=[1, 0, 2])
+        for i in range(layers):
+            x = self._layer(f"{name}.layers.{i}", x, i, state)
+        for kind in ("hidden", "cell"):
+            self.node("Concat", f"{kind}_out", [f"{kind}_out.{i}" for i in range(layers)], axis=0)
+        return self.node("Transpose", f"{name}.by_stream", [x], perm=[1, 0, 2])
+
+    def _layer(self, name: str, x: str, index: int, state: State) -> str:
+        def gates(kind: str) -> np.ndarray:
+            own = state[f"{name}.{kind}_l0"]
+            return own.reshape(4, -1, *own.shape[1:])[list(GATES)].reshape(own.shape)
+
+        hidden = state[f"{name}.weight_hh_l0"].shape[1]
+        inputs = [
+            x,
+            self.weight(f"{name}.input", gates("weight_ih")[None]),
+            self.weight(f"{name}.recurrent", gates("weight_hh")[None]),
+            self.weight(f"{name}.bias", np.concatenate([gates("bias_ih"), gates("bias_hh")])[None]),
+            "",  # all of a batch have the same length
+            f"hidden.{index}",
+            f"cell.{index}",
+        ]
+        outputs = [f"{name}.y", f"hidden_out.{index}", f"cell_out.{index}"]
+        y = self.node("LSTM", name, inputs, outputs, hidden_size=hidden)  # (T, directions, N, H)
+        axis = self.weight(f"{name}.axis", np.array([1], np.int64))
+        return self.node("Squeeze", f"{name}.squeezed", [y, axis])
+
+    def model(self, name: str, inputs: list[Any], outputs: list[Any], metadata: Mapping[str, str]) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self.nodes, name, inputs, outputs, initializer=self.dense, sparse_initializer=self.sparsed
+        )
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        made.producer_name = "cspbench"
+        helper.set_model_props(made, dict(metadata))
+        onnx.checker.check_model(made, full_check=not self.sparse)  # its shape inference knows no sparse initialisers
+        return made
+
+
+def _value(name: str, *shape: int | str, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, list(shape))
+
+
+def _states(layers: int, width: int, suffix: str = "") -> list[onnx.ValueInfoProto]:
+    return [_value(f"{kind}{suffix}", layers, "N", width) for kind in ("hidden", "cell")]
+
+
+def encoder_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
+    """``features`` (N, T, C) as the front end makes them and the state -> ``encoded`` (N, T, J) and the next state."""
+    graph = _Graph(sparse)
+    stack = shape.inputs // len(state["feature_mean"])
+    mean, scale = (np.tile(state[name], stack) for name in ("feature_mean", "feature_scale"))
+    centred = graph.node("Sub", "centred", ["features", graph.weight("feature_mean", mean)])
+    x = graph.node("Mul", "normalised", [centred, graph.weight("feature_scale", scale)])
+    x = graph.stack("encoder", x, state, shape.encoder_layers)
+    x = graph.affine("joint_encoder", x, state["joint_encoder.weight"], state["joint_encoder.bias"])
+    graph.node("Identity", "encoded", [x])
+    states = _states(shape.encoder_layers, shape.encoder_width)
+    after = _states(shape.encoder_layers, shape.encoder_width, "_out")
+    inputs = [_value("features", "N", "T", shape.inputs), *states]
+    return graph.model("encoder", inputs, [_value("encoded", "N", "T", shape.joint_width), *after], metadata)
+
+
+def prediction_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
+    """``labels`` (N, U) and the state -> ``predicted`` (N, U, J) and the next state. The first label is the blank, 0."""
+    graph = _Graph(sparse)
+    x = graph.node("Gather", "embedded", [graph.weight("embedding", state["embedding.weight"]), "labels"])
+    x = graph.stack("prediction", x, state, shape.prediction_layers)
+    x = graph.affine("joint_prediction", x, state["joint_prediction.weight"], None)
+    graph.node("Identity", "predicted", [x])
+    states = _states(shape.prediction_layers, shape.prediction_width)
+    after = _states(shape.prediction_layers, shape.prediction_width, "_out")
+    inputs = [_value("labels", "N", "U", kind=TensorProto.INT64), *states]
+    return graph.model("prediction", inputs, [_value("predicted", "N", "U", shape.joint_width), *after], metadata)
+
+
+def joint_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
+    """``encoded`` and ``predicted``, one frame and one label (N, J) each -> ``logits`` (N, V) of the next label."""
+    graph = _Graph(sparse)
+    together = graph.node("Add", "together", ["encoded", "predicted"])
+    x = graph.node("Tanh", "bent", [together])
+    x = graph.affine("joint_output", x, state["joint_output.weight"], state["joint_output.bias"])
+    graph.node("Identity", "logits", [x])
+    inputs = [_value(name, "N", shape.joint_width) for name in ("encoded", "predicted")]
+    return graph.model("joint", inputs, [_value("logits", "N", shape.units)], metadata)
