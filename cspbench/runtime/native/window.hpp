@@ -31,6 +31,4 @@ constexpr int kWindowLanes = 8;
 constexpr int kWindowSlots = 4;  // of a lane, in a step
 constexpr int kWindowStep = kWindowLanes * kWindowSlots;
 
-void add_window_avx2(Kernels& kernels);
-
 }  // namespace cspbench

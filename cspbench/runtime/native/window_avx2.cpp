@@ -4,10 +4,9 @@
 // straight from the slots; loads, not arithmetic, are what this costs. Slots are read four at a time to save loads.
 // int8: a window of 16 columns fits pshufb; several of them are looked up and the right one is blended in by the slot's
 // upper bits.
-#include <immintrin.h>
-
 #include <cstring>
 
+#include "avx2.hpp"
 #include "window.hpp"
 
 namespace cspbench {
@@ -19,26 +18,6 @@ int lanes_of(const Packed& m, int32_t group) {
 }
 
 // ---- floating point
-
-struct Fp32 {
-    using Stored = float;
-    static __m256 load(const float* values) { return _mm256_loadu_ps(values); }
-};
-
-struct Fp16 {
-    using Stored = uint16_t;
-    static __m256 load(const uint16_t* values) {
-        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
-    }
-};
-
-struct Bf16 {
-    using Stored = uint16_t;
-    static __m256 load(const uint16_t* values) {
-        const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
-        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
-    }
-};
 
 __m128 four_inputs(const float* x, const uint8_t* slots) {
     uint32_t four;
@@ -63,7 +42,7 @@ template <class V>
 void multiply_group(const Packed& m, const float* x, int32_t group, float* y) {
     const int64_t first = m.starts[group], last = m.starts[group + 1];
     const uint8_t* slots = m.slots + first * kWindowStep;
-    const auto* values = static_cast<const typename V::Stored*>(m.values) + first * kWindowStep;
+    const auto* values = values_of<V>(m) + first * kWindowStep;
     __m256 lanes01 = _mm256_setzero_ps(), lanes23 = lanes01, lanes45 = lanes01, lanes67 = lanes01;
     for (int64_t step = first; step < last; ++step, slots += kWindowStep, values += kWindowStep) {
         x += m.advance[step];
@@ -87,8 +66,6 @@ void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, in
 
 // ---- int8
 
-__m256i load(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
-
 // The upper bits of 32 slots, each moved to where a blend looks for it; the bits beside it do not matter.
 struct Slots {
     __m256i at, bit4, bit5, bit6;
@@ -97,8 +74,7 @@ struct Slots {
 };
 
 __m256i look_up_16(const int8_t* q, const Slots& slots) {
-    const __m128i columns = _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
-    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(columns), slots.at);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_half(q)), slots.at);
 }
 
 __m256i look_up_32(const int8_t* q, const Slots& slots) {
@@ -126,12 +102,6 @@ __m256i look_up(const int8_t* q, __m256i slots) {
     return look_up_256(q, slots);
 }
 
-// Sums of four adjacent products. maddubs wants one side unsigned; with neither beyond 127 it cannot saturate.
-__m256i dot(__m256i weights, __m256i inputs) {
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(inputs, weights));
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-}
-
 template <int kWindow>
 void multiply_group_int8(const Packed& m, const Input& input, int32_t group, float* y) {
     const int64_t first = m.starts[group], last = m.starts[group + 1];
@@ -141,13 +111,13 @@ void multiply_group_int8(const Packed& m, const Input& input, int32_t group, flo
     __m256i lanes = _mm256_setzero_si256();
     for (int64_t step = first; step < last; ++step, slots += kWindowStep, values += kWindowStep) {
         q += m.advance[step];
-        lanes = _mm256_add_epi32(lanes, dot(load(values), look_up<kWindow>(q, load(slots))));
+        lanes = add_products(lanes, load_bytes(values), look_up<kWindow>(q, load_bytes(slots)));
     }
     alignas(32) float sums[kWindowLanes];
     _mm256_store_ps(sums, _mm256_cvtepi32_ps(lanes));
     const uint16_t* rows = m.order + group * kWindowLanes;
     for (int lane = 0; lane < lanes_of(m, group); ++lane)
-        y[rows[lane]] = (m.scales[rows[lane]] * input.scale) * sums[lane];
+        y[rows[lane]] = result(m, rows[lane], input, sums[lane]);
 }
 
 template <int kWindow>
@@ -164,17 +134,13 @@ void multiply_int8(const Packed& m, const Input* inputs, int batch, int32_t firs
     }
 }
 
-void set(Kernels& kernels, Value value, Kernel* kernel) {
-    kernels.at[static_cast<int>(Format::window)][static_cast<int>(value)] = {kernel, nullptr, nullptr};
-}
-
 }  // namespace
 
 void add_window_avx2(Kernels& kernels) {
-    set(kernels, Value::fp32, multiply<Fp32>);
-    set(kernels, Value::fp16, multiply<Fp16>);
-    set(kernels, Value::bf16, multiply<Bf16>);
-    set(kernels, Value::int8, multiply_int8);
+    set(kernels, Format::window, Value::fp32, multiply<Fp32>);
+    set(kernels, Format::window, Value::fp16, multiply<Fp16>);
+    set(kernels, Format::window, Value::bf16, multiply<Bf16>);
+    set(kernels, Format::window, Value::int8, multiply_int8);
 }
 
 }  // namespace cspbench
