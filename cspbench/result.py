@@ -151,6 +151,20 @@ class LatencyReport(Frozen):
     ratios: dict[str, Comparison] = Field(default_factory=dict)
     noise: Noise | None = None
 
+    def details(self) -> dict[str, float]:
+        """What earlier versions did not measure, flat, as far as it is there: tail, interval, bytes, other engines."""
+        packed = self.packed
+        numbers = {
+            "latency_p99_ms": packed.p99_ms,
+            "latency_low_ms": packed.median and packed.median.low,
+            "latency_high_ms": packed.median and packed.median.high,
+            "first_token_ms": packed.first_token and packed.first_token.work_ms,
+            "finish_ms": packed.finish_ms,
+            "step_bytes": packed.step_bytes,
+        }
+        numbers |= {f"{n}_latency_ms": self.engines[n].median_ms for n in ("int8", "torch") if n in self.engines}
+        return {name: number for name, number in numbers.items() if number is not None}
+
 
 class TrialResult(Frozen):
     """Outcome of a trial. Select on `dev`; report `test`.

@@ -33,7 +33,8 @@ NOTES = (
     "Sparsity is the share of zeros among the prunable weights. Sizes are those of the serialised model; 1 MB is 10^6 "
     "bytes.",
     "Latency is measured on packed weights, a model step at a time, beside the dense model in the same process; "
-    "“faster” is the dense median over the packed one, RTF seconds of work per second of audio.",
+    "“faster” is the dense median over the packed one, RTF seconds of work per second of audio. int8 ms: the same "
+    "weights in int8, whose WER is another.",
 )
 """What a reader must know to read the table; printed under it wherever it goes."""
 
@@ -63,7 +64,8 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame,
         pictures: SVG files to embed, in order.
     """
     title = f"Study {heading(frame, name)}"
-    parts = [f"<h1>{escape(title)}</h1>", _warning(frame), f"<p>{escape(_counts(frame))}</p>"]
+    parts = [f"<h1>{escape(title)}</h1>", _warning(frame), *map(_warn, doubts(frame))]
+    parts.append(f"<p>{escape(_counts(frame))}</p>")
     parts += [f'<p><img alt="{escape(path.stem.replace("_", " "))}" src="{_inline(path)}"></p>' for path in pictures]
     parts += ["<h2>Methods by sparsity</h2>", _html_table(display_rows(table))]
     parts += ["<ul>", *(f"<li>{escape(note)}</li>" for note in NOTES), "</ul>"]
@@ -105,9 +107,27 @@ def _counts(frame: pd.DataFrame) -> str:
 def _warning(frame: pd.DataFrame) -> str:
     if not frame["synthetic"].eq(True).any():
         return ""
-    return (
-        '<p class="warn">The speech of this study is synthetic: it was made by a machine, not recorded from people.</p>'
-    )
+    return _warn("The speech of this study is synthetic: it was made by a machine, not recorded from people.")
+
+
+def doubts(frame: pd.DataFrame) -> list[str]:
+    """What speaks against comparing the latencies of a study, in words."""
+    found = []
+    for column in ("protocol.packed", "protocol.processor"):
+        kinds = sorted(set(frame[column].dropna())) if column in frame else []
+        if len(kinds) > 1:
+            found.append(f"Latencies cannot be compared throughout: they were measured on {' and '.join(kinds)}.")
+    told = frame["protocol.conclusive"].dropna() if "protocol.conclusive" in frame else pd.Series(dtype=bool)
+    noisy = int((~told.astype(bool)).sum())
+    if noisy:
+        found.append(
+            f"The machine was too noisy to tell the latency of {noisy} of {len(told)} trials well; result.json says why."
+        )
+    return found
+
+
+def _warn(text: str) -> str:
+    return f'<p class="warn">{escape(text)}</p>'
 
 
 def _troubles(frame: pd.DataFrame) -> str:

@@ -22,6 +22,8 @@ from cspbench.store import Store
 MEASURES = [
     *("sparsity", "wer", "wer_low", "wer_high", "dev_wer"),
     *("latency_ms", "latency_p95_ms", "rtf", "size_bytes"),
+    *("latency_p99_ms", "latency_low_ms", "latency_high_ms", "first_token_ms", "finish_ms", "step_bytes"),
+    *("int8_latency_ms", "torch_latency_ms"),
     *("dense_wer", "dense_wer_low", "dense_wer_high", "dense_dev_wer"),
     *("dense_latency_ms", "dense_latency_p95_ms", "dense_rtf", "dense_size_bytes"),
     *("steps", "train_seconds", "seconds", "words", "utterances"),
@@ -48,7 +50,8 @@ def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
 
     Returns:
         A frame with `COLUMNS`, then ``params.<name>`` for every hyperparameter that any trial's method has and
-        ``protocol.<key>`` for what was recorded with the latency. Word error rates and sparsities are fractions,
+        ``protocol.<key>`` for what was recorded with the latency (``protocol.conclusive`` is False where the machine
+        was too noisy to tell). Word error rates and sparsities are fractions,
         latencies milliseconds a model step, sizes bytes. ``wer`` is measured on test, ``dev_wer`` on dev: select on
         ``dev_wer``. ``state`` is complete, failed, pruned, running, or missing (finished once, but its result is
         gone); measures of all but complete trials are NaN. ``setting`` is equal for trials that differ in sparsity and
@@ -187,5 +190,6 @@ def _measures(result: TrialResult) -> dict[str, Any]:
         **{"dense_wer_low": result.dense_test.low, "dense_wer_high": result.dense_test.high},
         **{"latency_ms": packed.median_ms, "latency_p95_ms": packed.p95_ms, "rtf": packed.rtf},
         **{"dense_latency_ms": dense.median_ms, "dense_latency_p95_ms": dense.p95_ms, "dense_rtf": dense.rtf},
+        **result.latency.details(),
         **{f"protocol.{key}": value for key, value in result.latency.protocol.items()},
     }

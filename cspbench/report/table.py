@@ -13,7 +13,7 @@ CELL = ["corpus", "method", "sparsity_requested"]
 SUMMARY = [
     *CELL,
     *("sparsity", "wer", "wer_low", "wer_high", "dev_wer", "wer_std", "dense_wer"),
-    *("size_bytes", "compression", "latency_ms", "latency_p95_ms", "rtf", "speedup"),
+    *("size_bytes", "compression", "latency_ms", "latency_p95_ms", "rtf", "speedup", "int8_latency_ms"),
     *("steps", "train_seconds", "seeds", "settings", "failed", "params"),
 ]
 """Columns of a `summary`."""
@@ -59,7 +59,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
           bounds: seeds share the test utterances, so averaging them narrows the interval little, and this errs on the
           wide side. ``wer_std`` is the standard deviation over seeds, NaN for one seed;
         - ``dense_wer, size_bytes, compression`` (dense size / size), ``latency_ms, latency_p95_ms, rtf, speedup``
-          (dense latency / latency, each pair measured in one process): means over seeds;
+          (dense latency / latency, each pair measured in one process), ``int8_latency_ms`` (the same weights in int8;
+          NaN where that was not measured): means over seeds;
         - ``steps, train_seconds``: means over seeds;
         - ``seeds`` of the chosen setting, ``settings`` it was chosen from, ``failed`` trials of the cell;
         - ``params``: the chosen hyperparameters that vary within the study, e.g. ``"rounds=3"``.
@@ -85,6 +86,7 @@ def display_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     """
     shown = {
         "corpus": table["corpus"].nunique() > 1,
+        "int8 ms": bool(table["int8_latency_ms"].notna().any()),
         "seeds": bool((table["seeds"] > 1).any()),
         "chosen on dev": bool((table["params"] != "").any()),
     }
@@ -104,6 +106,7 @@ def _worded(row: dict[str, Any]) -> dict[str, str]:
         "latency ms": _number(row["latency_ms"], ".3f"),
         "p95 ms": _number(row["latency_p95_ms"], ".3f"),
         "faster": _number(row["speedup"], ".2f", "×"),
+        "int8 ms": _number(row["int8_latency_ms"], ".3f"),
         "RTF": _number(row["rtf"], ".3f"),
         "seeds": str(row["seeds"]),
         "chosen on dev": str(row["params"]),
@@ -115,7 +118,7 @@ def _cell_row(cell: pd.DataFrame, trials: pd.DataFrame, varied: list[str]) -> di
     first = cell.iloc[0]
     done = cell[cell["state"] == "complete"]
     mean = {key: float(trials[key].mean()) for key in ("sparsity", "wer", "wer_low", "wer_high", "dev_wer")}
-    cost = {key: float(trials[key].mean()) for key in ("latency_ms", "latency_p95_ms", "rtf")}
+    cost = {key: float(trials[key].mean()) for key in ("latency_ms", "latency_p95_ms", "rtf", "int8_latency_ms")}
     return {
         **{key: first[key] for key in CELL},
         **mean,
@@ -149,7 +152,7 @@ def _dense_row(trials: pd.DataFrame) -> dict[str, Any]:
         **{"size_bytes": float(models["dense_size_bytes"].mean()), "compression": 1.0},
         "latency_ms": float(trials["dense_latency_ms"].median()),
         "latency_p95_ms": float(trials["dense_latency_p95_ms"].median()),
-        **{"rtf": float(trials["dense_rtf"].median()), "speedup": 1.0},
+        **{"rtf": float(trials["dense_rtf"].median()), "speedup": 1.0, "int8_latency_ms": float("nan")},
         **{"steps": float("nan"), "train_seconds": float("nan")},
         **{"seeds": len(models), "settings": 1, "failed": 0, "params": ""},
     }

@@ -218,6 +218,9 @@ def trial_metrics(result: TrialResult) -> dict[str, float]:
         "train_seconds": result.train_seconds,
         "seconds": result.seconds,
     }
+    metrics |= result.latency.details()
+    if result.latency.noise is not None:
+        metrics["latency_conclusive"] = float(result.latency.noise.conclusive)
     return metrics | {f"layer_sparsity/{layer}": share for layer, share in result.layer_sparsity.items()}
 
 

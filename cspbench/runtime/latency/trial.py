@@ -35,13 +35,22 @@ def measure_latency(
     with quiet_place(spec.threads) as place:
         engines = [make_engine(name, source, spec.threads) for name, source in sources.items()]
         found = measure(engines, audio, dense.pace, spec, place)
-    a, b = ("dense", "packed") if native.available() else ("torch", "torch-csr")
-    told = {"dense": found.engines[a].engine, "packed": found.engines[b].engine}
+    before, after = (found.engines[name] for name in (("dense", "packed") if native.available() else sources))
+    told = _native_words() if native.available() else {"dense": before.engine, "packed": after.engine}
     return LatencyReport(
-        dense=found.engines[a],
-        packed=found.engines[b],
+        dense=before,
+        packed=after,
         protocol=found.protocol | told | {"conclusive": found.noise.conclusive},
         engines=found.engines,
         ratios=found.ratios,
         noise=found.noise,
     )
+
+
+def _native_words() -> dict[str, str]:
+    """What the native engines ran on, alike for all trials on a machine; formats are told with each engine."""
+    engine = f"native engine ({native.require('the native engine').current()})"
+    return {
+        "dense": f"{engine}, every weight, fp32",
+        "packed": f"{engine}, without zeros, fp32, formats by measured cost",
+    }
