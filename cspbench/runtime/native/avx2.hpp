@@ -93,5 +93,6 @@ void add_window_avx2(Kernels& kernels);
 void add_dense_avx2(Kernels& kernels);
 void add_bitmap_avx2(Kernels& kernels);
 void add_csr_avx2(Kernels& kernels);
+void add_blocks_avx2(Kernels& kernels);
 
 }  // namespace cspbench
