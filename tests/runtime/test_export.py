@@ -103,14 +103,16 @@ def test_real_speech_is_spelt_as_torch_spells_it(an4_path: Path, tmp_path: Path)
             parameter.mul_(4.0)
         model.joint_output.bias.zero_()
     export_onnx(pack_model(model, TOKENIZER, FEATURES, RATE, format="smallest"), tmp_path / "m.onnx")
-    row = json.loads((an4_path / "manifest.jsonl").read_text().splitlines()[0])
-    samples, rate = read_audio(an4_path / row["audio"])
-    frames = log_mel(samples, FEATURES, rate)
-    steps = len(frames) // FEATURES.stack
-    features = frames[: steps * FEATURES.stack].reshape(steps, -1)
-    expected = greedy(model, model.normalise(torch.from_numpy(features)[None]), torch.tensor([steps]))[0]
-    assert len(expected) > 10
-    assert OnnxTransducer(tmp_path / "m.onnx").greedy(features) == expected
+    exported, said = OnnxTransducer(tmp_path / "m.onnx"), 0
+    for line in (an4_path / "manifest.jsonl").read_text().splitlines()[:4]:
+        samples, rate = read_audio(an4_path / json.loads(line)["audio"])
+        frames = log_mel(samples, FEATURES, rate)
+        steps = len(frames) // FEATURES.stack
+        features = frames[: steps * FEATURES.stack].reshape(steps, -1)
+        expected = greedy(model, model.normalise(torch.from_numpy(features)[None]), torch.tensor([steps]))[0]
+        assert exported.greedy(features) == expected
+        said += len(expected)
+    assert said > 20
 
 
 def test_command(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:

@@ -158,7 +158,7 @@ def test_words_that_mean_nothing_are_refused() -> None:
             parse_format(label)
     for shape in ((0, 4), (4, 0), (4,)):
         with pytest.raises(PackingError, match="a matrix has rows and columns"):
-            pack_matrix(np.zeros(shape, np.float32))
+            pack_matrix(np.zeros(shape, np.float32), "dense")
 
 
 def test_without_the_native_module_the_plain_formats_remain(monkeypatch: pytest.MonkeyPatch) -> None:

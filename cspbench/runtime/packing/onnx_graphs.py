@@ -36,7 +36,7 @@ class _Graph:
         """Add an initialiser, in the smaller form."""
         value = np.ascontiguousarray(value)
         places = np.flatnonzero(value)
-        if self.sparse and value.dtype == np.float32 and len(places) * SPARSE_BYTES < value.nbytes:
+        if self.sparse and value.ndim > 1 and len(places) * SPARSE_BYTES < value.nbytes:
             values = numpy_helper.from_array(value.reshape(-1)[places], name)
             indices = numpy_helper.from_array(places.astype(np.int64), f"{name}.places")
             self.sparsed.append(helper.make_sparse_tensor(values, indices, list(value.shape)))
@@ -108,7 +108,7 @@ def _states(layers: int, width: int, suffix: str = "") -> list[onnx.ValueInfoPro
 
 
 def encoder_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
-    """``features`` (N, T, C) as the front end makes them and the state -> ``encoded`` (N, T, J) and the next state."""
+    """``features`` (N, T, C), not normalised, and the state -> ``encoded`` (N, T, J) and the next state."""
     graph = _Graph(sparse)
     stack = shape.inputs // len(state["feature_mean"])
     mean, scale = (np.tile(state[name], stack) for name in ("feature_mean", "feature_scale"))
@@ -124,7 +124,7 @@ def encoder_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse:
 
 
 def prediction_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
-    """``labels`` (N, U) and the state -> ``predicted`` (N, U, J) and the next state. The first label is the blank, 0."""
+    """``labels`` (N, U) and the state -> ``predicted`` (N, U, J) and the next state. First comes the blank, 0."""
     graph = _Graph(sparse)
     x = graph.node("Gather", "embedded", [graph.weight("embedding", state["embedding.weight"]), "labels"])
     x = graph.stack("prediction", x, state, shape.prediction_layers)
