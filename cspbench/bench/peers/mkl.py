@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import statistics
 from ctypes import c_float, c_int, c_void_p
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from cspbench.bench.peers.engine import AbsentError, Contestant, Stepping
+from cspbench.bench.peers.engine import AbsentError, Contestant, Evict, Stepping
+from cspbench.bench.peers.native import gates_alone
 from cspbench.bench.peers.work import Layer, Work
 
 SEQUENTIAL, LP64 = 1, 0
@@ -86,12 +88,7 @@ class Matrix:
 
 
 class Products(Stepping):
-    """The matrix products alone: biases and gates are left out of the time, as MKL has none."""
-
-    setting = (
-        "mkl_sparse_s_mv on optimised handles, 32-bit indices, sequential; products alone, without gates; "
-        "calls that fail at once are timed and subtracted"
-    )
+    """The matrix products. MKL has no gates: it gets ours, timed apart; none without the native module."""
 
     def __init__(self, work: Work) -> None:
         super().__init__(work)
@@ -99,6 +96,11 @@ class Products(Stepping):
         self.layers = work.layers
         self.bytes = sum(matrix.bytes for matrix in self.matrices)
         self.product = library().mkl_sparse_s_mv
+        self.gates = gates_alone(work)
+        self.setting = (
+            "mkl_sparse_s_mv on optimised handles, 32-bit indices, sequential; failing calls are timed and subtracted, "
+            f"{'our native gates are timed and added' if self.gates else 'gates are left out'}"
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -116,6 +118,12 @@ class Products(Stepping):
     def empty(self) -> None:
         for matrix in self.matrices:
             self.product(*matrix.no_matrix)
+
+    def glue(self, evict: Evict | None) -> float:
+        if (evict is not None) not in self._glue:
+            gates = statistics.median(self.gates.times(self.EMPTY_CALLS, evict)) if self.gates else 0.0
+            self._glue[evict is not None] = super().glue(evict) - gates
+        return self._glue[evict is not None]
 
     def output(self) -> np.ndarray:
         return self.matrices[-1].x[self.layers[-1].inputs :]

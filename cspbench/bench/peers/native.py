@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,15 @@ class Packed(Engine):
 
     def times(self, steps: int, evict: Evict | None = None) -> list[float]:
         return self.lstm.time(steps, evict.bytes if evict else 0).tolist()
+
+
+def gates_alone(work: Work) -> Engine | None:
+    """The same layers with nothing but zeros: biases, gates and state are left. None without the native module."""
+    empty = [replace(layer, weight=np.zeros_like(layer.weight)) for layer in work.layers]
+    try:
+        return Packed(replace(work, layers=tuple(empty)), "fp32", "csr8")
+    except AbsentError:
+        return None
 
 
 def _module() -> Any:

@@ -98,7 +98,7 @@ def quantised_cell(work: Work) -> Engine:
     return Cell(work, product, setting, dense_bytes(work, 1))
 
 
-def quantise(module: nn.Sequential, kind: type[nn.Module]) -> Any:
+def quantise(module: nn.Module, kind: type[nn.Module]) -> Any:
     """Dynamic int8, per tensor, as torch does it. It replaces children alone: a bare LSTM would stay as it is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # announced to move to another package
