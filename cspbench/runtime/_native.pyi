@@ -92,3 +92,131 @@ class Matrix:
     @property
     def bytes(self) -> int:
         """Exact sum of the arrays."""
+
+def elementwise(name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """exponential, sigmoid, tanh or logarithm of each value, as the engine computes them."""
+
+class Lstm:
+    """A stack of LSTM layers on packed weights, and the state of one stream."""
+
+    def __init__(self, layers: list[tuple[Matrix, NDArray[np.float32]]], threads: int = 1) -> None:
+        """Layers are a matrix (4 H, in + H), gates i f g o, input and recurrent weights side by side, and a bias (4 H,).
+
+        Raises:
+            ValueError: shapes that do not fit each other, or a bias that is not finite.
+        """
+
+    def step(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(C,) -> (H,) of the last layer."""
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(T, C) -> (T, H)."""
+
+    def reset(self) -> None:
+        """Back to zero states."""
+
+    def time(self, steps: int, evict: int = 0, seed: int = 0) -> NDArray[np.float64]:
+        """Seconds of each of so many steps on random inputs, looped natively; `evict` as for `Matrix.time`."""
+
+class FrontEnd:
+    """Log-mel energies as Kaldi has them. ValueError for what cannot be: bins without a frequency, windows too long."""
+
+    def __init__(self, sample_rate: int, window_ms: float, hop_ms: float, mels: int) -> None: ...
+    @property
+    def window(self) -> int:
+        """Samples of a frame."""
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+
+    def frames(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Samples (N,) in [-1, 1] -> (frames, mels); whole windows only."""
+
+class Network:
+    """A recogniser on packed weights: immutable, shared by its streams. `make_network` makes it."""
+
+    @property
+    def inputs(self) -> int:
+        """Features of a step: mels x stack."""
+
+    @property
+    def units(self) -> int:
+        """Outputs of the joint, blank included."""
+
+    @property
+    def shape(self) -> list[int]:
+        """Sizes that a saved state has to agree with."""
+
+def make_network(
+    *,
+    encoder: list[tuple[Matrix, NDArray[np.float32]]],
+    embedding: NDArray[np.float32],
+    prediction: list[tuple[Matrix, NDArray[np.float32]]],
+    joint_encoder: tuple[Matrix, NDArray[np.float32]],
+    joint_prediction: Matrix,
+    joint_output: tuple[Matrix, NDArray[np.float32]],
+    mean: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    stack: int,
+    front_end: FrontEnd | None,
+    max_symbols: int,
+    blank: int,
+    threads: int = 1,
+) -> Network:
+    """The network of its parts.
+
+    Args:
+        encoder: layers as `Lstm` takes them.
+        embedding: (units, P).
+        prediction: layers.
+        joint_encoder: matrix and bias.
+        joint_prediction: has no bias.
+        joint_output: matrix and bias.
+        mean: of the features, (mels,).
+        scale: reciprocal standard deviation, (mels,).
+        stack: frames of a step.
+        front_end: None for streams that take features only.
+        max_symbols: labels in one step at most.
+        blank: label that ends a step.
+        threads: of each product.
+
+    Raises:
+        ValueError: parts that do not fit each other.
+    """
+
+class Stream:
+    """One utterance being heard. RuntimeError if two threads use it at once."""
+
+    def __init__(self, network: Network) -> None: ...
+    def accept(self, samples: NDArray[np.float32]) -> list[int]:
+        """Samples (N,) in [-1, 1] at the front end's rate -> new labels; ValueError if they are not finite or far too loud."""
+
+    def accept_features(self, features: NDArray[np.float32]) -> list[int]:
+        """Log-mel features (frames, mels) in place of samples -> new labels."""
+
+    def finish(self) -> None:
+        """The utterance is over; a rest that fills no step is dropped."""
+
+    def reset(self) -> None:
+        """Forget everything heard."""
+
+    def state(self) -> bytes:
+        """Everything about the stream; native byte order."""
+
+    def restore(self, state: bytes) -> None:
+        """Go on from a state; ValueError, and nothing changed, if it is damaged or of a network of another shape."""
+
+    def time(self, samples: NDArray[np.float32], piece: int, evict: int = 0) -> NDArray[np.float64]:
+        """Accept samples in whole pieces; seconds of each."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of the model so far."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` was called."""
+
+def advance(streams: list[Stream], samples: list[NDArray[np.float32]]) -> list[list[int]]:
+    """Feed a piece of samples to each of many streams of one network, stepping them together: new labels of each."""

@@ -185,7 +185,7 @@ def front_end(spec: FeatureSpec, sample_rate: int) -> object:
 
 
 def assert_same_features(got: np.ndarray, expected: np.ndarray) -> None:
-    """Equal to 1e-4, where a bin is not so far below the loudest of its frame that single precision holds nothing of it."""
+    """Equal to 1e-4, where a bin is not so far below the loudest of its frame that it is rounding errors."""
     assert got.shape == expected.shape
     # Relative to the loudest bin, rounding leaves errors of some 1e-10: a bin of e^-10 has its logarithm to 1e-5.
     heard = expected > expected.max(axis=1, keepdims=True) - 14
