@@ -153,17 +153,17 @@ class LatencyReport(Frozen):
 
     def details(self) -> dict[str, float]:
         """What earlier versions did not measure, flat, as far as it is there: tail, interval, bytes, other engines."""
-        packed = self.packed
+        packed, median, first = self.packed, self.packed.median, self.packed.first_token
         numbers = {
             "latency_p99_ms": packed.p99_ms,
-            "latency_low_ms": packed.median and packed.median.low,
-            "latency_high_ms": packed.median and packed.median.high,
-            "first_token_ms": packed.first_token and packed.first_token.work_ms,
+            "latency_low_ms": None if median is None else median.low,
+            "latency_high_ms": None if median is None else median.high,
+            "first_token_ms": None if first is None else first.work_ms,
             "finish_ms": packed.finish_ms,
             "step_bytes": packed.step_bytes,
         }
-        numbers |= {f"{n}_latency_ms": self.engines[n].median_ms for n in ("int8", "torch") if n in self.engines}
-        return {name: number for name, number in numbers.items() if number is not None}
+        others = {f"{n}_latency_ms": self.engines[n].median_ms for n in ("int8", "torch") if n in self.engines}
+        return {name: number for name, number in numbers.items() if number is not None} | others
 
 
 class TrialResult(Frozen):

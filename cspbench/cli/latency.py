@@ -29,7 +29,8 @@ def latency(
     corpus: Annotated[str | None, typer.Option("--corpus", help="Stream test utterances of this corpus.")] = None,
     path: Annotated[Path | None, typer.Option("--path", help="Where its audio lies.", exists=True)] = None,
     engines: Annotated[
-        str | None, typer.Option("--engines", help="Of torch, torch-csr, dense, packed, int8; slow ones first.")
+        str | None,
+        typer.Option("--engines", help="Of torch, torch-csr, dense, packed, int8, cuda, cuda-csr, cuda-2:4"),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads, each pinned to a processor.")] = 1,
     utterances: Annotated[int, typer.Option("--utterances", min=1, help="How many are streamed.")] = DEFAULT_UTTERANCES,

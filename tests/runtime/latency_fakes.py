@@ -47,6 +47,7 @@ class FakeEngine:
         self.name, self._clock, self._seconds, self._labels = name, clock, seconds, labels or {}
         self._log = [] if log is None else log
         self.pieces: list[int] = []
+        self.stopwatch = clock.stopwatch
 
     def reset(self) -> None:
         self._log.append(self.name)

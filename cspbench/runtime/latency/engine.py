@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cspbench.spec import FeatureSpec
+
+Result = TypeVar("Result")
+
+
+class Stopwatch(Protocol):
+    """Times a call."""
+
+    def __call__(self, call: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
+        """What the call returned, and the seconds it took."""
+
+
+def wall_clock(call: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
+    """Stopwatch of an engine that runs on the processor."""
+    began = time.perf_counter()
+    result = call(*arguments)
+    return result, time.perf_counter() - began
 
 
 class Engine(Protocol):
@@ -28,6 +45,10 @@ class Engine(Protocol):
     traffic: Traffic
     weight_bytes: int
     state_bytes: int
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """What times it."""
 
     def reset(self) -> None:
         """Start a new utterance."""

@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from cspbench.asr.model import Transducer
 from cspbench.asr.tokenizer import Tokenizer
 from cspbench.errors import CspbenchError, did_you_mean
 from cspbench.runtime import native
+from cspbench.runtime.latency.cuda import CudaEngine, Layout
 from cspbench.runtime.latency.engine import Engine, Pace
-from cspbench.runtime.latency.memory import Kind
 from cspbench.runtime.latency.torch_engine import TorchEngine
 from cspbench.runtime.packing import PackedModel, pack_model
+from cspbench.runtime.streaming import Weights
 from cspbench.spec import FeatureSpec
 
 NATIVE = ("dense", "packed", "int8")
-TORCH: dict[str, Kind] = {"torch": "dense", "torch-csr": "csr"}
+TORCH: dict[str, Weights] = {"torch": "dense", "torch-csr": "csr"}
+CUDA: dict[str, Layout] = {"cuda": "dense", "cuda-csr": "csr", "cuda-2:4": "2:4"}
 ENGINES = {
     "torch": "torch, every weight",
     "torch-csr": "torch, CSR",
     "dense": "native, every weight, fp32",
     "packed": "native, without zeros, fp32 or as the packed file has it",
     "int8": "native, without zeros, int8",
+    "cuda": "torch on CUDA, every weight",
+    "cuda-csr": "torch on CUDA, CSR",
+    "cuda-2:4": "torch on CUDA, two of every four weights, half precision",
 }
 """What can be measured, in words; slow ones first, so that ratios read as speed-ups."""
 
@@ -74,6 +81,8 @@ def check_engines(names: Sequence[str]) -> None:
                 f"engine '{name}' needs the native module of cspbench, which was not built here; install a C++17 "
                 f"compiler and reinstall cspbench, or measure {' and '.join(TORCH)}"
             )
+        if name in CUDA and not torch.cuda.is_available():
+            raise CspbenchError(f"engine '{name}' needs CUDA, and this torch sees no CUDA device")
     if len(set(names)) < len(names):
         raise CspbenchError(f"an engine is named twice in {', '.join(names)}")
 
@@ -89,11 +98,11 @@ def packed_for(name: str, source: Recogniser) -> PackedModel:
 
 def make_engine(name: str, source: Recogniser, threads: int = 1) -> Engine:
     """Make an engine of `ENGINES`, ready to stream; torch's threads are the process's own."""
+    parts = (source.model, source.tokenizer, source.features, source.sample_rate)
+    if name in CUDA:
+        return CudaEngine(name, *parts, CUDA[name])
     if name in TORCH:
-        weights = TORCH[name]
-        assert weights != "native"
-        model, tokenizer, features = source.model, source.tokenizer, source.features
-        return TorchEngine(name, model, tokenizer, features, source.sample_rate, weights)
+        return TorchEngine(name, *parts, TORCH[name])
     from cspbench.runtime.latency.native_engine import NativeEngine
 
     return NativeEngine(name, packed_for(name, source), threads)

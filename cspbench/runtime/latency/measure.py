@@ -17,7 +17,7 @@ from cspbench.runtime.latency import statistics
 from cspbench.runtime.latency.engine import Engine, Pace
 from cspbench.runtime.latency.machine import load_average, pinned, processor_name, without_collection
 from cspbench.runtime.latency.noise import Watch, judge
-from cspbench.runtime.latency.stream import Stopwatch, Streamed, stream, wall_clock
+from cspbench.runtime.latency.stream import Streamed, stream
 from cspbench.spec import LatencySpec
 from cspbench.turns import Turn, measuring
 
@@ -48,7 +48,6 @@ def measure(
     pace: Pace,
     spec: LatencySpec,
     place: Place,
-    stopwatch: Stopwatch = wall_clock,
 ) -> Measured:
     """Stream the same utterances through all engines in turns.
 
@@ -62,7 +61,6 @@ def measure(
         pace: how samples make steps.
         spec: warm-up and repetitions; `utterances` is not looked at.
         place: from `quiet_place`.
-        stopwatch: times each piece.
 
     Raises:
         ValueError: no utterance is long enough for two model steps.
@@ -75,9 +73,9 @@ def measure(
     streamed: dict[str, list[Streamed]] = {name: [] for name, _ in contestants}
     watch = Watch(place.processors)
     with without_collection():
-        deque(_turns(contestants, audio, range(-spec.warmup, 0), pace, stopwatch), maxlen=0)
+        deque(_turns(contestants, audio, range(-spec.warmup, 0), pace), maxlen=0)
         with watch:
-            for name, done in _turns(contestants, audio, range(spec.repeats), pace, stopwatch, watch.sample):
+            for name, done in _turns(contestants, audio, range(spec.repeats), pace, watch.sample):
                 streamed[name].append(done)
     summaries = {e.name: _summary(e, streamed[e.name], spec.repeats, heard) for e in engines}
     protocol = _protocol(spec, place, pace, heard, len(audio))
@@ -89,14 +87,13 @@ def _turns(
     audio: Sequence[NDArray[np.float32]],
     repeats: range,
     pace: Pace,
-    stopwatch: Stopwatch,
     between: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, Streamed]]:
     for repeat in repeats:
         for index, samples in enumerate(audio):
             first = (repeat + index) % len(contestants)
             for name, engine in [*contestants[first:], *contestants[:first]]:
-                yield name, stream(engine, samples, pace, stopwatch)
+                yield name, stream(engine, samples, pace)
             between()
 
 

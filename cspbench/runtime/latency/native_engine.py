@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cspbench.asr.decoding import MAX_SYMBOLS
 from cspbench.runtime import native
-from cspbench.runtime.latency.engine import Traffic
+from cspbench.runtime.latency.engine import Traffic, wall_clock
 from cspbench.runtime.packing import PackedModel
 from cspbench.runtime.recogniser import Recogniser
 
@@ -27,6 +27,8 @@ class NativeEngine:
     Raises:
         NativeError: there is no native module.
     """
+
+    stopwatch = staticmethod(wall_clock)
 
     def __init__(self, name: str, packed: PackedModel, threads: int = 1) -> None:
         module = native.require(f"the engine '{name}'")

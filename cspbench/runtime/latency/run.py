@@ -10,10 +10,10 @@ from cspbench.hyper import Frozen
 from cspbench.result import Latency, Measured, Memory
 from cspbench.runtime.latency.audio import Audio
 from cspbench.runtime.latency.device import DeviceProfile, estimates
-from cspbench.runtime.latency.engines import TORCH, Recogniser, check_engines, make_engine, packed_for
+from cspbench.runtime.latency.engines import CUDA, TORCH, Recogniser, check_engines, make_engine, packed_for
 from cspbench.runtime.latency.machine import machine
 from cspbench.runtime.latency.measure import measure, quiet_place
-from cspbench.runtime.latency.memory import peak_memory
+from cspbench.runtime.latency.memory import Kind, peak_memory
 from cspbench.runtime.latency.roofline import roofline
 from cspbench.runtime.packing import PackedModel, open_model
 from cspbench.spec import LatencySpec
@@ -81,11 +81,12 @@ def run(
         say(f"measuring {', '.join(names)}")
         measured = measure(engines, audio.utterances, source.pace, spec, place)
         say("measuring read bandwidth")
-        roofs = roofline(measured.engines)
+        here = {name: one for name, one in measured.engines.items() if name not in CUDA}
+        roofs = roofline(here)
         if memory:
             say("measuring peak memory, each engine in a process of its own")
-            peaks = {name: _with_peak(measured.engines[name], name, source) for name in names}
-            measured = measured.model_copy(update={"engines": peaks})
+            peaks = {name: _with_peak(one, name, source) for name, one in here.items()}
+            measured = measured.model_copy(update={"engines": measured.engines | peaks})
     protocol = machine() | measured.protocol | {"audio": audio.origin}
     return LatencyRun(
         model=_about(source),
@@ -97,7 +98,7 @@ def run(
 
 def _with_peak(latency: Latency, name: str, source: Recogniser) -> Latency:
     """A latency with the peak memory of its engine; torch engines read the dense file and hold what they make of it."""
-    kind = TORCH.get(name, "native")
+    kind: Kind = TORCH.get(name, "native")
     packed: PackedModel = source.pack(format="dense") if name in TORCH else packed_for(name, source)
     peak, before = peak_memory(packed, kind)
     assert latency.memory is not None

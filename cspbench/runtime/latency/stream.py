@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cspbench.runtime.latency.engine import Engine, Pace
-
-Result = TypeVar("Result")
-
-
-class Stopwatch(Protocol):
-    """Times a call."""
-
-    def __call__(self, call: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
-        """What the call returned, and the seconds it took."""
-
-
-def wall_clock(call: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
-    """Stopwatch of an engine that runs on the processor."""
-    began = time.perf_counter()
-    result = call(*arguments)
-    return result, time.perf_counter() - began
 
 
 @dataclass(frozen=True)
@@ -59,14 +41,13 @@ class Streamed:
     work: float
 
 
-def stream(engine: Engine, samples: NDArray[np.float32], pace: Pace, stopwatch: Stopwatch = wall_clock) -> Streamed:
+def stream(engine: Engine, samples: NDArray[np.float32], pace: Pace) -> Streamed:
     """Hand an utterance over in pieces of a model step, as they would come from a microphone, without waiting for them.
 
     Args:
-        engine: starts a new utterance.
+        engine: starts a new utterance; its own stopwatch times each piece.
         samples: (n,) in [-1, 1] at the engine's rate.
         pace: how samples make steps.
-        stopwatch: times each piece.
     """
     engine.reset()
     size = pace.step_samples
@@ -76,7 +57,7 @@ def stream(engine: Engine, samples: NDArray[np.float32], pace: Pace, stopwatch: 
     emitted: list[int] = []
     first, ready = None, 0.0
     for start in range(0, whole, size):
-        brought, seconds = stopwatch(engine.accept, samples[start : start + size])
+        brought, seconds = engine.stopwatch(engine.accept, samples[start : start + size])
         times.append(seconds)
         labels.append(len(brought))
         heard = (start + size) / pace.sample_rate
@@ -84,7 +65,7 @@ def stream(engine: Engine, samples: NDArray[np.float32], pace: Pace, stopwatch: 
         if len(brought) and first is None:
             first = First(heard, seconds, ready)
         emitted += brought
-    last, finish = stopwatch(_end, engine, samples[whole:])
+    last, finish = engine.stopwatch(_end, engine, samples[whole:])
     emitted += last
     single = np.asarray([n == 1 for n in _steps_of_pieces(len(times), size, pace)], dtype=bool)
     return Streamed(

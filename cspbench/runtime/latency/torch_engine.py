@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.sparse import SparseSemiStructuredTensor
 
 from cspbench.asr.model import Transducer
 from cspbench.asr.tokenizer import Tokenizer
-from cspbench.runtime.latency.engine import Traffic
+from cspbench.runtime.latency.engine import Traffic, wall_clock
 from cspbench.runtime.streaming import StreamingRecogniser, Weights, _Affine, _LSTMCell
 from cspbench.spec import FeatureSpec
 
@@ -28,6 +29,8 @@ class TorchEngine:
         weights: ``dense`` or ``csr``.
     """
 
+    stopwatch = staticmethod(wall_clock)
+
     def __init__(
         self,
         name: str,
@@ -40,9 +43,13 @@ class TorchEngine:
         self.name = name
         self.description = f"{WORDS[weights]}; torch {torch.__version__}"
         self._recogniser = StreamingRecogniser(model, tokenizer, features, sample_rate, weights)
+        self.state_bytes = sum(_bytes(cell.hidden) + _bytes(cell.cell) for cell in cells(self._recogniser))
+        self.count()
+
+    def count(self) -> None:
+        """Count the bytes of the weights as they are now."""
         self.traffic = _traffic(self._recogniser)
         self.weight_bytes = _weight_bytes(self._recogniser)
-        self.state_bytes = sum(_bytes(cell.hidden) + _bytes(cell.cell) for cell in _cells(self._recogniser))
 
     def reset(self) -> None:
         self._recogniser.reset()
@@ -56,13 +63,18 @@ class TorchEngine:
         return []  # every label is known as soon as its step is
 
 
-def _cells(recogniser: StreamingRecogniser) -> list[_LSTMCell]:
+def cells(recogniser: StreamingRecogniser) -> list[_LSTMCell]:
+    """Its LSTM layers."""
     return [*recogniser._encoder.cells, *recogniser._prediction.cells]
 
 
+def affines(r: StreamingRecogniser) -> list[_Affine]:
+    """Everything with a matrix."""
+    return [*(cell.affine for cell in cells(r)), r._joint_encoder, r._joint_prediction, r._joint_output]
+
+
 def _weight_bytes(r: StreamingRecogniser) -> int:
-    affines = [*(cell.affine for cell in _cells(r)), r._joint_encoder, r._joint_prediction, r._joint_output]
-    return sum(map(_affine, affines)) + _bytes(r._embedding) + _bytes(r._mean) + _bytes(r._scale)
+    return sum(map(_affine, affines(r))) + _bytes(r._embedding) + _bytes(r._mean) + _bytes(r._scale)
 
 
 def _traffic(r: StreamingRecogniser) -> Traffic:
@@ -81,6 +93,9 @@ def _affine(affine: _Affine) -> int:
 
 
 def _bytes(tensor: Tensor) -> int:
+    if isinstance(tensor, SparseSemiStructuredTensor):
+        cells = tensor.shape[0] * tensor.shape[1]
+        return cells // 2 * tensor.element_size() + cells // 8  # half of the values, and two bits for the place of each
     if tensor.layout is torch.sparse_csr:
         return sum(map(_bytes, (tensor.crow_indices(), tensor.col_indices(), tensor.values())))
     return tensor.numel() * tensor.element_size()
