@@ -293,6 +293,25 @@ def test_the_command_prints_one_object(run: Callable[..., tuple[int, str, str]])
     assert "noise" in found["protocol"]["recogniser"]
 
 
+@pytest.mark.usefixtures("small")
+def test_without_the_native_module_peers_are_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def require(what: str) -> Any:
+        raise native_module.NativeError(f"{what} needs a compiler")
+
+    monkeypatch.setattr(native_module, "available", lambda: False)
+    monkeypatch.setattr(native_module, "require", require)
+    chosen = [c for c in CONTESTANTS if c.name in ("torch_dense", "mkl_sparse", "ours_fp32")]
+    found = latency.run(**latency.QUICK, contestants=chosen)
+    rows = {row["engine"]: row for row in found.rows}
+    assert rows["ours_fp32"]["median_us"] is None
+    assert "needs a compiler" in rows["ours_fp32"]["protocol"]
+    assert rows["torch_dense"]["median_us"] > 0
+    assert "recogniser torch_dense" in rows
+    assert found.ratios == {}
+    assert found.protocol["read_gb_per_s"] is None
+    assert "ours_fp32" in found.protocol["absent"]
+
+
 def test_requests_that_make_no_sense_are_refused(run: Callable[..., tuple[int, str, str]]) -> None:
     with pytest.raises(ConfigError, match=r"there is no model 'M' \(L, S\)"):
         latency.run(models=["M"])
