@@ -139,9 +139,8 @@ def _print_noise(measured: Measured) -> None:
     if noise.conclusive:
         console.print("Quiet enough: nothing speaks against these numbers.")
     else:
-        console.print(
-            "TOO NOISY TO TELL: measure again on a quieter machine, or with more --repeats.", style="bold red"
-        )
+        told = "only ratios called faster or slower lie beyond the noise that was seen"
+        console.print(f"TOO NOISY TO TELL: {told}. Measure again on a quieter machine, or with more --repeats.")
     for reason in noise.reasons:
         console.print(f"  - {reason}", soft_wrap=True)
     figures = {name.replace("_", " "): f"{value:.4g}" for name, value in noise.figures.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -212,6 +213,19 @@ def test_pinning_ends_with_the_measurement() -> None:
         assert torch.get_num_threads() == 1
     assert os.sched_getaffinity(0) == allowed
     assert torch.get_num_threads() == threads
+
+
+def test_threads_that_were_there_before_are_pinned_too() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    assert thread.native_id is not None
+    allowed = os.sched_getaffinity(thread.native_id)
+    with pinned(1) as processors:
+        assert os.sched_getaffinity(thread.native_id) == set(processors)
+    assert os.sched_getaffinity(thread.native_id) == allowed
+    done.set()
+    thread.join()
 
 
 def test_an_old_result_can_still_be_read(tmp_path: Path) -> None:

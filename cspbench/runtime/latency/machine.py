@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +51,33 @@ def allowed_processors() -> list[int]:
 
 @contextmanager
 def pinned(threads: int) -> Iterator[list[int]]:
-    """Run with so many torch threads, tied to the idlest processors where the system can; yields those processors."""
+    """Run with so many torch threads, on as many processors, the idlest ones; yields those processors.
+
+    All threads of the process are tied to them, those of pools that were made before included; where the system cannot
+    do that nothing is tied and nothing yielded.
+    """
     torch = sys.modules.get("torch")  # an engine without torch must not pay for its import
     before = torch.get_num_threads() if torch else 0
     allowed = allowed_processors()
     chosen = _idlest(allowed, threads)
     if torch:
         torch.set_num_threads(threads)
-    if chosen:
-        os.sched_setaffinity(0, chosen)
+    _tie_all_threads(chosen)
     try:
         yield chosen
     finally:
-        if chosen:
-            os.sched_setaffinity(0, allowed)
+        _tie_all_threads(allowed)
         if torch:
             torch.set_num_threads(before)
+
+
+def _tie_all_threads(processors: list[int]) -> None:
+    if not processors:
+        return
+    os.sched_setaffinity(0, processors)
+    for task in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # it has ended meanwhile
+            os.sched_setaffinity(int(task.name), processors)
 
 
 @contextmanager
