@@ -2,8 +2,8 @@
 
 ``auto`` measures: each format that takes fewer bytes than dense is timed beside dense on the matrix itself (see
 `cost`), in the cache and out of it. A format that is slower than dense in either is out, so that packing never hurts.
-Of the others the one with the lowest geometric mean of both wins; among those within `TIE` of it, noise decides nothing
-and the smallest is taken. Without the native module nothing can be measured, and ``auto`` is ``smallest``.
+Of the others the one with the lowest geometric mean of both wins. Ratios within `TIE` are noise and decide nothing: of
+such formats the smallest is taken. Without the native module nothing can be measured, and ``auto`` is ``smallest``.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ SEARCHES: Mapping[str, Search] = {"auto": fastest, "smallest": smallest}
 def candidates(weight: np.ndarray, values: str, name: str) -> dict[str, PackedMatrix]:
     """Dense, and every format that takes fewer bytes.
 
-    Blocks and N of M come in several shapes. The smallest is a candidate where the matrix has such a structure: where it
-    is not far larger than a format that expects none.
+    Blocks and N of M come in several shapes. The smallest is a candidate where the matrix has such a structure: where
+    it is not far larger than a format that expects none.
     """
     found = _possible(weight, [f for f in FORMATS if f not in ("block", "nm")], values, name)
     dense, least = found["dense"].bytes, min(m.bytes for m in found.values())
@@ -79,7 +79,7 @@ def _most(weight: np.ndarray, m: int) -> int:
 def choose(costs: Mapping[str, Cost], sizes: Mapping[str, int]) -> str:
     """The format to take, by the rule above."""
     dense = costs["dense"]
-    allowed = {x: c for x, c in costs.items() if c.hot <= dense.hot and c.cold <= dense.cold}
+    allowed = {x: c for x, c in costs.items() if c.hot <= dense.hot * TIE and c.cold <= dense.cold * TIE}
     means = {label: math.sqrt(c.hot * c.cold) for label, c in allowed.items()}
     best = min(means.values())
     return min((x for x, mean in means.items() if mean <= best * TIE), key=lambda x: (sizes[x], x))

@@ -101,7 +101,7 @@ def csr8(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
 
 def block(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
     """``columns``: columns of the blocks in units of blocks; ``values`` (blocks, block rows, block columns)."""
-    height, width = options["block_rows"], options["block_columns"]
+    height, width = options.get("block_rows", 0), options.get("block_columns", 0)
     if not 1 <= height <= 64 or not 1 <= width <= 64:
         raise ValueError(f"blocks of {height} x {width} there are not")
     blocks = arrays["values"].size // (height * width)
@@ -119,7 +119,7 @@ def block(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
 
 def nm(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
     """N values a group of M columns; ``positions``: their columns inside it, two a byte, the first in the low half."""
-    n, m = options["n"], options["m"]
+    n, m = options.get("n", 0), options.get("m", 0)
     if not 1 <= n <= m <= 16:
         raise ValueError(f"{n} of {m} there is not: N and M must be 1 <= N <= M <= 16")
     groups = -(-columns // m)
@@ -214,3 +214,5 @@ EXTRA_ARRAYS = {
     "nm": ("positions",),
 }
 """Arrays of each format beside ``values`` and, for int8, ``scales``."""
+OPTIONS = {"block": {"block_rows", "block_columns"}, "nm": {"n", "m"}, "window": {"window"}}
+"""Parameters of the formats that have any."""

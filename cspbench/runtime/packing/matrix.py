@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cspbench.runtime import native
-from cspbench.runtime.packing.layouts import EXTRA_ARRAYS, LARGEST, LAYOUTS, Places
+from cspbench.runtime.packing.layouts import EXTRA_ARRAYS, LARGEST, LAYOUTS, OPTIONS, Places
 from cspbench.runtime.packing.values import DTYPES, INT8, SCALES, VALUE_TYPES, PackingError, restore
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class PackedMatrix:
     def label(self) -> str:
         """The format as `parse_format` reads it, with what tells its shapes apart: ``block:4x4``, ``nm:2:4``."""
         if self.format == "block":
-            return f"block:{self.options['block_rows']}x{self.options['block_columns']}"
-        return f"nm:{self.options['n']}:{self.options['m']}" if self.format == "nm" else self.format
+            return f"block:{self.options.get('block_rows')}x{self.options.get('block_columns')}"
+        return f"nm:{self.options.get('n')}:{self.options.get('m')}" if self.format == "nm" else self.format
 
     @property
     def bytes(self) -> int:
@@ -80,7 +80,11 @@ class PackedMatrix:
         self._weights()
 
     def dense(self) -> np.ndarray:
-        """The weights, float32 (rows, columns), as the arrays tell them: bit for bit the packed ones for fp32."""
+        """The weights, float32 (rows, columns), as the arrays tell them: bit for bit the packed ones for fp32.
+
+        Raises:
+            ValueError: arrays that are not what the format says.
+        """
         row, column, weight = self._weights()
         result = np.zeros((self.rows, self.columns), np.float32)
         result[row, column] = weight
@@ -119,6 +123,8 @@ class PackedMatrix:
             raise ValueError(f"there is no format '{self.format}' with values '{self.values}'")
         if not 0 < self.rows <= LARGEST or not 0 < self.columns <= LARGEST or self.rows * self.columns > LARGEST:
             raise ValueError(f"a matrix of {self.rows} x {self.columns} is out of the question")
+        if odd := set(self.options) - OPTIONS.get(self.format, set()):
+            raise ValueError(f"the format {self.format} has no option '{min(odd)}'")
         expected = {"values", *EXTRA_ARRAYS[self.format], *([SCALES] if self.values == "int8" else [])}
         if set(self.arrays) != expected:
             raise ValueError(f"arrays {', '.join(sorted(self.arrays))} instead of {', '.join(sorted(expected))}")

@@ -49,7 +49,7 @@ class PackedModel:
     @property
     def file_bytes(self) -> int:
         """Size of the file that `save` writes, exactly."""
-        return len(self._serialised())
+        return len(self.serialise())
 
     @property
     def sparsity(self) -> float:
@@ -59,11 +59,12 @@ class PackedModel:
 
     def save(self, path: Path | str) -> int:
         """Write the file, whole or not at all; return its size in bytes."""
-        data = self._serialised()
+        data = self.serialise()
         write_atomic(Path(path), data)
         return len(data)
 
-    def _serialised(self) -> Raw:
+    def serialise(self) -> Raw:
+        """The file as bytes: equal for equal models."""
         arrays = {
             f"{name}{SEPARATOR}{key}": array for name, m in self.matrices.items() for key, array in m.arrays.items()
         }
