@@ -17,7 +17,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# Installing compiles the native module as well, and so again after a change of its sources.
+NATIVE := CMakeLists.txt $(wildcard cspbench/runtime/native/*)
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -c constraints.txt -e '.[dev]'
 	touch $@
@@ -28,4 +31,4 @@ $(VENV)/.synthesis: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build cspbench/runtime/_native*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache

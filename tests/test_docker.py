@@ -119,7 +119,8 @@ def test_what_is_copied_exists_and_reaches_the_builder():
 
 def test_all_that_the_package_is_built_from_is_copied():
     copied = {source for line in arguments("COPY") for source in line.split()[:-1]}
-    assert {"pyproject.toml", "constraints.txt", "cspbench", PROJECT["readme"], *PROJECT["license-files"]} <= copied
+    sources = {"pyproject.toml", "CMakeLists.txt", "constraints.txt", "cspbench"}
+    assert {*sources, PROJECT["readme"], *PROJECT["license-files"]} <= copied
 
 
 def test_packages_are_constrained_and_the_extras_exist():

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "format.hpp"
+#include "guard.hpp"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -22,7 +23,7 @@ constexpr auto kAligned = std::align_val_t{kAlignment};
 Arena::Arena(size_t size) : size_(size) {
 #if defined(__linux__)
     if (size >= kHugePage) {
-        // A hundred thousand 4K pages would not fit the processor's address caches: reading weights is all a product does.
+        // Thousands of 4K pages would not fit the processor's address caches, and all a product does is read weights.
         mapped_size_ = size + kHugePage;
         mapped_ = mmap(nullptr, mapped_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (mapped_ == MAP_FAILED) throw std::bad_alloc();
@@ -37,6 +38,7 @@ Arena::Arena(size_t size) : size_(size) {
 }
 
 Arena::~Arena() {
+    allow(data_, size_);  // who gets this memory next knows nothing of our guards
 #if defined(__linux__)
     if (mapped_) {
         munmap(mapped_, mapped_size_);

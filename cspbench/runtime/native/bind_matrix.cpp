@@ -56,8 +56,8 @@ nb::dict arrays_of(nb::handle_t<Matrix> self) {
     nb::dict arrays;
     for (const Array& array : matrix.arrays()) {
         const std::vector<size_t> shape(array.shape.begin(), array.shape.end());
-        arrays[array.name.c_str()] = nb::ndarray<nb::numpy, nb::ro>(array.data, shape.size(), shape.data(), self, nullptr,
-                                                                    dtype_of(array.type));
+        arrays[array.name.c_str()] =
+            nb::ndarray<nb::numpy, nb::ro>(array.data, shape.size(), shape.data(), self, nullptr, dtype_of(array.type));
     }
     return arrays;
 }
@@ -91,7 +91,8 @@ Options options_of(const nb::kwargs& given) {
 using Weights = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 int32_t extent(size_t size) {
-    if (size > INT32_MAX) throw std::invalid_argument("a matrix of " + std::to_string(size) + " rows or columns is too large");
+    if (size > INT32_MAX)
+        throw std::invalid_argument("a matrix of " + std::to_string(size) + " rows or columns is too large");
     return static_cast<int32_t>(size);
 }
 
@@ -134,7 +135,8 @@ nb::object dense(const Matrix& matrix) {
 int batch_of(const Matrix& matrix, const Floats& x) {
     const auto columns = static_cast<size_t>(matrix.columns());
     if (x.ndim() < 1 || x.ndim() > 2 || x.shape(x.ndim() - 1) != columns || (x.ndim() == 2 && x.shape(0) > INT32_MAX))
-        throw std::invalid_argument("x must be (" + std::to_string(columns) + ",) or (batch, " + std::to_string(columns) + ")");
+        throw std::invalid_argument("x must be (" + std::to_string(columns) + ",) or (batch, " +
+                                    std::to_string(columns) + ")");
     return x.ndim() == 2 ? static_cast<int>(x.shape(0)) : 1;
 }
 
@@ -177,26 +179,29 @@ std::string text_of(const Matrix& matrix) {
 void bind_matrix(nb::module_& module) {
     using namespace nb::literals;
     nb::class_<Matrix>(module, "Matrix", "A packed matrix: immutable, safe to share between threads.")
-        .def_static("pack", pack, "dense"_a.noconvert(), "format"_a, "values"_a, "options"_a,
-                    "Pack weights (rows, columns). -0 is stored as 0. Options: block=(rows, columns), nm=(n, m), and what "
-                    "`options` of a matrix shows. ValueError where the weights or options do not suit the format.")
+        .def_static(
+            "pack", pack, "dense"_a.noconvert(), "format"_a, "values"_a, "options"_a,
+            "Pack weights (rows, columns). -0 is stored as 0. Options: block=(rows, columns), nm=(n, m), and what "
+            "`options` of a matrix shows. ValueError where the weights or options do not suit the format.")
         .def_static("from_arrays", from_arrays, "format"_a, "values"_a, "rows"_a, "columns"_a, "arrays"_a,
                     "options"_a = Options{},
                     "A matrix of what `arrays()` and `options` gave, copied and then checked entirely: ValueError if "
                     "anything in it is not as the format has it.")
         .def("arrays", arrays_of, "What a file keeps: read-only views, by name. bf16 comes as uint16.")
         .def("dense", dense, "Weights (rows, columns) as float32, zeros in their places.")
-        .def("multiply", multiply, "x"_a, "threads"_a = 1, "y (rows,) or (batch, rows) of x (columns,) or (batch, columns).")
+        .def("multiply", multiply, "x"_a, "threads"_a = 1,
+             "y (rows,) or (batch, rows) of x (columns,) or (batch, columns).")
         .def("time", time, "x"_a, "repeats"_a, "evict"_a = 0, "threads"_a = 1,
-             "Seconds of each of so many products, the first without any warm-up. evict > 0: so many bytes of other memory "
-             "are read before each, untimed; more than the caches hold makes every product a cold one.")
+             "Seconds of each of so many products, the first without any warm-up. evict > 0: so many bytes of other "
+             "memory are read before each, untimed; more than the caches hold makes every product a cold one.")
         .def_prop_ro("options", &Matrix::options)
         .def_prop_ro("format", [](const Matrix& m) { return name_of(m.packed().format); })
         .def_prop_ro("values", [](const Matrix& m) { return name_of(m.packed().value); })
         .def_prop_ro("rows", &Matrix::rows)
         .def_prop_ro("columns", &Matrix::columns)
         .def_prop_ro("nonzeros", &Matrix::nonzeros, "Weights that are not zero once rounded to their type.")
-        .def_prop_ro("stored", [](const Matrix& m) { return m.packed().stored; }, "Values stored, padding included.")
+        .def_prop_ro(
+            "stored", [](const Matrix& m) { return m.packed().stored; }, "Values stored, padding included.")
         .def_prop_ro("bytes", &Matrix::bytes, "Exact sum of the arrays.")
         .def("__repr__", text_of);
 }

@@ -41,11 +41,12 @@ Given::Given(const std::vector<Array>& arrays, std::initializer_list<const char*
 }
 
 const Array& Given::get(const char* name, Type type, const std::vector<int64_t>& shape) const {
-    const auto found = std::find_if(arrays_.begin(), arrays_.end(), [&](const Array& each) { return each.name == name; });
+    const auto found =
+        std::find_if(arrays_.begin(), arrays_.end(), [&](const Array& each) { return each.name == name; });
     if (found == arrays_.end()) throw std::invalid_argument("array \"" + std::string(name) + "\" is missing");
     if (found->type != type || !fits(found->shape, shape))
-        throw std::invalid_argument("array \"" + found->name + "\" is " + name_of(found->type) + " " + text_of(found->shape) +
-                                    ", but must be " + name_of(type) + " " + text_of(shape));
+        throw std::invalid_argument("array \"" + found->name + "\" is " + name_of(found->type) + " " +
+                                    text_of(found->shape) + ", but must be " + name_of(type) + " " + text_of(shape));
     return *found;
 }
 
@@ -62,7 +63,8 @@ int32_t option(const Options& given, const char* name, int32_t otherwise) {
 
 void check_options(const Options& given, std::initializer_list<const char*> names) {
     for (const auto& each : given)
-        if (!among(each.first, names)) throw std::invalid_argument("option \"" + each.first + "\" is no part of this format");
+        if (!among(each.first, names))
+            throw std::invalid_argument("option \"" + each.first + "\" is no part of this format");
 }
 
 const Codec& codec_of(Format format) {

@@ -84,9 +84,9 @@ struct Codec {
     Options (*complete)(const Options& given, int32_t rows, int32_t columns);
     // Arrays of the format, "values" included, "scales" not.
     std::vector<Made> (*encode)(const Rounded& weights, const Options& options);
-    // Sets parameter[], units, stored and the pointers of `m` (rows, columns, format, value and scales are there already),
-    // checking names, types, shapes and contents so that no kernel can read or write outside. That the `stored` values are
-    // finite (and int8 not -128) is checked by the caller afterwards.
+    // Sets parameter[], units, stored and the pointers of `m` (rows, columns, format, value and scales are there
+    // already), checking names, types, shapes and contents so that no kernel can read or write outside. That the
+    // `stored` values are finite (and int8 not -128) is checked by the caller afterwards.
     void (*describe)(const std::vector<Array>& arrays, const Options& options, Packed& m);
     // out (rows, columns) comes zeroed; write `weight(m, row, index)` of values.hpp where there is one.
     void (*decode)(const Packed& m, float* out);

@@ -7,9 +7,10 @@
 namespace cspbench {
 namespace {
 
-constexpr int32_t kMostBlock = 64;    // rows or columns of a block: the zeros behind an input vector cover a block's overhang
+// Rows or columns of a block: the zeros behind an input vector cover what hangs over the right edge.
+constexpr int32_t kMostBlock = 64;
 constexpr int32_t kMostPlaces = 65536;
-constexpr int32_t kMostGroup = 16;    // columns that 4 bits tell apart
+constexpr int32_t kMostGroup = 16;  // columns that 4 bits tell apart
 
 int32_t ceiling(int32_t count, int32_t size) { return (count + size - 1) / size; }
 
@@ -44,7 +45,8 @@ std::vector<Made> blocks_of(const T* weights, const Rounded& all, int32_t height
     }
     const auto blocks = static_cast<int64_t>(places.size()), units = static_cast<int64_t>(starts.size());
     return {made("columns", Type::u16, {blocks}, places),
-            made("values", type_of(all.value), {blocks, height, width}, values), made("starts", Type::u32, {units}, starts)};
+            made("values", type_of(all.value), {blocks, height, width}, values),
+            made("starts", Type::u32, {units}, starts)};
 }
 
 std::vector<Made> encode_block(const Rounded& weights, const Options& options) {
@@ -123,8 +125,8 @@ std::vector<Made> groups_of(const T* weights, const Rounded& all, int32_t n, int
                 if (slot == int64_t{group + 1} * n)
                     throw std::invalid_argument("row " + std::to_string(row) + " has more than " + std::to_string(n) +
                                                 " weights in columns " + std::to_string(group * m) + " to " +
-                                                std::to_string(group * m + m - 1) + ": not " + std::to_string(n) + " of " +
-                                                std::to_string(m));
+                                                std::to_string(group * m + m - 1) + ": not " + std::to_string(n) +
+                                                " of " + std::to_string(m));
                 values[static_cast<size_t>(row * slots + slot)] = w;
                 nibbles[static_cast<size_t>(row * width + slot / 2)] |=
                     static_cast<uint8_t>((c - group * m) << (slot % 2 * 4));

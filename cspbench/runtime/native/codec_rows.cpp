@@ -19,9 +19,7 @@ Options no_options_16(const Options& given, int32_t rows, int32_t columns) {
     return no_options(given, rows, columns);
 }
 
-void check_stored(int64_t stored) {
-    require(stored <= UINT32_MAX, "more than 2^32 - 1 values do not fit this format");
-}
+void check_stored(int64_t stored) { require(stored <= UINT32_MAX, "more than 2^32 - 1 values do not fit this format"); }
 
 // ---- dense
 

@@ -8,6 +8,7 @@
 #include "arena.hpp"
 #include "codec.hpp"
 #include "dispatch.hpp"
+#include "guard.hpp"
 #include "pool.hpp"
 #include "values.hpp"
 
@@ -40,8 +41,8 @@ void check_shape(Value value, int32_t rows, int32_t columns) {
         throw std::invalid_argument("a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) +
                                     " cannot be packed: rows and columns must be 1 to " + std::to_string(kMostRows));
     if (value == Value::int8 && columns > kMostInt8Columns)
-        throw std::invalid_argument("int8 sums are exact up to " + std::to_string(kMostInt8Columns) + " columns; there are " +
-                                    std::to_string(columns));
+        throw std::invalid_argument("int8 sums are exact up to " + std::to_string(kMostInt8Columns) +
+                                    " columns; there are " + std::to_string(columns));
 }
 
 int64_t count_nonzeros(const Packed& m) {
@@ -69,9 +70,11 @@ void check_values(const Packed& m) {
 void describe(const Codec& codec, const std::vector<Array>& arrays, const Options& options, Packed& m) {
     for (size_t i = 0; i < arrays.size(); ++i)
         for (size_t j = 0; j < i; ++j)
-            if (arrays[i].name == arrays[j].name) throw std::invalid_argument("array \"" + arrays[i].name + "\" is given twice");
+            if (arrays[i].name == arrays[j].name)
+                throw std::invalid_argument("array \"" + arrays[i].name + "\" is given twice");
     const bool scaled = m.value == Value::int8;
-    const auto scales = std::find_if(arrays.begin(), arrays.end(), [](const Array& each) { return each.name == "scales"; });
+    const auto scales =
+        std::find_if(arrays.begin(), arrays.end(), [](const Array& each) { return each.name == "scales"; });
     require(scaled || scales == arrays.end(), "only int8 values have scales");
     if (scaled) {
         m.scales = Given(arrays).data<float>("scales", Type::f32, {m.rows});
@@ -119,7 +122,8 @@ int64_t Matrix::bytes() const {
     return sum;
 }
 
-Matrix Matrix::pack(const float* dense, int32_t rows, int32_t columns, Format format, Value value, const Options& options) {
+Matrix Matrix::pack(const float* dense, int32_t rows, int32_t columns, Format format, Value value,
+                    const Options& options) {
     check_shape(value, rows, columns);
     const Codec& codec = codec_of(format);
     const Options complete = codec.complete(options, rows, columns);
@@ -137,14 +141,16 @@ Matrix Matrix::from_arrays(Format format, Value value, int32_t rows, int32_t col
     const Codec& codec = codec_of(format);
     auto body = std::make_shared<Body>();
     body->options = codec.complete(options, rows, columns);
+    const auto room = [](const Array& array) { return aligned(array.bytes() + kSlack) + kGuard; };
     size_t size = 0;
-    for (const Array& array : arrays) size += aligned(array.bytes() + kSlack);
+    for (const Array& array : arrays) size += room(array);
     body->arena = Arena(size);
     unsigned char* at = body->arena.data();
     for (const Array& array : arrays) {
         if (array.bytes()) std::memcpy(at, array.data, array.bytes());
         body->arrays.push_back({array.name, array.type, array.shape, at});
-        at += aligned(array.bytes() + kSlack);
+        forbid(at + array.bytes() + kSlack, room(array) - array.bytes() - kSlack);
+        at += room(array);
     }
     // Of the copy: nobody can change it any more.
     Packed& packed = body->packed;
@@ -182,8 +188,10 @@ int32_t boundary(const Packed& m, int part, int parts) {
     int32_t low = 0, high = m.units;
     while (low < high) {
         const int32_t middle = low + (high - low) / 2;
-        if (cost(middle) < wanted) low = middle + 1;
-        else high = middle;
+        if (cost(middle) < wanted)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -193,14 +201,15 @@ class Inputs {
 public:
     Inputs(const Packed& m, const Kernels& kernels, int batch)
         : m_(m), kernels_(kernels), entry_(kernels.at[static_cast<int>(m.format)][static_cast<int>(m.value)]) {
-        floats_ = aligned(sizeof(float) * static_cast<size_t>(padded(m.columns)));
-        bytes_ = m.value == Value::int8 ? aligned(static_cast<size_t>(padded(m.columns))) : 0;
-        extra_ = entry_.extra_bytes ? aligned(entry_.extra_bytes(m)) : 0;
+        const auto length = static_cast<size_t>(padded(m.columns));
+        floats_ = aligned(sizeof(float) * length) + kGuard;
+        bytes_ = m.value == Value::int8 ? aligned(length) + kGuard : 0;
+        extra_ = entry_.extra_bytes ? aligned(entry_.extra_bytes(m)) + kGuard : 0;
         memory_ = scratch(static_cast<size_t>(batch) * (floats_ + bytes_ + extra_));
     }
 
     void copy(int index, const float* x) {
-        auto* to = reinterpret_cast<float*>(memory_ + index * (floats_ + bytes_ + extra_));
+        auto* to = reinterpret_cast<float*>(claim(memory_ + index * (floats_ + bytes_ + extra_), floats_));
         std::memcpy(to, x, sizeof(float) * static_cast<size_t>(m_.columns));
         std::fill(to + m_.columns, to + padded(m_.columns), 0.0f);
         prepare(index, to);
@@ -211,15 +220,16 @@ public:
         Input& input = inputs_[index];
         input = {x, nullptr, 0, nullptr};
         if (bytes_) {
-            auto* q = reinterpret_cast<int8_t*>(own);
+            auto* q = reinterpret_cast<int8_t*>(claim(own, bytes_));
             const auto count = static_cast<int32_t>(padded(m_.columns) - kInputMargin);
             kernels_.quantise(x, count, q, &input.scale);
             std::memset(q + count, 0, kInputMargin);
             input.q = q;
         }
         if (entry_.prepare) {
-            entry_.prepare(m_, input, own + bytes_);
-            input.extra = own + bytes_;
+            void* extra = claim(own + bytes_, extra_);
+            entry_.prepare(m_, input, extra);
+            input.extra = extra;
         }
     }
 
@@ -236,6 +246,13 @@ public:
     }
 
 private:
+    // A part of the scratch, up to its guard.
+    static unsigned char* claim(unsigned char* memory, size_t size) {
+        allow(memory, size - kGuard);
+        forbid(memory + size - kGuard, kGuard);
+        return memory;
+    }
+
     const Packed& m_;
     const Kernels& kernels_;
     const Entry entry_;

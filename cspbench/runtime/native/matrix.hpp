@@ -42,10 +42,11 @@ int64_t padded(int32_t columns);
 class Matrix {
 public:
     // dense (rows, columns), row-major, finite. -0 is stored as 0. Throws std::invalid_argument in words for people.
-    static Matrix pack(const float* dense, int32_t rows, int32_t columns, Format format, Value value, const Options& options);
+    static Matrix pack(const float* dense, int32_t rows, int32_t columns, Format format, Value value,
+                       const Options& options);
     // Copies and then validates everything, so that no array can make a kernel read outside. Throws as above.
-    static Matrix from_arrays(Format format, Value value, int32_t rows, int32_t columns, const std::vector<Array>& arrays,
-                              const Options& options);
+    static Matrix from_arrays(Format format, Value value, int32_t rows, int32_t columns,
+                              const std::vector<Array>& arrays, const Options& options);
 
     int32_t rows() const { return packed().rows; }
     int32_t columns() const { return packed().columns; }

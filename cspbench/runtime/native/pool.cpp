@@ -17,7 +17,8 @@
 namespace cspbench {
 namespace {
 
-// A layer follows a layer within microseconds, a step a step within milliseconds: spin for the one, sleep for the other.
+// A layer follows a layer within microseconds, a step a step within milliseconds: spin for the one, sleep for the
+// other.
 constexpr auto kSpin = std::chrono::microseconds(50);
 
 void relax() {
@@ -68,7 +69,8 @@ private:
         std::lock_guard<std::mutex> lock(mutex_);
         task_ = &task;
         parts_ = parts;
-        // Every worker answers every round, also those without a part: none can then sleep through one and meet the next.
+        // Every worker answers every round, also those without a part: none can then sleep through one and meet the
+        // next.
         unfinished_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
         round_.fetch_add(1, std::memory_order_release);
         wake_.notify_all();

@@ -1,7 +1,7 @@
 // Kernels for any processor: plain C++ for every format and type of values, the reference of all others.
 //
-// A format is a struct with `sum`, which adds up one row for B inputs at a time, so that a weight is read and decoded once
-// for all of them; a type of values is a struct that says what is multiplied with what. `run` joins the two.
+// A format is a struct with `sum`, which adds up one row for B inputs at a time, so that a weight is read and decoded
+// once for all of them; a type of values is a struct that says what is multiplied with what. `run` joins the two.
 #include <cstring>
 
 #include "format.hpp"
@@ -106,7 +106,7 @@ struct Csr16 {
         const uint32_t end = m.starts[row + 1];
         typename V::Number odd[B] = {};  // a second chain of additions, for the first one's delay
         uint32_t i = m.starts[row];
-        for (; i + 2 <= end; i += 2) {
+        for (; end - i >= 2; i += 2) {
             const auto one = V::decode(w[i]), other = V::decode(w[i + 1]);
             for (int b = 0; b < B; ++b) {
                 sums[b] += one * x[b][m.places[i]];

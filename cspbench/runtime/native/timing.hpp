@@ -13,8 +13,8 @@ inline double seconds(Clock::duration duration) { return std::chrono::duration<d
 // Median seconds between two readings of the clock in a row.
 double clock_overhead();
 
-// Reads so many bytes of memory that nothing else uses: what was in the caches is then gone. Choose more than the caches
-// hold. The memory is kept for the next time. One thread at a time.
+// Reads so many bytes of memory that nothing else uses: what was in the caches is then gone. Choose more than the
+// caches hold. The memory is kept for the next time. One thread at a time.
 void evict(size_t bytes);
 
 }  // namespace cspbench
