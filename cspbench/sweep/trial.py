@@ -23,7 +23,7 @@ from cspbench.asr.model import Transducer, observe_inputs, prunable_weights
 from cspbench.errors import ConfigError, CspbenchError
 from cspbench.pruning import PruningContext, PruningMethod, methods
 from cspbench.result import TrialResult
-from cspbench.runtime.latency.engines import Recogniser
+from cspbench.runtime.latency.engines import Source
 from cspbench.runtime.latency.trial import measure_latency
 from cspbench.runtime.packing import dense_bytes, packed_bytes
 from cspbench.spec import TrialSpec
@@ -144,7 +144,7 @@ class _Trial:
         model.cpu()
         with self._busy():
             front = (speech.tokenizer, self.spec.dense.features, speech.corpus.sample_rate)
-            before, after = Recogniser(dense, *front), Recogniser(model, *front)
+            before, after = Source(dense, *front), Source(model, *front)
             latency = measure_latency(before, after, speech.corpus.split("test"), self.spec.latency)
         layers = layer_sparsity(prunable(model, self.spec))
         result = TrialResult(

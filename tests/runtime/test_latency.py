@@ -13,6 +13,7 @@ import pytest
 import torch
 from latency_fakes import PACE, TRAFFIC, FakeClock, FakeEngine
 
+from cspbench.errors import CorpusError
 from cspbench.result import Interval
 from cspbench.runtime.latency import pinned, statistics
 from cspbench.runtime.latency.engine import Pace
@@ -123,7 +124,7 @@ def test_nothing_is_collected_while_measuring_and_afterwards_again() -> None:
 
 def test_audio_too_short_to_measure_is_refused() -> None:
     clock = FakeClock()
-    with pytest.raises(ValueError, match="long enough"):
+    with pytest.raises(CorpusError, match="long enough"):
         measure([FakeEngine("a", clock)], [samples(1)], PACE, LatencySpec(), HERE)
 
 

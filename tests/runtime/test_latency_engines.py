@@ -20,7 +20,7 @@ from cspbench.runtime import native
 from cspbench.runtime.latency import roofline
 from cspbench.runtime.latency.audio import from_folder, noise
 from cspbench.runtime.latency.device import DeviceProfile, estimate, load_profile
-from cspbench.runtime.latency.engines import Recogniser, check_engines, default_engines, make_engine
+from cspbench.runtime.latency.engines import Source, check_engines, default_engines, make_engine
 from cspbench.runtime.latency.memory import peak_memory
 from cspbench.runtime.latency.roofline import Bandwidth
 from cspbench.runtime.latency.trial import measure_latency
@@ -49,8 +49,8 @@ def talkative(sparsity: float = 0.8) -> Transducer:
     return model
 
 
-def recogniser(sparsity: float = 0.8) -> Recogniser:
-    return Recogniser(talkative(sparsity), TOKENIZER, FEATURES, 16_000)
+def recogniser(sparsity: float = 0.8) -> Source:
+    return Source(talkative(sparsity), TOKENIZER, FEATURES, 16_000)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ ENGINES = {
 
 
 @dataclass(frozen=True)
-class Recogniser:
+class Source:
     """What engines are made of.
 
     Attributes:
@@ -87,7 +87,7 @@ def check_engines(names: Sequence[str]) -> None:
         raise CspbenchError(f"an engine is named twice in {', '.join(names)}")
 
 
-def packed_for(name: str, source: Recogniser) -> PackedModel:
+def packed_for(name: str, source: Source) -> PackedModel:
     """The packed model that a native engine runs."""
     if name == "dense":
         return source.pack(format="dense")
@@ -96,7 +96,7 @@ def packed_for(name: str, source: Recogniser) -> PackedModel:
     return source.packed or source.pack()
 
 
-def make_engine(name: str, source: Recogniser, threads: int = 1) -> Engine:
+def make_engine(name: str, source: Source, threads: int = 1) -> Engine:
     """Make an engine of `ENGINES`, ready to stream; torch's threads are the process's own."""
     parts = (source.model, source.tokenizer, source.features, source.sample_rate)
     if name in CUDA:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cspbench.errors import CorpusError
 from cspbench.result import FirstToken, Latency, Measured, Memory
 from cspbench.runtime.latency import statistics
 from cspbench.runtime.latency.engine import Engine, Pace
@@ -63,11 +64,11 @@ def measure(
         place: from `quiet_place`.
 
     Raises:
-        ValueError: no utterance is long enough for two model steps.
+        CorpusError: no utterance is long enough for two model steps.
     """
     audio = [samples for samples in audio if len(samples) >= 2 * pace.step_samples + pace.window]
     if not audio:
-        raise ValueError("no utterance is long enough to measure two model steps")
+        raise CorpusError("no utterance is long enough to measure two steps of the model: stream longer ones")
     heard = sum(map(len, audio)) / pace.sample_rate
     contestants = [(engine.name, engine) for engine in engines] + [(AGAIN, engines[0])]
     streamed: dict[str, list[Streamed]] = {name: [] for name, _ in contestants}

@@ -10,7 +10,7 @@ from cspbench.hyper import Frozen
 from cspbench.result import Latency, Measured, Memory
 from cspbench.runtime.latency.audio import Audio
 from cspbench.runtime.latency.device import DeviceProfile, estimates
-from cspbench.runtime.latency.engines import CUDA, TORCH, Recogniser, check_engines, make_engine, packed_for
+from cspbench.runtime.latency.engines import CUDA, TORCH, Source, check_engines, make_engine, packed_for
 from cspbench.runtime.latency.machine import machine
 from cspbench.runtime.latency.measure import measure, quiet_place
 from cspbench.runtime.latency.memory import Kind, peak_memory
@@ -38,21 +38,21 @@ class LatencyRun(Frozen):
     estimates: list[dict[str, Any]]
 
 
-def open_recogniser(path: Path) -> Recogniser:
+def open_recogniser(path: Path) -> Source:
     """Open a packed file or a folder that holds a model.
 
     Raises:
         CspbenchError: neither of these, or one that is damaged.
     """
     if path.is_dir():
-        return Recogniser(*load_model(path))
+        return Source(*load_model(path))
     packed = open_model(path)
     header = packed.header
-    return Recogniser(packed.transducer(), packed.tokenizer, header.features, header.sample_rate, packed)
+    return Source(packed.transducer(), packed.tokenizer, header.features, header.sample_rate, packed)
 
 
 def run(
-    source: Recogniser,
+    source: Source,
     names: Sequence[str],
     audio: Audio,
     spec: LatencySpec,
@@ -96,7 +96,7 @@ def run(
     )
 
 
-def _with_peak(latency: Latency, name: str, source: Recogniser) -> Latency:
+def _with_peak(latency: Latency, name: str, source: Source) -> Latency:
     """A latency with the peak memory of its engine; torch engines read the dense file and hold what they make of it."""
     kind: Kind = TORCH.get(name, "native")
     packed: PackedModel = source.pack(format="dense") if name in TORCH else packed_for(name, source)
@@ -108,7 +108,7 @@ def _with_peak(latency: Latency, name: str, source: Recogniser) -> Latency:
     )
 
 
-def _about(source: Recogniser) -> dict[str, Any]:
+def _about(source: Source) -> dict[str, Any]:
     weights = source.model.recogniser_state()
     matrices = [w for name, w in weights.items() if w.dim() == 2 and not name.startswith("embedding")]
     total = sum(w.numel() for w in matrices)

@@ -8,14 +8,12 @@ from cspbench.corpora.base import Utterance
 from cspbench.corpora.features import read_audio
 from cspbench.result import LatencyReport
 from cspbench.runtime import native
-from cspbench.runtime.latency.engines import Recogniser, make_engine
+from cspbench.runtime.latency.engines import Source, make_engine
 from cspbench.runtime.latency.measure import measure, quiet_place
 from cspbench.spec import LatencySpec
 
 
-def measure_latency(
-    dense: Recogniser, pruned: Recogniser, utterances: Sequence[Utterance], spec: LatencySpec
-) -> LatencyReport:
+def measure_latency(dense: Source, pruned: Source, utterances: Sequence[Utterance], spec: LatencySpec) -> LatencyReport:
     """Stream the same audio through the dense and the pruned, packed recogniser in turns.
 
     Both run on the native engine where it was built, with the dense recogniser in torch beside them and the pruned one
