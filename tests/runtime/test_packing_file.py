@@ -128,6 +128,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(safetensors.numpy.save({"x": np.ones(3, np.float32)}, metadata={"format": "pt"}))
     with pytest.raises(PackedFileError, match="not written by cspbench"):
         PackedModel.load(path)
+    for sealed in ("", "5", "[]", "{}", '{"header": 5, "sha256": "x"}', '{"header": "{}", "sha256": 1}'):
+        path.write_bytes(safetensors.numpy.save({"x": np.ones(3, np.float32)}, metadata={KEY: sealed}))
+        with pytest.raises(PackedFileError, match="cannot be read"):
+            PackedModel.load(path)
     deep = b"[" * 200_000
     path.write_bytes(len(deep).to_bytes(8, "little") + deep)
     with pytest.raises(PackedFileError):

@@ -58,7 +58,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return _read(path)
     except FileNotFoundError:
         raise PackedFileError(f"there is no file {path}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         remedy = "it is damaged or no packed model; pack the model again with `cspbench pack`"
         raise PackedFileError(f"{path} cannot be read: {error}; {remedy}") from error
 
@@ -86,7 +86,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _unseal(sealed: str) -> tuple[dict[str, Any], dict[str, str]]:
     outer = _object(json.loads(sealed), "its seal")
-    if hashlib.sha256(outer["header"].encode()).hexdigest() != outer["sha256"]:
+    if not isinstance(outer.get("header"), str):
+        raise ValueError("its seal holds no header")
+    if hashlib.sha256(outer["header"].encode()).hexdigest() != outer.get("sha256"):
         raise ValueError("its header has changed since it was written")
     inner = _object(json.loads(outer["header"]), "its header")
     return _object(inner["value"], "its header"), _object(inner["sha256"], "its list of sums")

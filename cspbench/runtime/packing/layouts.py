@@ -81,7 +81,8 @@ def bitmap(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
 def csr16(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
     """``columns``: the column of each value, 16 bits."""
     stored = count(arrays)
-    row = np.repeat(np.arange(rows), sizes(arrays, rows, stored))
+    counts = sizes(arrays, rows, stored)
+    row = np.repeat(np.arange(rows), counts)
     column = array(arrays, "columns", "<u2", stored).astype(np.int64)
     ascending(row, column, columns)
     return row, column
@@ -108,7 +109,8 @@ def block(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
     if arrays["values"].shape != (blocks, height, width):
         raise ValueError(f"array 'values' is {arrays['values'].shape}, not made of blocks of {height} x {width}")
     units = -(-rows // height)
-    unit = np.repeat(np.arange(units), sizes(arrays, units, blocks))
+    counts = sizes(arrays, units, blocks)
+    unit = np.repeat(np.arange(units), counts)
     place = array(arrays, "columns", "<u2", blocks).astype(np.int64)
     ascending(unit, place, -(-columns // width))
     shape = (blocks, height, width)
@@ -160,7 +162,8 @@ def window(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
         raise ValueError(f"array 'values' is {arrays['values'].shape}, not {(steps, LANES, SLOTS)}")
     slots = array(arrays, "slots", "u1", steps, LANES, SLOTS).astype(np.int64)
     groups = -(-rows // LANES)
-    group = np.repeat(np.arange(groups), sizes(arrays, groups, steps))
+    counts = sizes(arrays, groups, steps)
+    group = np.repeat(np.arange(groups), counts)
     base = _bases(array(arrays, "advance", "u1", steps), group)
     if (slots >= width).any() or (base + width > extent).any() or (base[:, None, None] + slots >= columns).any():
         raise ValueError("a window or a slot of it lies beyond the columns")
