@@ -6,6 +6,8 @@
 namespace cspbench {
 namespace {
 
+constexpr int kAhead = 4096;  // bytes of values
+
 int count_of(uint8_t bits) { return _mm_popcnt_u32(bits); }
 
 // For every byte of bits: which value each column takes, with the sign bit set if the column is stored.
@@ -31,7 +33,9 @@ struct Floating {
         __m256 sums[B][kVectors];
         for (auto& each : sums)
             for (__m256& vector : each) vector = _mm256_setzero_ps();
-        for (int32_t i = 0; i < 8 * words; i += 4)
+        for (int32_t i = 0; i < 8 * words; i += 4) {
+            prefetch(bits + i, kAhead / 8);
+            for (size_t at = 0; at < 32 * sizeof *w; at += 64) prefetch(w, kAhead + static_cast<int>(at));
             for (int j = 0; j < 4; ++j) {
                 const __m256i places = load_bytes(kExpansion.of[bits[i + j]]);
                 const __m256 values = _mm256_permutevar8x32_ps(V::load(w), places);
@@ -42,6 +46,7 @@ struct Floating {
                     sum = _mm256_fmadd_ps(weights, _mm256_load_ps(inputs[b].x + 8 * (i + j)), sum);
                 }
             }
+        }
         for (int b = 0; b < B; ++b) {
             for (int j = 1; j < kVectors; ++j) sums[b][0] = _mm256_add_ps(sums[b][0], sums[b][j]);
             y[b * stride + row] = sum_of(sums[b][0]);

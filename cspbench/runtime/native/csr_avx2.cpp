@@ -8,6 +8,7 @@ namespace cspbench {
 namespace {
 
 constexpr uint32_t kTogether = 8;
+constexpr int kAhead = 2048;  // bytes of values
 
 // `left` lanes of ones, then zeros.
 __m256 first_lanes(uint32_t left) {
@@ -72,8 +73,10 @@ void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, in
             const auto* w = values_of<V>(m) + start;
             __m256 sums = _mm256_setzero_ps();
             uint32_t i = 0;
-            for (; i + kTogether <= count; i += kTogether)
+            for (; i + kTogether <= count; i += kTogether) {
+                prefetch(w + i, kAhead);
                 sums = _mm256_fmadd_ps(entries.next(inputs[b].x, kTogether), V::load(w + i), sums);
+            }
             const __m256 mask = first_lanes(count - i);
             const __m256 x = _mm256_and_ps(entries.next(inputs[b].x, count - i), mask);
             y[b * stride + row] = sum_of(_mm256_fmadd_ps(x, _mm256_and_ps(V::load(w + i), mask), sums));

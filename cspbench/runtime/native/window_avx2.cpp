@@ -12,6 +12,8 @@
 namespace cspbench {
 namespace {
 
+constexpr int kAhead = 4096;  // bytes of values, the largest array
+
 int lanes_of(const Packed& m, int32_t group) {
     const int32_t left = m.rows - group * kWindowLanes;
     return left < kWindowLanes ? left : kWindowLanes;
@@ -46,6 +48,8 @@ void multiply_group(const Packed& m, const float* x, int32_t group, float* y) {
     __m256 lanes01 = _mm256_setzero_ps(), lanes23 = lanes01, lanes45 = lanes01, lanes67 = lanes01;
     for (int64_t step = first; step < last; ++step, slots += kWindowStep, values += kWindowStep) {
         x += m.advance[step];
+        prefetch(slots, kAhead / static_cast<int>(sizeof *values));
+        for (size_t at = 0; at < kWindowStep * sizeof *values; at += 64) prefetch(values, kAhead + static_cast<int>(at));
         lanes01 = _mm256_fmadd_ps(two_lanes(x, slots), V::load(values), lanes01);
         lanes23 = _mm256_fmadd_ps(two_lanes(x, slots + 8), V::load(values + 8), lanes23);
         lanes45 = _mm256_fmadd_ps(two_lanes(x, slots + 16), V::load(values + 16), lanes45);
@@ -111,6 +115,8 @@ void multiply_group_int8(const Packed& m, const Input& input, int32_t group, flo
     __m256i lanes = _mm256_setzero_si256();
     for (int64_t step = first; step < last; ++step, slots += kWindowStep, values += kWindowStep) {
         q += m.advance[step];
+        prefetch(slots, kAhead);
+        prefetch(values, kAhead);
         lanes = add_products(lanes, load_bytes(values), look_up<kWindow>(q, load_bytes(slots)));
     }
     alignas(32) float sums[kWindowLanes];
