@@ -45,7 +45,7 @@ def pack(
     with messages().status("packing") as status:
         packed = open_model(model, format=_choice(format, "auto"), values=_choice(values, "fp32"), say=status.update)
         packed.save(out)
-        rows, sizes = matrix_rows(packed), size_rows(packed)
+        rows, sizes = matrix_rows(packed), size_rows(packed, before=open_model(model, format="dense"))
     if as_json:
         typer.echo(json.dumps({"file": str(out), **_about(packed), "matrices": rows, "sizes": sizes}, indent=2))
         return

@@ -60,7 +60,7 @@ def dense(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
     """``values`` (rows, columns)."""
     if arrays["values"].shape != (rows, columns):
         raise ValueError(f"array 'values' is {arrays['values'].shape}, not {(rows, columns)}")
-    row, column = np.divmod(np.arange(rows * columns), columns)
+    row, column = np.divmod(np.arange(rows * columns, dtype=np.int32), columns)
     return row, column
 
 

@@ -36,16 +36,22 @@ def _row(name: str, matrix: PackedMatrix) -> dict[str, Any]:
     }
 
 
-def size_rows(model: PackedModel) -> list[dict[str, Any]]:
+def size_rows(model: PackedModel, before: PackedModel | None = None) -> list[dict[str, Any]]:
     """Bytes of the whole recogniser in several forms, and how often each goes into dense fp32.
 
-    "dense fp32" is the safetensors file with every weight, gzip that file by zlib at its highest level. The others are
-    the arrays of all matrices, and what no form packs (biases, embedding, statistics), without a file's header.
+    "dense fp32" is the safetensors file with every weight, gzip that file by zlib at its highest level. Files are
+    counted with their headers; the other forms are the arrays of all matrices and what no form packs (biases, embedding,
+    statistics). gzip may go below the bound: it also finds what values and places have in common.
+
+    Args:
+        model: what was packed.
+        before: the same recogniser in fp32, where `model` has rounded values: the others start from unrounded weights.
     """
-    dense = {name: tensor.numpy() for name, tensor in model.state().items()}
+    before = before or model
+    dense = {name: tensor.numpy() for name, tensor in before.state().items()}
     file, packed_file = save(dense), model.serialise()
     rest = sum(v.nbytes for v in model.vectors.values())
-    weights = {name: matrix.dense() for name, matrix in model.matrices.items()}
+    weights = {name: matrix.dense() for name, matrix in before.matrices.items()}
 
     def packed(format: str, values: str) -> int:
         return rest + sum(pack_matrix(w, format, values, name=n).bytes for n, w in weights.items())
