@@ -19,7 +19,7 @@ from cspbench.corpora import load_corpus
 from cspbench.runtime import native
 from cspbench.runtime.latency.audio import Audio, from_utterances, noise
 from cspbench.runtime.latency.engine import Engine
-from cspbench.runtime.latency.engines import Recogniser, make_engine
+from cspbench.runtime.latency.engines import Source, make_engine
 from cspbench.runtime.latency.run import open_recogniser
 from cspbench.runtime.latency.stream import Streamed, stream
 from cspbench.spec import CorpusSpec, FeatureSpec, ModelSpec, TokenizerSpec
@@ -43,7 +43,7 @@ class Task:
         words: what it is.
     """
 
-    recogniser: Recogniser
+    recogniser: Source
     audio: Audio
     words: str
 
@@ -78,7 +78,7 @@ def make_task(model: Path | None, path: Path | None, corpus: str = "an4") -> Tas
     return Task(recogniser, audio, words)
 
 
-def random_recogniser(preset: str = "small", seed: int = 0) -> Recogniser:
+def random_recogniser(preset: str = "small", seed: int = 0) -> Source:
     """Random weights with random zeros; what it makes of audio means nothing, the work is that of a trained one."""
     tokenizer = train_tokenizer(TokenizerSpec(), [ascii_lowercase])
     features, spec = FeatureSpec(), ModelSpec.model_validate({"preset": preset})
@@ -88,7 +88,7 @@ def random_recogniser(preset: str = "small", seed: int = 0) -> Recogniser:
     for weight in prunable_weights(model).values():
         weight.data.mul_((torch.rand_like(weight) >= RANDOM_ZEROS) / (1 - RANDOM_ZEROS) ** 0.5)
     torch.set_rng_state(before)
-    return Recogniser(model, tokenizer, features, 16_000)
+    return Source(model, tokenizer, features, 16_000)
 
 
 @dataclass
