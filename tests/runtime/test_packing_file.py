@@ -27,7 +27,7 @@ from cspbench.runtime.packing import (
     pack_model,
     packed_bytes,
 )
-from cspbench.runtime.packing.container import KEY
+from cspbench.runtime.packing.container import KEY, seal
 from cspbench.training.checkpoint import save_model
 
 
@@ -128,7 +128,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(safetensors.numpy.save({"x": np.ones(3, np.float32)}, metadata={"format": "pt"}))
     with pytest.raises(PackedFileError, match="not written by cspbench"):
         PackedModel.load(path)
-    for sealed in ("", "5", "[]", "{}", '{"header": 5, "sha256": "x"}', '{"header": "{}", "sha256": 1}'):
+    for sealed in ("", "5", "{}", seal(""), seal("5"), seal("[]"), seal("{}"), seal('{"value": {}, "sha256": 1}')):
         path.write_bytes(safetensors.numpy.save({"x": np.ones(3, np.float32)}, metadata={KEY: sealed}))
         with pytest.raises(PackedFileError, match="cannot be read"):
             PackedModel.load(path)
@@ -145,12 +145,10 @@ def forged(file: Path, change: Change) -> bytes:
     """The file with other contents and sums that are right again: what somebody who knows the format could make."""
     arrays = dict(safetensors.numpy.load_file(file))
     with safetensors.safe_open(file, framework="numpy") as handle:
-        inner = json.loads(json.loads(handle.metadata()[KEY])["header"])
+        inner = json.loads(handle.metadata()[KEY].partition(" ")[2])
     change(inner["value"], arrays)
     inner["sha256"] = {n: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for n, a in arrays.items()}
-    text = json.dumps(inner)
-    sealed = json.dumps({"header": text, "sha256": hashlib.sha256(text.encode()).hexdigest()})
-    return safetensors.numpy.save(arrays, metadata={KEY: sealed})
+    return safetensors.numpy.save(arrays, metadata={KEY: seal(json.dumps(inner))})
 
 
 def at(path: str, value: Any) -> Change:

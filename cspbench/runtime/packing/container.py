@@ -42,10 +42,9 @@ def digest(array: np.ndarray) -> str:
 def serialise(value: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     """The file as bytes: equal for equal contents."""
     sums = {name: digest(array) for name, array in sorted(arrays.items())}
-    inner = json.dumps({"value": value, "sha256": sums}, sort_keys=True, allow_nan=False)
-    sealed = json.dumps({"header": inner, "sha256": hashlib.sha256(inner.encode()).hexdigest()}, sort_keys=True)
+    text = json.dumps({"value": value, "sha256": sums}, sort_keys=True, separators=(",", ":"), allow_nan=False)
     contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
-    return save(contiguous, metadata={KEY: sealed})
+    return save(contiguous, metadata={KEY: seal(text)})
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -58,7 +57,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return _read(path)
     except FileNotFoundError:
         raise PackedFileError(f"there is no file {path}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         remedy = "it is damaged or no packed model; pack the model again with `cspbench pack`"
         raise PackedFileError(f"{path} cannot be read: {error}; {remedy}") from error
 
@@ -84,14 +83,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return value, arrays
 
 
-def _unseal(sealed: str) -> tuple[dict[str, Any], dict[str, str]]:
-    outer = _object(json.loads(sealed), "its seal")
-    if not isinstance(outer.get("header"), str):
-        raise ValueError("its seal holds no header")
-    if hashlib.sha256(outer["header"].encode()).hexdigest() != outer.get("sha256"):
+def seal(text: str) -> str:
+    """A text with its own sum before it."""
+    return f"{hashlib.sha256(text.encode()).hexdigest()} {text}"
+
+
+def _unseal(sealed: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    text = str(sealed).partition(" ")[2]
+    if sealed != seal(text):
         raise ValueError("its header has changed since it was written")
-    inner = _object(json.loads(outer["header"]), "its header")
-    return _object(inner["value"], "its header"), _object(inner["sha256"], "its list of sums")
+    header = _object(json.loads(text), "its header")
+    return _object(header.get("value"), "its header"), _object(header.get("sha256"), "its list of sums")
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:

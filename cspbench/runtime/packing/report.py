@@ -40,8 +40,8 @@ def size_rows(model: PackedModel, before: PackedModel | None = None) -> list[dic
     """Bytes of the whole recogniser in several forms, and how often each goes into dense fp32.
 
     "dense fp32" is the safetensors file with every weight, gzip that file by zlib at its highest level. Files are
-    counted with their headers; the other forms are the arrays of all matrices and what no form packs (biases, embedding,
-    statistics). gzip may go below the bound: it also finds what values and places have in common.
+    counted with their headers; the other forms are the arrays of all matrices and what no form packs (biases,
+    embedding, statistics). gzip may go below the bound: it also finds what values and places have in common.
 
     Args:
         model: what was packed.
