@@ -1,5 +1,5 @@
-// Bodies of the activations, included by each file that compiles them for an instruction set: hence the anonymous namespace
-// and nothing of std that could become a shared symbol (see format.hpp).
+// Bodies of the activations, included by each file that compiles them for an instruction set: hence the anonymous
+// namespace and nothing of std that could become a shared symbol (see format.hpp).
 //
 // Written so that compilers vectorise them: no branches and no library calls.
 // The polynomials are our own fits, least in the greatest relative error over the interval named beside them.
@@ -39,7 +39,7 @@ struct Power {
 
 // |x| <= 87.5, or NaN.
 CSPBENCH_INLINE Power power_of_e(float x) {
-    const float round = 12582912.0f;  // 1.5 * 2^23: whatever is added to it is rounded to a whole number in its low bits
+    const float round = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number in its low bits
     const float shifted = x * 1.44269504f + round;
     const float n = shifted - round;
     const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // ln 2 in two parts, the first times n exact
@@ -119,7 +119,8 @@ void tanh_of_sum(const float* CSPBENCH_RESTRICT a, const float* CSPBENCH_RESTRIC
 void gates(const float* CSPBENCH_RESTRICT gates, const float* CSPBENCH_RESTRICT bias, float* CSPBENCH_RESTRICT cell,
            float* CSPBENCH_RESTRICT hidden, int32_t width) {
     const float *in = gates, *forget = gates + width, *fresh = gates + 2 * width, *out = gates + 3 * width;
-    const float *in_bias = bias, *forget_bias = bias + width, *fresh_bias = bias + 2 * width, *out_bias = bias + 3 * width;
+    const float *in_bias = bias, *forget_bias = bias + width;
+    const float *fresh_bias = bias + 2 * width, *out_bias = bias + 3 * width;
     for (int32_t i = 0; i < width; ++i) {
         const float kept = sigmoid_of(forget[i] + forget_bias[i]) * cell[i];
         const float added = sigmoid_of(in[i] + in_bias[i]) * tanh_of(fresh[i] + fresh_bias[i]);

@@ -22,8 +22,9 @@ std::vector<float> vector_of(const Floats& x) { return {x.data(), x.data() + x.s
 
 void check_last(const Floats& x, size_t ndim, int32_t extent, const char* what) {
     if (x.ndim() != ndim || x.shape(ndim - 1) != static_cast<size_t>(extent)) {
-        throw std::invalid_argument(std::string(what) + " must be " + (ndim == 2 ? "(T, " : "(") + std::to_string(extent) +
-                                    (ndim == 2 ? ")" : ",)"));
+        const std::string size = std::to_string(extent);
+        const std::string shape = ndim == 2 ? "(T, " + size + ")" : "(" + size + ",)";
+        throw std::invalid_argument(what + std::string(" must be ") + shape);
     }
 }
 
@@ -37,7 +38,7 @@ void check_threads(int threads) {
 class Use {
 public:
     explicit Use(std::atomic<bool>& busy) : busy_(&busy) {
-        if (busy.exchange(true)) throw std::runtime_error("a stream can be used once at a time; make one for each thread");
+        if (busy.exchange(true)) throw std::runtime_error("a stream is used once at a time; make one for each thread");
     }
     Use(Use&& other) noexcept : busy_(std::exchange(other.busy_, nullptr)) {}
     ~Use() {
@@ -142,7 +143,8 @@ nb::object frames_of(const FrontEnd& front, const Floats& samples) {
     nb::object array = owned_array(y, {frames, mels});
     nb::gil_scoped_release release;
     const FlushDenormals flush;
-    for (size_t i = 0; i < frames; ++i) front.frame(samples.data() + i * static_cast<size_t>(front.hop()), y + i * mels);
+    const auto hop = static_cast<size_t>(front.hop());
+    for (size_t i = 0; i < frames; ++i) front.frame(samples.data() + i * hop, y + i * mels);
     return array;
 }
 
@@ -150,16 +152,17 @@ nb::object frames_of(const FrontEnd& front, const Floats& samples) {
 
 std::shared_ptr<Network> make_network(const nb::list& encoder, const Floats& embedding, const nb::list& prediction,
                                       const nb::tuple& joint_encoder, const Matrix& joint_prediction,
-                                      const nb::tuple& joint_output, const Floats& mean, const Floats& scale, int32_t stack,
-                                      std::shared_ptr<FrontEnd> front_end, int32_t max_symbols, int32_t blank, int threads) {
+                                      const nb::tuple& joint_output, const Floats& mean, const Floats& scale,
+                                      int32_t stack, std::shared_ptr<FrontEnd> front_end, int32_t max_symbols,
+                                      int32_t blank, int threads) {
     check_threads(threads);
     const auto affine = [](const nb::tuple& pair) {
         return Affine(nb::cast<const Matrix&>(pair[0]), vector_of(nb::cast<Floats>(pair[1])));
     };
     return std::make_shared<Network>(Network::Parts{
         std::move(front_end), vector_of(mean), vector_of(scale), stack, Lstm(layers_of(encoder)), vector_of(embedding),
-        Lstm(layers_of(prediction)), affine(joint_encoder), Affine(joint_prediction, {}), affine(joint_output), max_symbols,
-        blank, threads});
+        Lstm(layers_of(prediction)), affine(joint_encoder), Affine(joint_prediction, {}), affine(joint_output),
+        max_symbols, blank, threads});
 }
 
 struct PythonStream {
@@ -216,21 +219,21 @@ void stream_restore(PythonStream& self, const nb::bytes& state) {
     self.stream.restore({state.c_str(), state.size()});
 }
 
-std::vector<std::vector<int32_t>> advance(const std::vector<PythonStream*>& streams, const std::vector<Floats>& samples) {
-    if (streams.size() != samples.size()) throw std::invalid_argument("there must be as many pieces of samples as streams");
+std::vector<std::vector<int32_t>> advance(const std::vector<PythonStream*>& streams,
+                                          const std::vector<Floats>& samples) {
+    if (streams.size() != samples.size()) throw std::invalid_argument("each stream takes one piece of samples");
     std::vector<Use> uses;
-    std::vector<Stream*> pointers;
-    std::vector<const float*> data;
-    std::vector<int64_t> counts;
+    std::vector<Stream::Piece> pieces;
     for (size_t i = 0; i < streams.size(); ++i) {
         if (!streams[i]) throw std::invalid_argument("None is no stream");
         uses.emplace_back(streams[i]->busy);
-        pointers.push_back(&streams[i]->stream);
-        data.push_back(samples_of(samples[i]));
-        counts.push_back(static_cast<int64_t>(samples[i].shape(0)));
+        pieces.push_back({&streams[i]->stream, samples_of(samples[i]), static_cast<int64_t>(samples[i].shape(0)), {}});
     }
+    std::vector<std::vector<int32_t>> emitted;
     nb::gil_scoped_release release;
-    return Stream::advance(pointers, data, counts);
+    if (!pieces.empty()) Stream::advance(pieces.data(), pieces.size());
+    for (Stream::Piece& piece : pieces) emitted.push_back(std::move(piece.labels));
+    return emitted;
 }
 
 // ---- elementwise, for tests
@@ -259,8 +262,8 @@ void bind_network(nb::module_& module) {
                "exponential, sigmoid, tanh or logarithm of float32 values, as the engine computes them.");
     nb::class_<PythonLstm>(module, "Lstm", "A stack of LSTM layers on packed weights, and the state of one stream.")
         .def(nb::init<const nb::list&, int>(), "layers"_a, "threads"_a = 1,
-             "Layers are pairs: Matrix (4 H, in + H), input and recurrent weights side by side with gates i f g o; and a bias "
-             "(4 H,). ValueError where they do not fit.")
+             "Layers are pairs: Matrix (4 H, in + H), input and recurrent weights side by side with gates i f g o; and "
+             "a bias (4 H,). ValueError where they do not fit.")
         .def("step", [](PythonLstm& self, const Floats& x) { return lstm_run(self, x, 1); }, "x"_a, "(C,) -> (H,)")
         .def("run", [](PythonLstm& self, const Floats& x) { return lstm_run(self, x, 2); }, "x"_a, "(T, C) -> (T, H)")
         .def("reset", lstm_reset, "Back to zero states.")
@@ -275,11 +278,11 @@ void bind_network(nb::module_& module) {
         .def_prop_ro("inputs", &Network::inputs)
         .def_prop_ro("units", &Network::units)
         .def_prop_ro("shape", &Network::shape, "Sizes that a saved state has to agree with.");
-    module.def("make_network", make_network, nb::kw_only(), "encoder"_a, "embedding"_a, "prediction"_a, "joint_encoder"_a,
-               "joint_prediction"_a, "joint_output"_a, "mean"_a, "scale"_a, "stack"_a, "front_end"_a.none(), "max_symbols"_a,
-               "blank"_a, "threads"_a = 1,
-               "encoder and prediction as for Lstm, embedding (units, P), joint_encoder and joint_output pairs of Matrix and "
-               "bias, mean and scale (mels,). ValueError where they do not fit each other.");
+    module.def("make_network", make_network, nb::kw_only(), "encoder"_a, "embedding"_a, "prediction"_a,
+               "joint_encoder"_a, "joint_prediction"_a, "joint_output"_a, "mean"_a, "scale"_a, "stack"_a,
+               "front_end"_a.none(), "max_symbols"_a, "blank"_a, "threads"_a = 1,
+               "encoder and prediction as for Lstm, embedding (units, P), joint_encoder and joint_output pairs of "
+               "Matrix and bias, mean and scale (mels,). ValueError where they do not fit each other.");
     nb::class_<PythonStream>(module, "Stream", "One utterance being heard; used by one thread at a time.")
         .def(nb::init<std::shared_ptr<Network>>(), "network"_a)
         .def("accept", stream_accept, "samples"_a, "Samples (N,) in [-1, 1] at the front end's rate -> new labels.")
@@ -291,13 +294,13 @@ void bind_network(nb::module_& module) {
             self.stream.reset();
         }, "Forget everything heard.")
         .def("state", stream_state, "Everything about the stream as bytes.")
-        .def("restore", stream_restore, "state"_a, "Go on from a state. ValueError if it is none of this network's shape.")
+        .def("restore", stream_restore, "state"_a, "Go on from a state. ValueError if it is no such.")
         .def("time", stream_time, "samples"_a, "piece"_a, "evict"_a = 0,
              "Accept samples in pieces; seconds of each. evict: as for Matrix.time.")
-        .def_prop_ro("steps", [](const PythonStream& self) { return self.stream.steps(); }, "Steps of the model so far.")
+        .def_prop_ro("steps", [](const PythonStream& self) { return self.stream.steps(); }, "Steps so far.")
         .def_prop_ro("finished", [](const PythonStream& self) { return self.stream.finished(); });
     module.def("advance", advance, "streams"_a, "samples"_a,
-               "Feed a piece of samples to each of many streams of one network, stepping them together: new labels of each.");
+               "Feed a piece of samples to each of many streams of one network, stepping them as one: labels of each.");
 }
 
 }  // namespace cspbench

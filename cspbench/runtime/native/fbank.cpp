@@ -53,15 +53,17 @@ FrontEnd::FrontEnd(int32_t sample_rate, float window_ms, float hop_ms, int32_t m
 
 void FrontEnd::make_twiddles() {
     const auto angle = [](int32_t k, int32_t n) { return -2 * kPi * k / n; };
+    const auto cosine = [&](int32_t k, int32_t n) { return static_cast<float>(std::cos(angle(k, n))); };
+    const auto sine = [&](int32_t k, int32_t n) { return static_cast<float>(std::sin(angle(k, n))); };
     for (int32_t left = tables_.points; left >= 4; left /= 4) {
         for (int32_t power = 1; power <= 3; ++power) {
-            for (int32_t p = 0; p < left / 4; ++p) twiddles_.push_back(static_cast<float>(std::cos(angle(p * power, left))));
-            for (int32_t p = 0; p < left / 4; ++p) twiddles_.push_back(static_cast<float>(std::sin(angle(p * power, left))));
+            for (int32_t p = 0; p < left / 4; ++p) twiddles_.push_back(cosine(p * power, left));
+            for (int32_t p = 0; p < left / 4; ++p) twiddles_.push_back(sine(p * power, left));
         }
     }
     const int32_t half = tables_.points / 2;
-    for (int32_t k = 0; k <= half; ++k) split_.push_back(static_cast<float>(std::cos(angle(k, 2 * tables_.points))));
-    for (int32_t k = 0; k <= half; ++k) split_.push_back(static_cast<float>(-std::sin(angle(k, 2 * tables_.points))));
+    for (int32_t k = 0; k <= half; ++k) split_.push_back(cosine(k, 2 * tables_.points));
+    for (int32_t k = 0; k <= half; ++k) split_.push_back(-sine(k, 2 * tables_.points));
 }
 
 void FrontEnd::make_mel_bins() {

@@ -1,5 +1,5 @@
-// Log-mel energies as Kaldi computes them (dither 0, mean removed, pre-emphasis, Povey window, whole windows only, power
-// spectrum), frame by frame: a frame depends on its own window of samples and on nothing else.
+// Log-mel energies as Kaldi computes them (dither 0, mean removed, pre-emphasis, Povey window, whole windows only,
+// power spectrum), frame by frame: a frame depends on its own window of samples and on nothing else.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
 // Bodies of the front end's transform, included by each file that compiles them for an instruction set (see
-// activations_loops.hpp). Real and imaginary parts lie in arrays of their own, so that every loop is over adjacent floats.
+// activations_loops.hpp). Real and imaginary parts lie in arrays of their own, so that every loop is over adjacent
+// floats.
 #pragma once
 
 #include <cstdint>
@@ -58,11 +59,14 @@ struct Four {
 CSPBENCH_INLINE Four butterfly(Complex a, Complex b, Complex c, Complex d) {
     const Complex p{a.re + c.re, a.im + c.im}, m{a.re - c.re, a.im - c.im};
     const Complex q{b.re + d.re, b.im + d.im}, n{b.im - d.im, d.re - b.re};  // n = -i (b - d)
-    return {{p.re + q.re, p.im + q.im}, {m.re + n.re, m.im + n.im}, {p.re - q.re, p.im - q.im}, {m.re - n.re, m.im - n.im}};
+    return {{p.re + q.re, p.im + q.im},
+            {m.re + n.re, m.im + n.im},
+            {p.re - q.re, p.im - q.im},
+            {m.re - n.re, m.im - n.im}};
 }
 
-// One pass of Stockham's transform (decimation in frequency, no bit reversal): `left` transforms remain to be split into
-// four, each number standing `stride` apart from its neighbour. STRIDE is `stride` where it is known, else 0.
+// One pass of Stockham's transform (decimation in frequency, no bit reversal): splits transforms of `left` numbers,
+// each `stride` apart from its neighbour, into four. STRIDE is `stride` where it is known, else 0.
 template <int32_t STRIDE>
 CSPBENCH_INLINE void pass(int32_t left, int32_t stride, const float* twiddles, const float* CSPBENCH_RESTRICT from_re,
                           const float* CSPBENCH_RESTRICT from_im, float* CSPBENCH_RESTRICT to_re,
@@ -157,7 +161,8 @@ void mel_energies(const FrameTables& tables, const float* samples, float* scratc
         for (int32_t i = 0; i < count; i += kMelLanes) {
             for (int32_t lane = 0; lane < kMelLanes; ++lane) lanes[lane] += weights[i + lane] * x[i + lane];
         }
-        energies[bin] = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+        energies[bin] = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+                        ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
     }
 }
 

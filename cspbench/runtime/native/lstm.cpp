@@ -50,13 +50,15 @@ Lstm::Lstm(std::vector<Layer> layers) : layers_(std::move(layers)) {
         }
         check_bias(own.bias, rows, name.c_str());
         if (layer > 0 && inputs_of(layer) != width_of(layer - 1)) {
-            throw std::invalid_argument(name + " takes " + std::to_string(inputs_of(layer)) + " inputs, the layer before gives " +
-                                        std::to_string(width_of(layer - 1)));
+            throw std::invalid_argument(name + " takes " + std::to_string(inputs_of(layer)) +
+                                        " inputs, the layer before gives " + std::to_string(width_of(layer - 1)));
         }
     }
 }
 
-int32_t Lstm::inputs_of(int layer) const { return layers_[static_cast<size_t>(layer)].matrix.columns() - width_of(layer); }
+int32_t Lstm::inputs_of(int layer) const {
+    return layers_[static_cast<size_t>(layer)].matrix.columns() - width_of(layer);
+}
 
 LstmState Lstm::start() const {
     LstmState state;

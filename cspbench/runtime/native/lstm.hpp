@@ -59,7 +59,8 @@ public:
     const float* hidden(const LstmState& state, int layer) const;
 
 private:
-    void multiply(const Matrix& matrix, int layer, LstmState* const* states, int batch, int threads, Scratch& scratch) const;
+    void multiply(const Matrix& matrix, int layer, LstmState* const* states, int batch, int threads,
+                  Scratch& scratch) const;
 
     std::vector<Layer> layers_;
 };

@@ -56,7 +56,7 @@ Network::Network(Parts parts) : parts_(std::move(parts)) {
 
 void Network::check() const {
     const Parts& p = parts_;
-    if (p.stack < 1 || p.stack > 1024) throw std::invalid_argument("a step takes 1 to 1024 frames, not " + std::to_string(p.stack));
+    if (p.stack < 1 || p.stack > 1024) throw std::invalid_argument("a step takes 1 to 1024 frames");
     if (p.max_symbols < 1) throw std::invalid_argument("max_symbols must be at least 1");
     if (p.threads < 1) throw std::invalid_argument("threads must be at least 1");
     if (p.blank < 0 || p.blank >= units()) throw std::invalid_argument("the blank is none of the joint's outputs");
@@ -66,7 +66,8 @@ void Network::check() const {
     agree(static_cast<int64_t>(p.embedding.size()), int64_t{units()} * p.prediction.inputs(),
           "values of the embedding and units x inputs of the prediction network");
     agree(p.joint_encoder.inputs(), p.encoder.outputs(), "inputs of joint_encoder and outputs of the encoder");
-    agree(p.joint_prediction.inputs(), p.prediction.outputs(), "inputs of joint_prediction and outputs of the prediction network");
+    agree(p.joint_prediction.inputs(), p.prediction.outputs(),
+          "inputs of joint_prediction and outputs of the prediction network");
     agree(p.joint_encoder.outputs(), joint_width(), "outputs of joint_encoder and inputs of joint_output");
     agree(p.joint_prediction.outputs(), joint_width(), "outputs of joint_prediction and inputs of joint_output");
     all_finite(p.mean, "the mean of the features");
@@ -76,7 +77,9 @@ void Network::check() const {
 
 std::vector<int32_t> Network::shape() const {
     std::vector<int32_t> shape{mels(), stack(), units(), joint_width(), parts_.blank, parts_.max_symbols};
-    if (const FrontEnd* front = front_end()) shape.insert(shape.end(), {front->sample_rate(), front->window(), front->hop()});
+    if (const FrontEnd* front = front_end()) {
+        shape.insert(shape.end(), {front->sample_rate(), front->window(), front->hop()});
+    }
     for (const Lstm* lstm : {&parts_.encoder, &parts_.prediction}) {
         shape.push_back(lstm->inputs());
         for (int layer = 0; layer < lstm->layers(); ++layer) shape.push_back(lstm->width_of(layer));
@@ -90,7 +93,8 @@ void Network::normalise(float* x) const {
     }
 }
 
-void Network::step(DecoderState* const* states, float* const* x, std::vector<int32_t>* const* emitted, int batch) const {
+void Network::step(DecoderState* const* states, float* const* x, std::vector<int32_t>* const* emitted,
+                   int batch) const {
     DecoderScratch& scratch = scratch_of_this_thread();
     encode(states, x, batch, scratch);
     scratch.active.resize(static_cast<size_t>(batch));
@@ -114,7 +118,9 @@ void Network::encode(DecoderState* const* states, float* const* x, int batch, De
     encoder.step(scratch.states.data(), scratch.rows.data(), batch, parts_.threads, scratch.lstm);
     const int64_t width = encoder.outputs();
     scratch.gathered.at_least(batch * width);
-    for (int b = 0; b < batch; ++b) copy(encoder.output(states[b]->encoder), scratch.gathered.data() + b * width, width);
+    for (int b = 0; b < batch; ++b) {
+        copy(encoder.output(states[b]->encoder), scratch.gathered.data() + b * width, width);
+    }
     scratch.encoded.at_least(int64_t{batch} * joint_width());
     parts_.joint_encoder(scratch.gathered.data(), scratch.encoded.data(), batch, parts_.threads);
 }
@@ -125,10 +131,11 @@ bool Network::emit(DecoderState* const* states, std::vector<int32_t>* const* emi
     const int batch = static_cast<int>(scratch.active.size());
     scratch.activated.at_least(batch * width);
     scratch.logits.at_least(int64_t{batch} * units());
+    const Loops& all = loops();
     for (int row = 0; row < batch; ++row) {
         const int b = scratch.active[static_cast<size_t>(row)];
-        loops().tanh_of_sum(scratch.encoded.data() + b * width, states[b]->predicted.data(),
-                            scratch.activated.data() + row * width, static_cast<int32_t>(width));
+        all.tanh_of_sum(scratch.encoded.data() + b * width, states[b]->predicted.data(),
+                        scratch.activated.data() + row * width, static_cast<int32_t>(width));
     }
     parts_.joint_output(scratch.activated.data(), scratch.logits.data(), batch, parts_.threads);
     scratch.labels.clear();
@@ -159,12 +166,14 @@ void Network::predict(DecoderState* const* states, DecoderScratch& scratch) cons
     prediction.step(scratch.states.data(), scratch.rows.data(), batch, parts_.threads, scratch.lstm);
     scratch.gathered.at_least(batch * width);
     for (int row = 0; row < batch; ++row) {
-        copy(prediction.output(*scratch.states[static_cast<size_t>(row)]), scratch.gathered.data() + row * width, width);
+        const LstmState& state = *scratch.states[static_cast<size_t>(row)];
+        copy(prediction.output(state), scratch.gathered.data() + row * width, width);
     }
     scratch.activated.at_least(batch * joint);
     parts_.joint_prediction(scratch.gathered.data(), scratch.activated.data(), batch, parts_.threads);
     for (int row = 0; row < batch; ++row) {
-        copy(scratch.activated.data() + row * joint, states[scratch.active[static_cast<size_t>(row)]]->predicted.data(), joint);
+        DecoderState& state = *states[scratch.active[static_cast<size_t>(row)]];
+        copy(scratch.activated.data() + row * joint, state.predicted.data(), joint);
     }
 }
 

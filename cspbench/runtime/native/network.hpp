@@ -59,8 +59,8 @@ public:
     // Of an utterance that begins: the prediction network has seen the blank.
     const DecoderState& start() const { return start_; }
 
-    // One step for each of `batch` streams: stacked log-mel features x[b] (inputs(),), normalised in place; new labels are
-    // appended to emitted[b].
+    // One step for each of `batch` streams: stacked log-mel features x[b] (inputs(),), normalised in place; new labels
+    // are appended to emitted[b].
     void step(DecoderState* const* states, float* const* x, std::vector<int32_t>* const* emitted, int batch) const;
 
 private:

@@ -32,7 +32,9 @@ public:
     void end() const {
         if (at_ != end_) fail();
     }
-    [[noreturn]] static void fail() { throw std::invalid_argument("this is no state of a stream, or it has been damaged"); }
+    [[noreturn]] static void fail() {
+        throw std::invalid_argument("this is no state of a stream, or it has been damaged");
+    }
 
 private:
     const char* take(size_t count) {
@@ -129,47 +131,52 @@ bool Stream::take_frames() {
     return true;
 }
 
-std::vector<int32_t> Stream::accept(const float* samples, int64_t count) {
-    return std::move(advance({this}, {samples}, {count})[0]);
+// Takes from the samples given until a step is complete (true) or none are left.
+bool Stream::take_step(const float*& samples, int64_t& count) {
+    bool ready = take_frames();
+    while (!ready && count > 0) {
+        const int64_t piece = std::min(kPiece, count);
+        samples_.append(samples, piece);
+        samples += piece;
+        count -= piece;
+        ready = take_frames();
+    }
+    if (!ready) return false;
+    frames_ = 0;
+    ++steps_;
+    return true;
 }
 
-std::vector<std::vector<int32_t>> Stream::advance(const std::vector<Stream*>& streams, const std::vector<const float*>& samples,
-                                                  const std::vector<int64_t>& counts) {
-    std::vector<std::vector<int32_t>> emitted(streams.size());
-    if (streams.empty()) return emitted;
-    const std::shared_ptr<const Network> network = streams[0]->network_;
+std::vector<int32_t> Stream::accept(const float* samples, int64_t count) {
+    Piece piece{this, samples, count, {}};
+    advance(&piece, 1);
+    return std::move(piece.labels);
+}
+
+void Stream::advance(Piece* pieces, size_t count) {
+    const std::shared_ptr<const Network> network = pieces[0].stream->network_;
     if (!network->front_end()) throw std::invalid_argument("a network without a front end takes features, not samples");
-    for (size_t i = 0; i < streams.size(); ++i) {
-        if (streams[i]->network_ != network) throw std::invalid_argument("streams that advance together share one network");
-        streams[i]->check_open();
-        streams[i]->check_samples(samples[i], counts[i]);
+    for (size_t i = 0; i < count; ++i) {
+        const Stream& stream = *pieces[i].stream;
+        if (stream.network_ != network) throw std::invalid_argument("streams that advance together share one network");
+        stream.check_open();
+        stream.check_samples(pieces[i].samples, pieces[i].count);
     }
     const FlushDenormals flush;
-    std::vector<int64_t> given(streams.size(), 0);
-    std::vector<DecoderState*> states;
-    std::vector<float*> rows;
-    std::vector<std::vector<int32_t>*> labels;
+    thread_local std::vector<DecoderState*> states;
+    thread_local std::vector<float*> rows;
+    thread_local std::vector<std::vector<int32_t>*> labels;
     do {
         states.clear(), rows.clear(), labels.clear();
-        for (size_t i = 0; i < streams.size(); ++i) {
-            Stream& stream = *streams[i];
-            bool ready = stream.take_frames();
-            while (!ready && given[i] < counts[i]) {
-                const int64_t piece = std::min(kPiece, counts[i] - given[i]);
-                stream.samples_.append(samples[i] + given[i], piece);
-                given[i] += piece;
-                ready = stream.take_frames();
-            }
-            if (!ready) continue;
-            states.push_back(&stream.decoder_);
-            rows.push_back(stream.stacked_.data());
-            labels.push_back(&emitted[i]);
-            stream.frames_ = 0;
-            ++stream.steps_;
+        for (size_t i = 0; i < count; ++i) {
+            Piece& piece = pieces[i];
+            if (!piece.stream->take_step(piece.samples, piece.count)) continue;
+            states.push_back(&piece.stream->decoder_);
+            rows.push_back(piece.stream->stacked_.data());
+            labels.push_back(&piece.labels);
         }
         if (!states.empty()) network->step(states.data(), rows.data(), labels.data(), static_cast<int>(states.size()));
     } while (!states.empty());
-    return emitted;
 }
 
 std::vector<int32_t> Stream::accept_features(const float* features, int64_t frames) {

@@ -1,6 +1,7 @@
 // One utterance being heard: samples in, labels out.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -22,8 +23,8 @@ public:
     int64_t steps() const { return steps_; }
     bool finished() const { return finished_; }
 
-    // Samples at the front end's rate in [-1, 1]: labels they complete. Throws std::invalid_argument for samples that are not
-    // finite or far out of range (nothing is consumed then), and std::logic_error after finish().
+    // Samples at the front end's rate in [-1, 1]: labels they complete. Throws std::invalid_argument for samples that
+    // are not finite or far out of range (nothing is consumed then), and std::logic_error after finish().
     std::vector<int32_t> accept(const float* samples, int64_t count);
     // Log-mel features (frames, mels) instead of samples; a stream takes one or the other.
     std::vector<int32_t> accept_features(const float* features, int64_t frames);
@@ -33,18 +34,24 @@ public:
 
     // Everything about the stream, to go on from later, also elsewhere and in the middle of a step.
     std::string state() const;
-    // Throws std::invalid_argument, the stream being unchanged, for what is no state of a stream of this network's shape.
+    // Throws std::invalid_argument, the stream unchanged, for what is no state of a stream of this network's shape.
     void restore(const std::string& bytes);
 
-    // Feeds samples[i] to streams[i], stepping those that have a step ready together; labels of each. All streams share one
-    // network, and none is there twice.
-    static std::vector<std::vector<int32_t>> advance(const std::vector<Stream*>& streams, const std::vector<const float*>& samples,
-                                                     const std::vector<int64_t>& counts);
+    // What one of several streams is to hear, and then the labels that came of it; the samples are used up.
+    struct Piece {
+        Stream* stream;
+        const float* samples;
+        int64_t count;
+        std::vector<int32_t> labels;
+    };
+    // accept() for `count` >= 1 streams of one network, none there twice: those that have a step ready take it as one.
+    static void advance(Piece* pieces, size_t count);
 
 private:
     void check_samples(const float* samples, int64_t count) const;
     void check_open() const;
     bool take_frames();
+    bool take_step(const float*& samples, int64_t& count);
     void read_samples(StateReader& reader);
     float* end_of_frames() { return stacked_.data() + int64_t{frames_} * network_->mels(); }
 
