@@ -1,0 +1,116 @@
+"""The window format is what window.hpp says, wastes little, and refuses arrays that would lead a kernel astray."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_native import VALUES, every_instruction_set, inputs, sparse
+
+native = pytest.importorskip("cspbench.runtime._native", reason="NATIVE MODULE ABSENT: no compiler when installing")
+
+LANES, SLOTS = 8, 4
+
+
+def packed(weights, values="fp32", **options):
+    return native.Matrix.pack(weights, "window", values, **options)
+
+
+def read(arrays, rows, columns):
+    """The dense matrix of fp32 arrays, read slot by slot."""
+    dense = np.zeros((rows, columns), np.float32)
+    for group, (first, last) in enumerate(zip(arrays["starts"], arrays["starts"][1:], strict=False)):
+        base = 0
+        for step in range(first, last):
+            base += int(arrays["advance"][step])
+            for lane, slot in np.argwhere(arrays["values"][step] != 0):
+                row = arrays["order"][group * LANES + lane]
+                dense[row, base + int(arrays["slots"][step, lane, slot])] = arrays["values"][step, lane, slot]
+    return dense
+
+
+@pytest.mark.parametrize("window", [64, 128, 256])
+@pytest.mark.parametrize("shape", [(8, 65), (1, 300), (37, 211), (64, 1000)])
+def test_every_width_holds_the_same_matrix(shape, window):
+    weights = sparse(*shape, 0.15, 1)
+    matrix = packed(weights, window=window)
+    arrays = matrix.arrays()
+    assert arrays["slots"].max(initial=0) < window
+    assert arrays["slots"].shape == arrays["values"].shape == (len(arrays["advance"]), LANES, SLOTS)
+    assert np.array_equal(read(arrays, *shape), weights)
+    assert np.array_equal(matrix.dense(), weights)
+    x = inputs(5, shape[1], 2)
+    for _ in every_instruction_set():
+        error = np.abs(matrix.multiply(x) - x.astype(float) @ weights.T)
+        assert np.all(error <= 1e-6 * (np.abs(x) @ np.abs(weights).T))
+
+
+@pytest.mark.parametrize("window", [64, 128, 256])
+def test_int8_gives_the_same_bits_at_every_width(window):
+    weights = sparse(50, 500, 0.2, 3)
+    x = inputs(5, 500, 4)
+    dense = native.Matrix.pack(weights, "dense", "int8").multiply(x)
+    for _ in every_instruction_set():
+        assert np.array_equal(packed(weights, "int8", window=window).multiply(x), dense)
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_weights_far_apart(values):
+    """The base cannot reach the second one in a single advance of 255."""
+    weights = np.zeros((3, 5000), np.float32)
+    weights[0, 0] = weights[0, -1] = weights[2, 4321] = 1
+    matrix = packed(weights, values)
+    assert np.allclose(matrix.dense(), weights)
+    x = inputs(1, 5000, 5)
+    for _ in every_instruction_set():
+        assert np.allclose(matrix.multiply(x), x @ weights.T, atol=0.05)
+
+
+@pytest.mark.parametrize(("values", "most"), [("fp32", 1.06), ("int8", 1.12)])
+def test_few_slots_stay_empty(values, most):
+    rng = np.random.default_rng(6)
+    matrix = packed(np.where(rng.random((512, 1024)) < 0.1, 1, 0).astype(np.float32), values)
+    assert matrix.stored <= most * matrix.nonzeros
+
+
+@pytest.mark.parametrize("window", [0, 63, 512])
+def test_other_widths_are_refused(window):
+    with pytest.raises(ValueError, match="64, 128 or 256"):
+        packed(np.ones((2, 300), np.float32), window=window)
+
+
+def test_a_window_wider_than_what_follows_an_input_is_refused():
+    with pytest.raises(ValueError, match="more than 64"):
+        packed(np.ones((2, 64), np.float32), window=256)
+    assert np.array_equal(packed(np.ones((2, 64), np.float32)).dense(), np.ones((2, 64)))
+
+
+def spoil(name, at, value):
+    def change(arrays):
+        arrays[name][at] = value
+
+    return change
+
+
+def swap_columns(arrays):
+    arrays["slots"][0, 0, :2] = arrays["slots"][0, 0, 1::-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (spoil("slots", (0, 0, 0), 130), "outside the window"),
+        (spoil("advance", -1, 255), "beyond the matrix|outside the window"),
+        (spoil("order", 0, 11), "every row once"),
+        (lambda arrays: arrays["order"].fill(1), "every row once"),
+        (spoil("starts", 1, 60000), "starts"),
+        (spoil("values", (-1, 7, 0), 1), "lane without a row|ascend"),
+        (swap_columns, "ascend"),
+    ],
+)
+def test_what_leads_astray_is_refused(change, complaint):
+    weights = np.where(np.random.default_rng(7).random((11, 300)) < 0.3, 1, 0).astype(np.float32)
+    matrix = packed(weights, window=128)
+    arrays = {name: np.array(array) for name, array in matrix.arrays().items()}
+    change(arrays)
+    with pytest.raises(ValueError, match=complaint):
+        native.Matrix.from_arrays("window", "fp32", 11, 300, arrays, {"window": 128})
