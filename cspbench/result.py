@@ -35,7 +35,8 @@ class Interval(Frozen):
 class Comparison(Interval):
     """Time of one engine over that of another; `verdict` is on the second.
 
-    It is undecided unless the interval excludes 1 and the ratio lies further from 1 than that of an engine to itself.
+    It is undecided unless the interval excludes 1, and the ratio lies further from 1 than the interval of an engine's
+    ratio to itself reaches.
     """
 
     verdict: Literal["faster", "slower", "undecided"]

@@ -25,7 +25,7 @@ try:
 except ImportError:  # no shared locks there: measurements exclude each other, work does not step aside
     fcntl = None  # type: ignore[assignment]
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds a measurement waits for work to come to a safe point; then it is taken beside that work, and says so."""
 
 LONGEST_PAUSE = 600.0

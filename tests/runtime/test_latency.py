@@ -162,6 +162,12 @@ def test_a_ratio_decides_only_beyond_the_noise(value: float, same: float, verdic
     assert statistics.compared(interval(value), interval(same)).verdict == verdict
 
 
+def test_equal_engines_are_not_told_apart_by_an_interval_that_happens_to_exclude_one() -> None:
+    same = Interval(value=1.001, low=0.95, high=1.04, units=36)
+    ratio = Interval(value=1.04, low=1.01, high=1.08, units=36)
+    assert statistics.compared(ratio, same).verdict == "undecided"
+
+
 QUIET = {"others_share": 0.0, "steal_share": 0.0, "spin_spread": 0.02}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +180,23 @@ def test_no_masks_change_nothing() -> None:
     features = torch.randn(3, 9, 8)
     spec = AugmentSpec(frequency_masks=0, time_masks=0)
     assert torch.equal(spec_augment(features, torch.tensor([9, 4, 2]), 4, spec), features)
+
+
+def test_a_run_steps_aside_before_each_step_and_does_not_count_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that moves by an hour in each pause and by nothing else."""
+    now, done = [0.0], []
+
+    @contextmanager
+    def working() -> Iterator[Callable[[], None]]:
+        def pause() -> None:
+            now[0] += 3600
+            done.append(now[0])
+
+        yield pause
+
+    monkeypatch.setattr(loop, "working", working)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    run = some_run(None)
+    run.run()
+    assert len(done) == run.total
+    assert run.seconds == 0

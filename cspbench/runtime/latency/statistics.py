@@ -42,8 +42,8 @@ def ratio(above: Sequence[Floats], below: Sequence[Floats], seed: int = 0) -> In
 
 
 def compared(ratio: Interval, same: Interval) -> Comparison:
-    """What a ratio tells, beside that of an engine to itself."""
-    beyond = abs(np.log(ratio.value)) > abs(np.log(same.value))
+    """What a ratio tells, beside that of an engine to itself, which reaches as far from 1 as noise does."""
+    beyond = abs(np.log(ratio.value)) > max(abs(np.log(same.low)), abs(np.log(same.high)))
     faster, slower = beyond and ratio.low > 1, beyond and ratio.high < 1
     verdict: Literal["faster", "slower", "undecided"] = "faster" if faster else "slower" if slower else "undecided"
     return Comparison(**ratio.model_dump(), verdict=verdict)
