@@ -70,3 +70,12 @@ def _quick_costs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("ROUNDS", "HOT", "COLD"):
             patch.setattr(f"cspbench.runtime.packing.cost.{name}", 1)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_turns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever measures on this machine does not hold up the tests, nor they him."""
+    folder = tmp_path_factory.mktemp("turns")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cspbench.turns.lock_folder", lambda: folder)
+        yield

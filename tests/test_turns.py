@@ -45,7 +45,8 @@ Start = Callable[[str, Path], "subprocess.Popen[bytes]"]
 
 @pytest.fixture(autouse=True)
 def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other sessions on this machine may be measuring."""
+    """The real folder, in a temporary place that child processes find as well."""
+    monkeypatch.setattr(turns, "lock_folder", lock_folder)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
