@@ -65,10 +65,12 @@ def test_weights_far_apart(values):
         assert np.allclose(matrix.multiply(x), x @ weights.T, atol=0.05)
 
 
-@pytest.mark.parametrize(("values", "most"), [("fp32", 1.06), ("int8", 1.12)])
-def test_few_slots_stay_empty(values, most):
+@pytest.mark.parametrize(
+    ("values", "options", "most"), [("fp32", {}, 1.06), ("int8", {"window": 128}, 1.12), ("int8", {}, 1.3)]
+)
+def test_few_slots_stay_empty(values, options, most):
     rng = np.random.default_rng(6)
-    matrix = packed(np.where(rng.random((512, 1024)) < 0.1, 1, 0).astype(np.float32), values)
+    matrix = packed(np.where(rng.random((512, 1024)) < 0.1, 1, 0).astype(np.float32), values, **options)
     assert matrix.stored <= most * matrix.nonzeros
 
 

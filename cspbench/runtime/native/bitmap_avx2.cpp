@@ -10,14 +10,14 @@ constexpr int kAhead = 4096;  // bytes of values
 
 int count_of(uint8_t bits) { return _mm_popcnt_u32(bits); }
 
-// For every byte of bits: which value each column takes, with the sign bit set if the column is stored.
+// For every byte of bits: which value each column takes, negative if the column is stored.
 struct Expansion {
-    alignas(64) int32_t of[256][8];
+    alignas(64) int8_t of[256][8];
 
     constexpr Expansion() : of() {
         for (int bits = 0; bits < 256; ++bits)
             for (int column = 0, value = 0; column < 8; ++column)
-                if (bits >> column & 1) of[bits][column] = INT32_MIN + value++;
+                if (bits >> column & 1) of[bits][column] = static_cast<int8_t>(INT8_MIN + value++);
     }
 };
 constexpr Expansion kExpansion{};
@@ -37,13 +37,13 @@ struct Floating {
             prefetch(bits + i, kAhead / 8);
             for (size_t at = 0; at < 32 * sizeof *w; at += 64) prefetch(w, kAhead + static_cast<int>(at));
             for (int j = 0; j < 4; ++j) {
-                const __m256i places = load_bytes(kExpansion.of[bits[i + j]]);
+                const int8_t* expansion = kExpansion.of[bits[i + j]];
+                const __m256i places = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(expansion)));
                 const __m256 values = _mm256_permutevar8x32_ps(V::load(w), places);
-                const __m256 weights = _mm256_blendv_ps(_mm256_setzero_ps(), values, _mm256_castsi256_ps(places));
                 w += count_of(bits[i + j]);
                 for (int b = 0; b < B; ++b) {
                     __m256& sum = sums[b][j % kVectors];
-                    sum = _mm256_fmadd_ps(weights, _mm256_load_ps(inputs[b].x + 8 * (i + j)), sum);
+                    sum = _mm256_fmadd_ps(values, _mm256_maskload_ps(inputs[b].x + 8 * (i + j), places), sum);
                 }
             }
         }
