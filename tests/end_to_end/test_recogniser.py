@@ -79,7 +79,7 @@ def test_an4_is_heard_as_by_batch_decoding(folder: Path, an4_path: Path, tmp_pat
 
 
 def test_fewer_bits_change_the_word_error_rate_by_less_than_it_scatters() -> None:
-    """The mean over the models above: one utterance of AN4 test heard differently is up to 0.8 absolute of one model."""
+    """The mean over the models above: one utterance of AN4 test heard differently is up to 0.8 absolute of a model."""
     for name, changes in CHANGES.items():
         print(f"{name}: WER {np.mean(changes):+.2f} absolute over {len(changes)} models")
         assert abs(np.mean(changes)) <= 0.3, name
