@@ -121,7 +121,7 @@ def doubts(frame: pd.DataFrame) -> list[str]:
     noisy = int((~told.astype(bool)).sum())
     if noisy:
         found.append(
-            f"The machine was too noisy to tell the latency of {noisy} of {len(told)} trials well; result.json says why."
+            f"The machine was too noisy to tell the latency of {noisy} of {len(told)} trials; result.json says why."
         )
     return found
 

@@ -9,7 +9,7 @@ from fake_studies import finish, record, result, spec, write_study
 
 from cspbench import load_results
 from cspbench.errors import CspbenchError
-from cspbench.report.page import html_page, markdown_table
+from cspbench.report.page import doubts, html_page, markdown_table
 from cspbench.report.table import summary
 from cspbench.report.write import fronts, write_report
 from cspbench.store import Store
@@ -139,3 +139,18 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path):
     with pytest.raises(CspbenchError, match=r"no finished trial.*1 failed.*no space left"):
         write_report("s", store)
     assert not (store.study("s") / "report").exists()
+
+
+def test_latencies_that_cannot_be_compared_or_believed_are_warned_of():
+    frame = pd.DataFrame(
+        {
+            "protocol.packed": ["torch CSR", "native engine", "native engine"],
+            "protocol.processor": ["a", "a", "a"],
+            "protocol.conclusive": [None, True, False],
+        }
+    )
+    mixed, noisy = doubts(frame)
+    assert "measured on native engine and torch CSR" in mixed
+    assert "noisy to tell the latency of 1 of 2 trials" in noisy
+    assert doubts(frame.iloc[[1]]) == []
+    assert doubts(pd.DataFrame({"state": ["complete"]})) == []

@@ -242,3 +242,4 @@ def test_an_old_result_can_still_be_read(tmp_path: Path) -> None:
     report = LatencyReport.model_validate({"packed": engine, "dense": engine, "protocol": {"threads": 1}})
     assert report.noise is None
     assert report.packed.p99_ms is None
+    assert report.details() == {}
