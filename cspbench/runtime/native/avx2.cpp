@@ -22,8 +22,8 @@ uint32_t largest_magnitude(const float* x, int32_t count) {
     return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epi32(four, _mm_shuffle_epi32(four, 1))));
 }
 
-// Adding 1.5 * 2^23 leaves no bits for a fraction: the processor rounds, half to even. No fused multiply-add: the portable
-// kernel rounds the product, and all are to give the same.
+// Adding 1.5 * 2^23 leaves no bits for a fraction: the processor rounds, half to even. No fused multiply-add: the
+// portable kernel rounds the product, and all are to give the same.
 __m256i rounded(const float* x, __m256 inverse) {
     const __m256 magic = _mm256_set1_ps(12582912.0f);
     const __m256 sum = _mm256_add_ps(_mm256_mul_ps(_mm256_load_ps(x), inverse), magic);

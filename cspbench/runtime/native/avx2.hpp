@@ -1,7 +1,7 @@
 // What the kernels for AVX2 share. Only for files compiled for it; internal linkage, see format.hpp.
 //
-// Kernels run past the end of a row where that saves a special case: the input is zero behind its last column, and behind
-// every array lie zeros (format.hpp).
+// Kernels run past the end of a row where that saves a special case: the input is zero behind its last column, and
+// behind every array lie zeros (format.hpp).
 #pragma once
 
 #include <immintrin.h>
@@ -55,10 +55,25 @@ template <class V>
     return sum_of(_mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
 }
 
+// ---- inputs loaded one by one: gathers take longer
+
+[[maybe_unused]] __m128 four_of(const float* x, size_t a, size_t b, size_t c, size_t d) {
+    __m128 four = _mm_load_ss(x + a);
+    four = _mm_insert_ps(four, _mm_load_ss(x + b), 0x10);
+    four = _mm_insert_ps(four, _mm_load_ss(x + c), 0x20);
+    return _mm_insert_ps(four, _mm_load_ss(x + d), 0x30);
+}
+
+// At the columns that are the bytes of a word.
+[[maybe_unused]] __m128 four_of(const float* x, uint32_t columns) {
+    const uint32_t high = columns >> 16;
+    return four_of(x, columns & 0xff, columns >> 8 & 0xff, high & 0xff, high >> 8);
+}
+
 // ---- int8
 
-// Adds to eight sums four adjacent products each. maddubs wants one side unsigned; with neither side beyond 127 it cannot
-// saturate.
+// Adds to eight sums four adjacent products each. maddubs wants one side unsigned; with neither side beyond 127 it
+// cannot saturate.
 [[maybe_unused]] __m256i add_products(__m256i sums, __m256i weights, __m256i inputs) {
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(inputs, weights));
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
@@ -87,7 +102,8 @@ template <class Rows>
 void by_rows(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
     int b = 0;
     for (; b + kMostTogether <= batch; b += kMostTogether)
-        for (int32_t row = first; row < last; ++row) Rows::template sum<kMostTogether>(m, row, inputs + b, y + b * stride, stride);
+        for (int32_t row = first; row < last; ++row)
+            Rows::template sum<kMostTogether>(m, row, inputs + b, y + b * stride, stride);
     for (; b < batch; ++b)
         for (int32_t row = first; row < last; ++row) Rows::template sum<1>(m, row, inputs + b, y + b * stride, stride);
 }

@@ -37,8 +37,8 @@ struct Floating {
             prefetch(bits + i, kAhead / 8);
             for (size_t at = 0; at < 32 * sizeof *w; at += 64) prefetch(w, kAhead + static_cast<int>(at));
             for (int j = 0; j < 4; ++j) {
-                const int8_t* expansion = kExpansion.of[bits[i + j]];
-                const __m256i places = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(expansion)));
+                const auto* expansion = reinterpret_cast<const __m128i*>(kExpansion.of[bits[i + j]]);
+                const __m256i places = _mm256_cvtepi8_epi32(_mm_loadl_epi64(expansion));
                 const __m256 values = _mm256_permutevar8x32_ps(V::load(w), places);
                 w += count_of(bits[i + j]);
                 for (int b = 0; b < B; ++b) {
@@ -94,9 +94,10 @@ struct Int8 {
             w = expand(bits + start / 8, stretch / 8, w, weights);
             for (int32_t c = 0; c < stretch; c += 64)
                 for (int b = 0; b < B; ++b)
-                    for (int i = 0; i < 64; i += 32)
-                        sums[b][i / 32] =
-                            add_products(sums[b][i / 32], load_bytes(weights + c + i), load_bytes(inputs[b].q + start + c + i));
+                    for (int i = 0; i < 2; ++i) {
+                        const __m256i q = load_bytes(inputs[b].q + start + c + 32 * i);
+                        sums[b][i] = add_products(sums[b][i], load_bytes(weights + c + 32 * i), q);
+                    }
         }
         for (int b = 0; b < B; ++b) {
             const int32_t sum = sum_of(_mm256_add_epi32(sums[b][0], sums[b][1]));

@@ -30,7 +30,8 @@ void sum_blocks(const Packed& m, const Input& input, int32_t unit, float* y) {
     for (uint32_t i = m.starts[unit]; i < m.starts[unit + 1]; ++i) {
         const auto* w = values_of<V>(m) + int64_t{i} * (8 * kVectors);
         const float* x = input.x + m.places[i] * kWidth;
-        for (int v = 0; v < kVectors; ++v) sums[v] = _mm256_fmadd_ps(V::load(w + 8 * v), inputs_of<kWidth>(x, v), sums[v]);
+        for (int v = 0; v < kVectors; ++v)
+            sums[v] = _mm256_fmadd_ps(V::load(w + 8 * v), inputs_of<kWidth>(x, v), sums[v]);
     }
     alignas(32) float parts[kHeight][kWidth];
     for (int v = 0; v < kVectors; ++v) _mm256_store_ps(&parts[0][0] + 8 * v, sums[v]);
@@ -42,7 +43,8 @@ void sum_blocks(const Packed& m, const Input& input, int32_t unit, float* y) {
 }
 
 template <class V, int kWidth, int kVectors>
-void multiply_blocks(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void multiply_blocks(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last,
+                     float* y, ptrdiff_t stride) {
     for (int32_t unit = first; unit < last; ++unit)
         for (int b = 0; b < batch; ++b) sum_blocks<V, kWidth, kVectors>(m, inputs[b], unit, y + b * stride);
 }
@@ -87,13 +89,6 @@ uint64_t group_offsets(int32_t n, int32_t m) {
     return offsets;
 }
 
-__m128 four_inputs(const float* x, uint32_t columns) {
-    __m128 inputs = _mm_load_ss(x + (columns & 0xff));
-    inputs = _mm_insert_ps(inputs, _mm_load_ss(x + (columns >> 8 & 0xff)), 0x10);
-    inputs = _mm_insert_ps(inputs, _mm_load_ss(x + (columns >> 16 & 0xff)), 0x20);
-    return _mm_insert_ps(inputs, _mm_load_ss(x + (columns >> 24)), 0x30);
-}
-
 template <class V>
 float sum_groups(const Packed& packed, const float* x, int32_t row) {
     const int32_t n = packed.parameter[0], m = packed.parameter[1], groups = (packed.columns + m - 1) / m;
@@ -107,8 +102,8 @@ float sum_groups(const Packed& packed, const float* x, int32_t row) {
         uint32_t eight;
         memcpy(&eight, nibbles + slot / 2, sizeof eight);
         const uint64_t columns = _pdep_u64(eight, 0x0f0f0f0f0f0f0f0f) + offsets;
-        const __m128 low = four_inputs(x, static_cast<uint32_t>(columns));
-        const __m128 high = four_inputs(x, static_cast<uint32_t>(columns >> 32));
+        const __m128 low = four_of(x, static_cast<uint32_t>(columns));
+        const __m128 high = four_of(x, static_cast<uint32_t>(columns >> 32));
         sums = _mm256_fmadd_ps(_mm256_set_m128(high, low), V::load(w + slot), sums);
     }
     float rest[8] = {};

@@ -1,5 +1,5 @@
-// Rows of entries (csr16, csr8) for AVX2: inputs are loaded one by one, weights four at a time. A row's last entries are
-// multiplied with the same code, what follows them masked out, so that no row ends in a loop of its own.
+// Rows of entries (csr16, csr8) for AVX2: inputs are loaded one by one, weights four at a time. A row's last entries
+// are multiplied with the same code, what follows them masked out, so that no row ends in a loop of its own.
 #include <cstring>
 
 #include "avx2.hpp"
@@ -14,13 +14,6 @@ constexpr int kAhead = 2048;  // bytes of values
 __m256 first_lanes(uint32_t left) {
     alignas(32) static constexpr int32_t kOnes[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
     return _mm256_castsi256_ps(load_bytes(kOnes + 8 - left));
-}
-
-__m128 four_of(const float* x, size_t a, size_t b, size_t c, size_t d) {
-    __m128 four = _mm_load_ss(x + a);
-    four = _mm_insert_ps(four, _mm_load_ss(x + b), 0x10);
-    four = _mm_insert_ps(four, _mm_load_ss(x + c), 0x20);
-    return _mm_insert_ps(four, _mm_load_ss(x + d), 0x30);
 }
 
 // Both give the inputs of eight entries. `left` of them are the row's; what the others are does not matter.
@@ -65,7 +58,8 @@ struct Csr8 {
 };
 
 template <class Entries, class V>
-void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last,
+              float* y, ptrdiff_t stride) {
     for (int32_t row = first; row < last; ++row) {
         const uint32_t start = m.starts[row], count = m.starts[row + 1] - start;
         for (int b = 0; b < batch; ++b) {

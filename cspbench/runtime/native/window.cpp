@@ -222,8 +222,10 @@ void check_group(const Packed& m, int32_t group) {
     for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
         base += m.advance[step];
         require(base + m.parameter[0] <= padded(m.columns), "a window reaches beyond the matrix");
-        for (int lane = 0; lane < kWindowLanes; ++lane)
-            check_lane(m, step * kWindowStep + lane * kWindowSlots, base, group * kWindowLanes + lane >= m.rows, last[lane]);
+        for (int lane = 0; lane < kWindowLanes; ++lane) {
+            const bool missing = group * kWindowLanes + lane >= m.rows;
+            check_lane(m, step * kWindowStep + lane * kWindowSlots, base, missing, last[lane]);
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 // The window format for AVX2.
 //
-// Floating point: look-ups in registers are too narrow (eight floats), so inputs are loaded one by one, at addresses that come
-// straight from the slots; loads, not arithmetic, are what this costs. Slots are read four at a time to save loads.
-// int8: a window of 16 columns fits pshufb; several of them are looked up and the right one is blended in by the slot's
-// upper bits.
+// Floating point: look-ups in registers are too narrow (eight floats), so inputs are loaded one by one, at addresses
+// that come straight from the slots; loads, not arithmetic, are what this costs. Slots are read four at a time to save
+// loads. int8: a window of 16 columns fits pshufb; several of them are looked up and the right one is blended in by
+// the slot's upper bits.
 #include <cstring>
 
 #include "avx2.hpp"
@@ -21,18 +21,14 @@ int lanes_of(const Packed& m, int32_t group) {
 
 // ---- floating point
 
-__m128 four_inputs(const float* x, const uint8_t* slots) {
+__m128 one_lane(const float* x, const uint8_t* slots) {
     uint32_t four;
     memcpy(&four, slots, sizeof four);
-    __m128 inputs = _mm_load_ss(x + (four & 0xff));
-    inputs = _mm_insert_ps(inputs, _mm_load_ss(x + (four >> 8 & 0xff)), 0x10);
-    four >>= 16;
-    inputs = _mm_insert_ps(inputs, _mm_load_ss(x + (four & 0xff)), 0x20);
-    return _mm_insert_ps(inputs, _mm_load_ss(x + (four >> 8)), 0x30);
+    return four_of(x, four);
 }
 
 __m256 two_lanes(const float* x, const uint8_t* slots) {
-    return _mm256_set_m128(four_inputs(x, slots + kWindowSlots), four_inputs(x, slots));
+    return _mm256_set_m128(one_lane(x, slots + kWindowSlots), one_lane(x, slots));
 }
 
 // Of each 128 bits: the sums of the four floats of a, b, c, d.
@@ -49,7 +45,8 @@ void multiply_group(const Packed& m, const float* x, int32_t group, float* y) {
     for (int64_t step = first; step < last; ++step, slots += kWindowStep, values += kWindowStep) {
         x += m.advance[step];
         prefetch(slots, kAhead / static_cast<int>(sizeof *values));
-        for (size_t at = 0; at < kWindowStep * sizeof *values; at += 64) prefetch(values, kAhead + static_cast<int>(at));
+        for (size_t at = 0; at < kWindowStep * sizeof *values; at += 64)
+            prefetch(values, kAhead + static_cast<int>(at));
         lanes01 = _mm256_fmadd_ps(two_lanes(x, slots), V::load(values), lanes01);
         lanes23 = _mm256_fmadd_ps(two_lanes(x, slots + 8), V::load(values + 8), lanes23);
         lanes45 = _mm256_fmadd_ps(two_lanes(x, slots + 16), V::load(values + 16), lanes45);
@@ -63,7 +60,8 @@ void multiply_group(const Packed& m, const float* x, int32_t group, float* y) {
 
 // A group is read for one input after the other: by the second it is in the fastest cache.
 template <class V>
-void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last,
+              float* y, ptrdiff_t stride) {
     for (int32_t group = first; group < last; ++group)
         for (int b = 0; b < batch; ++b) multiply_group<V>(m, inputs[b].x, group, y + b * stride);
 }
@@ -74,7 +72,10 @@ void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, in
 struct Slots {
     __m256i at, bit4, bit5, bit6;
     explicit Slots(__m256i slots)
-        : at(slots), bit4(_mm256_slli_epi16(slots, 3)), bit5(_mm256_slli_epi16(slots, 2)), bit6(_mm256_slli_epi16(slots, 1)) {}
+        : at(slots),
+          bit4(_mm256_slli_epi16(slots, 3)),
+          bit5(_mm256_slli_epi16(slots, 2)),
+          bit6(_mm256_slli_epi16(slots, 1)) {}
 };
 
 __m256i look_up_16(const int8_t* q, const Slots& slots) {
@@ -127,12 +128,14 @@ void multiply_group_int8(const Packed& m, const Input& input, int32_t group, flo
 }
 
 template <int kWindow>
-void multiply_window(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void multiply_window(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last,
+                     float* y, ptrdiff_t stride) {
     for (int32_t group = first; group < last; ++group)
         for (int b = 0; b < batch; ++b) multiply_group_int8<kWindow>(m, inputs[b], group, y + b * stride);
 }
 
-void multiply_int8(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void multiply_int8(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last,
+                   float* y, ptrdiff_t stride) {
     switch (m.parameter[0]) {
         case 64: return multiply_window<64>(m, inputs, batch, first, last, y, stride);
         case 128: return multiply_window<128>(m, inputs, batch, first, last, y, stride);
