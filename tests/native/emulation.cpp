@@ -42,7 +42,6 @@ public:
         }
         move(packed.values), move(packed.scales), move(packed.starts), move(packed.bits), move(packed.places);
         move(packed.gaps), move(packed.nibbles), move(packed.slots), move(packed.advance), move(packed.order);
-        for (const void*& each : packed.extra) move(each);
     }
     Packed packed;
 

@@ -1,7 +1,4 @@
 // What the AVX-512 kernels share. For files compiled for AVX-512 only, hence everything in an anonymous namespace: see format.hpp.
-//
-// A type of values is a struct: `Sum` is a vector of sixteen partial sums, and `store` turns four rows' Sums into results.
-// A way of adding up one row is a struct with `sum<B>`: one Sum for each of B inputs, so that weights are decoded once for all.
 #pragma once
 
 // GCC 12 takes the undefined operands of its own intrinsics for our mistakes.
@@ -15,7 +12,7 @@
 #include <immintrin.h>
 #endif
 
-#include "format.hpp"
+#include "rows_loops.hpp"
 
 namespace cspbench {
 
@@ -27,13 +24,7 @@ void add_window_avx512(Kernels& kernels);
 
 namespace {
 
-constexpr int kLanes = 16;       // 32-bit numbers of a vector
-constexpr int kTogether = 4;     // rows whose lanes are added up together; inputs that share a decoded weight
-
-template <class T>
-const T* values_of(const Packed& m) {
-    return static_cast<const T*>(m.values);
-}
+constexpr int kLanes = 16;  // 32-bit numbers of a vector
 
 // ---- sums over lanes: of four vectors at once, as one alone costs almost as much
 
@@ -56,7 +47,9 @@ const T* values_of(const Packed& m) {
     return _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
 }
 
-// ---- types of values
+// ---- types of values: see rows_loops.hpp
+
+[[maybe_unused]] __mmask8 first_lanes(int32_t count) { return static_cast<__mmask8>((1 << count) - 1); }
 
 [[maybe_unused]] __m512 floats_of_bf16(__m256i bits) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
@@ -65,15 +58,15 @@ const T* values_of(const Packed& m) {
 struct Floating {
     using Sum = __m512;
     using Number = float;
+    static constexpr int kLanes = cspbench::kLanes;
     static Sum zero() { return _mm512_setzero_ps(); }
     static Sum add(Sum a, Sum b) { return _mm512_add_ps(a, b); }
     static Sum subtract(Sum a, Sum b) { return _mm512_sub_ps(a, b); }
     static Sum multiply_add(Sum a, Sum b, Sum to) { return _mm512_fmadd_ps(a, b, to); }
-    // Sixteen columns of an input from any address on.
     static const float* vector(const Input& input) { return input.x; }
     static Sum load_input(const float* x) { return _mm512_loadu_ps(x); }
-    static void store(const Packed&, const Input&, int32_t row, __mmask8 rows, const Sum (&sums)[kTogether], float* y) {
-        _mm_mask_storeu_ps(y + row, rows, lane_sums(sums));
+    static void store(const Packed&, const Input&, int32_t row, int32_t count, const Sum (&sums)[kTogether], float* y) {
+        _mm_mask_storeu_ps(y + row, first_lanes(count), lane_sums(sums));
     }
 };
 
@@ -101,6 +94,7 @@ struct Int8 {
     using Stored = int8_t;
     using Sum = __m512i;
     using Number = int32_t;
+    static constexpr int kLanes = cspbench::kLanes;
     static Sum zero() { return _mm512_setzero_si512(); }
     static Sum add(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
     static Sum subtract(Sum a, Sum b) { return _mm512_sub_epi32(a, b); }
@@ -112,8 +106,9 @@ struct Int8 {
         const __m128 scale = _mm_mul_ps(_mm_loadu_ps(m.scales + row), _mm_set1_ps(input.scale));
         return _mm_mul_ps(scale, _mm_cvtepi32_ps(sums));
     }
-    static void store(const Packed& m, const Input& input, int32_t row, __mmask8 rows, const Sum (&sums)[kTogether], float* y) {
-        _mm_mask_storeu_ps(y + row, rows, scaled(m, input, row, lane_sums(sums)));
+    static void store(const Packed& m, const Input& input, int32_t row, int32_t count, const Sum (&sums)[kTogether],
+                      float* y) {
+        _mm_mask_storeu_ps(y + row, first_lanes(count), scaled(m, input, row, lane_sums(sums)));
     }
 };
 
@@ -122,33 +117,6 @@ struct Int8 {
 [[maybe_unused]] __m512i load_bytes(const void* from) { return _mm512_loadu_si512(from); }
 [[maybe_unused]] __m512i top_bits() { return _mm512_set1_epi8(-128); }
 [[maybe_unused]] __m512i plus_128(__m512i bytes) { return _mm512_xor_si512(bytes, top_bits()); }
-
-// ---- running over rows and inputs
-
-template <class V, class Row, int B>
-void four_rows(const Packed& m, const Input* inputs, int32_t row, int32_t count, float* y, ptrdiff_t stride) {
-    typename V::Sum sums[B][kTogether];
-    for (int32_t r = 0; r < kTogether; ++r) {
-        typename V::Sum one[B];
-        for (int b = 0; b < B; ++b) one[b] = V::zero();
-        if (r < count) Row::template sum<B>(m, row + r, inputs, one);
-        for (int b = 0; b < B; ++b) sums[b][r] = one[b];
-    }
-    const auto rows = static_cast<__mmask8>((1 << count) - 1);
-    for (int b = 0; b < B; ++b) V::store(m, inputs[b], row, rows, sums[b], y + b * stride);
-}
-
-// Four rows for all inputs, then the next four: from the second on, inputs find the rows in the fastest cache.
-template <class V, class Row>
-void run_rows(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
-    for (int32_t row = first; row < last; row += kTogether) {
-        const int32_t count = last - row < kTogether ? last - row : kTogether;
-        int b = 0;
-        for (; b + kTogether <= batch; b += kTogether)
-            four_rows<V, Row, kTogether>(m, inputs + b, row, count, y + b * stride, stride);
-        for (; b < batch; ++b) four_rows<V, Row, 1>(m, inputs + b, row, count, y + b * stride, stride);
-    }
-}
 
 }  // namespace
 }  // namespace cspbench

@@ -71,7 +71,7 @@ __m512 look_up(const float* x, __m512i columns) {
 }
 
 template <class V, int Registers>
-struct FloatRow {
+struct NearRow {
     template <int B>
     static void sum(const Packed& m, int32_t row, const Input* inputs, __m512 (&sums)[B]) {
         constexpr int kChains = 2;
@@ -162,9 +162,9 @@ void run(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t
 
 void add_nm_avx512(Kernels& kernels) {
     Entry* nm = kernels.at[static_cast<int>(Format::nm)];
-    nm[static_cast<int>(Value::fp32)] = {run<Fp32, FloatRow<Fp32, 2>, FloatRow<Fp32, 4>>, nullptr, nullptr};
-    nm[static_cast<int>(Value::fp16)] = {run<Fp16, FloatRow<Fp16, 2>, FloatRow<Fp16, 4>>, nullptr, nullptr};
-    nm[static_cast<int>(Value::bf16)] = {run<Bf16, FloatRow<Bf16, 2>, FloatRow<Bf16, 4>>, nullptr, nullptr};
+    nm[static_cast<int>(Value::fp32)] = {run<Fp32, NearRow<Fp32, 2>, NearRow<Fp32, 4>>, nullptr, nullptr};
+    nm[static_cast<int>(Value::fp16)] = {run<Fp16, NearRow<Fp16, 2>, NearRow<Fp16, 4>>, nullptr, nullptr};
+    nm[static_cast<int>(Value::bf16)] = {run<Bf16, NearRow<Bf16, 2>, NearRow<Bf16, 4>>, nullptr, nullptr};
     nm[static_cast<int>(Value::int8)] = {run<Int8, ByteRow<2>, ByteRow<4>>, nullptr, nullptr};
 }
 

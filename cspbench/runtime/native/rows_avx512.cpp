@@ -4,10 +4,10 @@
 namespace cspbench {
 namespace {
 
-constexpr int kWord = 64;               // columns of a word of a bitmap
-constexpr int kParts = kWord / kLanes;  // vectors of 32-bit numbers for them
+constexpr int kWord = 64;  // columns of a word of a bitmap
+static_assert(kWord == kParts * kLanes, "a reader gives a word's columns at a time");
 
-// ---- sixty-four columns of floats at a time; the input is zero where the last ones are beyond the row
+// ---- sixty-four columns of floats at a time
 
 template <class V>
 struct Plain {  // dense
@@ -67,24 +67,6 @@ struct Expanded<Fp16> : ExpandedHalf<Fp16> {
 template <>
 struct Expanded<Bf16> : ExpandedHalf<Bf16> {
     using ExpandedHalf::ExpandedHalf;
-};
-
-template <class Reader>
-struct FloatRow {
-    template <int B>
-    static void sum(const Packed& m, int32_t row, const Input* inputs, __m512 (&sums)[B]) {
-        Reader reader(m, row);
-        __m512 parts[B][kParts] = {};  // as many chains of additions, for their delay
-        for (int32_t c = 0; c < m.columns; c += kWord) {
-            __m512 weights[kParts];
-            reader.next(weights);
-            for (int k = 0; k < kParts; ++k)
-                for (int b = 0; b < B; ++b)
-                    parts[b][k] = _mm512_fmadd_ps(weights[k], _mm512_load_ps(inputs[b].x + c + k * kLanes), parts[b][k]);
-        }
-        for (int b = 0; b < B; ++b)
-            sums[b] = _mm512_add_ps(_mm512_add_ps(parts[b][0], parts[b][1]), _mm512_add_ps(parts[b][2], parts[b][3]));
-    }
 };
 
 // ---- sixty-four columns of bytes at a time: weights are made unsigned. What that adds to a sum, 128 times the input's own
@@ -150,13 +132,13 @@ struct ByteRow {
 void add_rows_avx512(Kernels& kernels) {
     Entry* dense = kernels.at[static_cast<int>(Format::dense)];
     Entry* bitmap = kernels.at[static_cast<int>(Format::bitmap)];
-    dense[static_cast<int>(Value::fp32)] = {run_rows<Fp32, FloatRow<Plain<Fp32>>>, nullptr, nullptr};
-    dense[static_cast<int>(Value::fp16)] = {run_rows<Fp16, FloatRow<Plain<Fp16>>>, nullptr, nullptr};
-    dense[static_cast<int>(Value::bf16)] = {run_rows<Bf16, FloatRow<Plain<Bf16>>>, nullptr, nullptr};
+    dense[static_cast<int>(Value::fp32)] = {run_rows<Fp32, FloatRow<Fp32, Plain<Fp32>>>, nullptr, nullptr};
+    dense[static_cast<int>(Value::fp16)] = {run_rows<Fp16, FloatRow<Fp16, Plain<Fp16>>>, nullptr, nullptr};
+    dense[static_cast<int>(Value::bf16)] = {run_rows<Bf16, FloatRow<Bf16, Plain<Bf16>>>, nullptr, nullptr};
     dense[static_cast<int>(Value::int8)] = {run_rows<Int8, ByteRow<PlainBytes>>, start_bytes, prepare_start};
-    bitmap[static_cast<int>(Value::fp32)] = {run_rows<Fp32, FloatRow<Expanded<Fp32>>>, nullptr, nullptr};
-    bitmap[static_cast<int>(Value::fp16)] = {run_rows<Fp16, FloatRow<Expanded<Fp16>>>, nullptr, nullptr};
-    bitmap[static_cast<int>(Value::bf16)] = {run_rows<Bf16, FloatRow<Expanded<Bf16>>>, nullptr, nullptr};
+    bitmap[static_cast<int>(Value::fp32)] = {run_rows<Fp32, FloatRow<Fp32, Expanded<Fp32>>>, nullptr, nullptr};
+    bitmap[static_cast<int>(Value::fp16)] = {run_rows<Fp16, FloatRow<Fp16, Expanded<Fp16>>>, nullptr, nullptr};
+    bitmap[static_cast<int>(Value::bf16)] = {run_rows<Bf16, FloatRow<Bf16, Expanded<Bf16>>>, nullptr, nullptr};
     bitmap[static_cast<int>(Value::int8)] = {run_rows<Int8, ByteRow<ExpandedBytes>>, start_bytes, prepare_start};
 }
 
