@@ -87,8 +87,10 @@ def _speech(model: Path, audio: Path | None, corpus: str | None, path: Path | No
 
 
 def _print(found: LatencyRun) -> None:
+    rows = [_engine_row(name, one) for name, one in found.measured.engines.items()]
+    told = {heading for row in rows for heading, text in row.items() if text}
     print_rows(
-        [_engine_row(name, one) for name, one in found.measured.engines.items()],
+        [{heading: text for heading, text in row.items() if heading in told} for row in rows],
         "Measured: milliseconds, medians unless they say otherwise, [95 % interval]",
     )
     ratios = found.measured.ratios
