@@ -2,8 +2,8 @@
 //
 //     emulation SEED ROUNDS
 //
-// Compiled with CSPBENCH_EMULATED=add_avx512 or add_neon. Every array and vector lies alone in memory of its own, of exactly the
-// size that the contract of format.hpp promises, so that a sanitiser sees any reading beyond.
+// Compiled with CSPBENCH_EMULATED=add_avx512 or add_neon. Every array and vector lies alone in memory of its own, of
+// exactly the size that the contract of format.hpp promises, so that a sanitiser sees any reading beyond.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -61,8 +61,8 @@ public:
         std::memcpy(x_.get(), x.data(), sizeof(float) * x.size());
         input.x = static_cast<float*>(x_.get());
         if (m.value == Value::int8) {
-            kernels.quantise(input.x, static_cast<int32_t>(padded(m.columns)) - kInputMargin, static_cast<int8_t*>(q_.get()),
-                             &input.scale);
+            kernels.quantise(input.x, static_cast<int32_t>(padded(m.columns)) - kInputMargin,
+                             static_cast<int8_t*>(q_.get()), &input.scale);
             input.q = static_cast<int8_t*>(q_.get());
         }
         const Entry& entry = kernels.at[static_cast<int>(m.format)][static_cast<int>(m.value)];
@@ -87,13 +87,15 @@ struct Case {
 };
 
 [[noreturn]] void fail(const Case& c, const char* what, double is, double wanted) {
-    std::printf("%s %s %d x %d density %g batch %d", name_of(c.format), name_of(c.value), c.rows, c.columns, c.density, c.batch);
+    std::printf("%s %s %d x %d density %g batch %d", name_of(c.format), name_of(c.value), c.rows, c.columns, c.density,
+                c.batch);
     for (const auto& option : c.options) std::printf(" %s=%d", option.first.c_str(), option.second);
     std::printf(": %s: %.9g instead of %.9g\n", what, is, wanted);
     std::exit(1);
 }
 
-std::vector<float> product(const Packed& m, const Kernels& kernels, const std::vector<std::vector<float>>& xs, int32_t middle) {
+std::vector<float> product(const Packed& m, const Kernels& kernels, const std::vector<std::vector<float>>& xs,
+                           int32_t middle) {
     std::vector<std::unique_ptr<Vector>> vectors;
     std::vector<Input> inputs;
     for (const auto& x : xs) {
@@ -112,7 +114,9 @@ std::vector<float> product(const Packed& m, const Kernels& kernels, const std::v
 using Random = std::mt19937;
 
 double uniform(Random& random) { return std::uniform_real_distribution<>(0, 1)(random); }
-int32_t from_to(Random& random, int32_t low, int32_t high) { return std::uniform_int_distribution<>(low, high)(random); }
+int32_t from_to(Random& random, int32_t low, int32_t high) {
+    return std::uniform_int_distribution<>(low, high)(random);
+}
 
 // Random weights; for N of M no more than allowed, some rows and some runs of columns without any.
 std::vector<float> weights_of(const Case& c, Random& random) {
@@ -146,13 +150,15 @@ void check(const Case& c, const Kernels& portable, const Kernels& emulated, Rand
     matrix.dense(stored.data());
     const Alone alone(matrix);
     const int32_t middle = from_to(random, 0, alone.packed.units);
-    const std::vector<float> wanted = product(alone.packed, portable, xs, 0), is = product(alone.packed, emulated, xs, middle);
+    const std::vector<float> wanted = product(alone.packed, portable, xs, 0),
+                             is = product(alone.packed, emulated, xs, middle);
     const int32_t stride = c.rows + 3;
     for (int b = 0; b < c.batch; ++b)
         for (int32_t row = 0; row < stride; ++row) {
             const size_t at = static_cast<size_t>(b) * stride + row;
             if (row >= c.rows || c.value == Value::int8) {
-                if (bits_of(is[at]) != bits_of(wanted[at])) fail(c, row >= c.rows ? "beyond" : "bits", is[at], wanted[at]);
+                if (bits_of(is[at]) != bits_of(wanted[at]))
+                    fail(c, row >= c.rows ? "beyond" : "bits", is[at], wanted[at]);
                 continue;
             }
             double size = 0;
@@ -168,7 +174,8 @@ void check_quantise(const Kernels& portable, const Kernels& emulated, Random& ra
     auto* floats = static_cast<float*>(x.get());
     const float size = std::ldexp(1.0f, from_to(random, -110, 120));
     std::normal_distribution<float> normal;
-    for (int32_t i = 0; i < count; ++i) floats[i] = uniform(random) < 0.2 ? size * (from_to(random, 0, 254) - 127) / 2 : size * normal(random);
+    for (int32_t i = 0; i < count; ++i)
+        floats[i] = uniform(random) < 0.2 ? size * (from_to(random, 0, 254) - 127) / 2 : size * normal(random);
     const double kind = uniform(random);
     if (kind < 0.1) floats[from_to(random, 0, count - 1)] = INFINITY;
     if (kind > 0.9) floats[from_to(random, 0, count - 1)] = -NAN;
@@ -182,8 +189,13 @@ void check_quantise(const Kernels& portable, const Kernels& emulated, Random& ra
 }
 
 Case random_case(Random& random) {
-    Case c{static_cast<Format>(from_to(random, 0, kFormats - 1)), static_cast<Value>(from_to(random, 0, kValues - 1)),
-           from_to(random, 1, 40), 0, 0, from_to(random, 1, 6), {}};
+    Case c{static_cast<Format>(from_to(random, 0, kFormats - 1)),
+           static_cast<Value>(from_to(random, 0, kValues - 1)),
+           from_to(random, 1, 40),
+           0,
+           0,
+           from_to(random, 1, 6),
+           {}};
     const int32_t widest[] = {8, 70, 300, 700};
     c.columns = from_to(random, 1, widest[from_to(random, 0, 3)]);
     const double densities[] = {0, 0.02, 0.1, 0.5, 1};
@@ -221,5 +233,6 @@ int main(int argc, char** argv) {
     int own = 0;
     for (int f = 0; f < kFormats; ++f)
         for (int v = 0; v < kValues; ++v) own += emulated.at[f][v].kernel != portable.at[f][v].kernel;
-    std::printf("%ld rounds, %zu kinds of matrices, %d kernels of its own: all as the portable ones\n", rounds, seen.size(), own);
+    std::printf("%ld rounds, %zu kinds of matrices, %d kernels of its own: all as the portable ones\n", rounds,
+                seen.size(), own);
 }

@@ -1,5 +1,5 @@
-// Which kernels AVX-512 has of its own. CSR keeps what it had before: a gather costs as much as sixteen loads, and nothing
-// else in it is done sixteen at a time.
+// Which kernels AVX-512 has of its own. CSR keeps what it had before: a gather costs as much as sixteen loads, and
+// nothing else in it is done sixteen at a time.
 #include "avx512.hpp"
 
 #include <cstring>

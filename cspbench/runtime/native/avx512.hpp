@@ -1,4 +1,5 @@
-// What the AVX-512 kernels share. For files compiled for AVX-512 only, hence everything in an anonymous namespace: see format.hpp.
+// What the AVX-512 kernels share. For files compiled for AVX-512 only, hence everything in an anonymous namespace: see
+// format.hpp.
 #pragma once
 
 // GCC 12 takes the undefined operands of its own intrinsics for our mistakes.
@@ -28,10 +29,13 @@ constexpr int kLanes = 16;  // 32-bit numbers of a vector
 
 // ---- sums over lanes: of four vectors at once, as one alone costs almost as much
 
-[[maybe_unused]] __m256 halves(__m512 v) { return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
+[[maybe_unused]] __m256 halves(__m512 v) {
+    return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+}
 
 [[maybe_unused]] __m128 lane_sums(const __m512 (&of)[kTogether]) {
-    const __m256 two = _mm256_hadd_ps(halves(of[0]), halves(of[1])), more = _mm256_hadd_ps(halves(of[2]), halves(of[3]));
+    const __m256 two = _mm256_hadd_ps(halves(of[0]), halves(of[1])),
+                 more = _mm256_hadd_ps(halves(of[2]), halves(of[3]));
     const __m256 four = _mm256_hadd_ps(two, more);
     return _mm_add_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps(four, 1));
 }
@@ -99,7 +103,9 @@ struct Int8 {
     static Sum add(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
     static Sum subtract(Sum a, Sum b) { return _mm512_sub_epi32(a, b); }
     static Sum multiply_add(Sum a, Sum b, Sum to) { return _mm512_add_epi32(_mm512_mullo_epi32(a, b), to); }
-    static Sum load(const int8_t* w) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w))); }
+    static Sum load(const int8_t* w) {
+        return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
+    }
     static const int8_t* vector(const Input& input) { return input.q; }
     static Sum load_input(const int8_t* q) { return load(q); }
     static __m128 scaled(const Packed& m, const Input& input, int32_t row, __m128i sums) {
@@ -112,8 +118,8 @@ struct Int8 {
     }
 };
 
-// vpdpbusd multiplies unsigned by signed bytes. Flipping its top bit makes a signed byte unsigned and larger by 128; that the
-// sums are then too large, and may wrap round, is put right by what is subtracted, modulo 2^32 as well.
+// vpdpbusd multiplies unsigned by signed bytes. Flipping its top bit makes a signed byte unsigned and larger by 128;
+// that the sums are then too large, and may wrap round, is put right by what is subtracted, modulo 2^32 as well.
 [[maybe_unused]] __m512i load_bytes(const void* from) { return _mm512_loadu_si512(from); }
 [[maybe_unused]] __m512i top_bits() { return _mm512_set1_epi8(-128); }
 [[maybe_unused]] __m512i plus_128(__m512i bytes) { return _mm512_xor_si512(bytes, top_bits()); }

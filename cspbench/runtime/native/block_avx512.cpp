@@ -40,7 +40,8 @@ struct Quad : Int8, Repeated {
     static Sum excess(Sum x, Sum to) { return _mm512_dpbusd_epi32(to, top_bits(), x); }
 };
 
-void run_bytes(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void run_bytes(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+               ptrdiff_t stride) {
     const auto kernel = m.parameter[1] % Quad::kColumns ? run_blocks<Single<Int8>> : run_blocks<Quad>;
     kernel(m, inputs, batch, first, last, y, stride);
 }

@@ -1,12 +1,12 @@
-// Blocks with vectors of any width. A block is read in vectors of whole rows, as many as fit; the input's columns are repeated
-// for each of them. Lanes that are left over, and rows that reach into the next block, are added up like the others and then
-// ignored. What a lane does is told by a struct L: a type of values (rows_loops.hpp) and
+// Blocks with vectors of any width. A block is read in vectors of whole rows, as many as fit; the input's columns are
+// repeated for each of them. Lanes that are left over, and rows that reach into the next block, are added up like the
+// others and then ignored. What a lane does is told by a struct L: a type of values (rows_loops.hpp) and
 //
 //   kColumns                        columns that a lane adds up
 //   weights(w)                      a vector of them
 //   excess(x, to)                   adds what such a vector is too large by, times x
-//   Pattern, pattern_of(lanes), repeated(pattern, own, x)   lane i becomes lane i % lanes of x, or zero from lane `own` on
-//   write(numbers, sum)
+//   Pattern, pattern_of(lanes), repeated(pattern, own, x)   lane i becomes lane i % lanes of x, or zero from lane `own`
+//   on write(numbers, sum)
 #pragma once
 
 #include "rows_loops.hpp"
@@ -47,7 +47,8 @@ struct Tile {
         }
     }
 
-    void add(const Shape& shape, typename L::Pattern pattern, const typename L::Stored* w, const Input* inputs, int32_t left) {
+    void add(const Shape& shape, typename L::Pattern pattern, const typename L::Stored* w, const Input* inputs,
+             int32_t left) {
         for (int32_t chunk = 0; chunk < shape.chunks; ++chunk) {
             const int32_t own = chunk + 1 < shape.chunks ? L::kLanes : shape.last;
             const int32_t skip = chunk * L::kLanes * L::kColumns;
@@ -87,8 +88,8 @@ struct Tile {
 };
 
 template <class L, int Vectors, int B>
-void run_tile(const Packed& m, const Shape& shape, typename L::Pattern pattern, const Input* inputs, int32_t unit, int32_t vector, float* y,
-              ptrdiff_t stride) {
+void run_tile(const Packed& m, const Shape& shape, typename L::Pattern pattern, const Input* inputs, int32_t unit,
+              int32_t vector, float* y, ptrdiff_t stride) {
     constexpr int kChains = Vectors * B < 4 ? 4 / (Vectors * B) : 1;  // of additions, for their delay
     const int64_t block = int64_t{shape.height} * shape.width;
     const auto* w = values_of<typename L::Stored>(m) + int64_t{vector} * shape.rows * shape.width;
@@ -105,8 +106,8 @@ void run_tile(const Packed& m, const Shape& shape, typename L::Pattern pattern, 
 }
 
 template <class L, int B>
-void run_unit(const Packed& m, const Shape& shape, typename L::Pattern pattern, const Input* inputs, int32_t unit, float* y,
-              ptrdiff_t stride) {
+void run_unit(const Packed& m, const Shape& shape, typename L::Pattern pattern, const Input* inputs, int32_t unit,
+              float* y, ptrdiff_t stride) {
     int32_t v = 0;
     for (; v + 4 <= shape.vectors; v += 4) run_tile<L, 4, B>(m, shape, pattern, inputs, unit, v, y, stride);
     for (; v + 2 <= shape.vectors; v += 2) run_tile<L, 2, B>(m, shape, pattern, inputs, unit, v, y, stride);
@@ -114,7 +115,8 @@ void run_unit(const Packed& m, const Shape& shape, typename L::Pattern pattern, 
 }
 
 template <class L>
-void run_blocks(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void run_blocks(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                ptrdiff_t stride) {
     const Shape shape(m, L::kColumns, L::kLanes);
     const typename L::Pattern pattern = L::pattern_of(shape.lanes);
     for (int32_t unit = first; unit < last; ++unit) {

@@ -126,7 +126,8 @@ void byte_group(const Packed& m, const Input& input, int32_t group, float* y) {
 }
 
 // A group is read for one input after the other: by the second it is in the fastest cache.
-void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                ptrdiff_t stride) {
     for (int32_t group = first; group < last; ++group)
         for (int b = 0; b < batch; ++b) byte_group(m, inputs[b], group, y + b * stride);
 }

@@ -1,4 +1,5 @@
-// Which kernels 64-bit ARM has of its own. CSR and N:M keep the portable ones: columns are looked up one by one in any case.
+// Which kernels 64-bit ARM has of its own. CSR and N:M keep the portable ones: columns are looked up one by one in any
+// case.
 #include "neon.hpp"
 
 namespace cspbench {

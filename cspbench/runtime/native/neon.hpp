@@ -1,5 +1,5 @@
-// What the kernels for 64-bit ARM share; see rows_loops.hpp. The dot product of bytes, which not every such processor has, is
-// compiled in by dot_neon.cpp only.
+// What the kernels for 64-bit ARM share; see rows_loops.hpp. The dot product of bytes, which not every such processor
+// has, is compiled in by dot_neon.cpp only.
 #pragma once
 
 #include <arm_neon.h>
@@ -66,15 +66,16 @@ struct Int8 {
     static const int8_t* vector(const Input& input) { return input.q; }
     static Sum load(const int8_t* w) { return vmovl_s16(vget_low_s16(vmovl_s8(vld1_s8(w)))); }
     static Sum load_input(const int8_t* q) { return load(q); }
-    static void store(const Packed& m, const Input& input, int32_t row, int32_t count, const Sum (&sums)[kTogether], float* y) {
+    static void store(const Packed& m, const Input& input, int32_t row, int32_t count, const Sum (&sums)[kTogether],
+                      float* y) {
         int32_t four[kTogether];
         vst1q_s32(four, vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3])));
         for (int32_t r = 0; r < count; ++r) y[row + r] = result(m, input, row + r, four[r]);
     }
 };
 
-// Adds the products of sixteen bytes, by fours or otherwise, to the lanes of `to`. Two products fit 16 bits, as neither a
-// weight nor an input is -128.
+// Adds the products of sixteen bytes, by fours or otherwise, to the lanes of `to`. Two products fit 16 bits, as neither
+// a weight nor an input is -128.
 [[maybe_unused]] int32x4_t add_products(int32x4_t to, int8x16_t a, int8x16_t b) {
 #if defined(CSPBENCH_DOT)
     return vdotq_s32(to, a, b);

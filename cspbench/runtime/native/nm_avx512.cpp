@@ -6,7 +6,9 @@
 namespace cspbench {
 namespace {
 
-int64_t slots_of(const Packed& m) { return int64_t{(m.columns + m.parameter[1] - 1) / m.parameter[1]} * m.parameter[0]; }
+int64_t slots_of(const Packed& m) {
+    return int64_t{(m.columns + m.parameter[1] - 1) / m.parameter[1]} * m.parameter[0];
+}
 const uint8_t* nibbles_of(const Packed& m, int32_t row) { return m.nibbles + row * ((slots_of(m) + 1) / 2); }
 
 // ---- any N and M: as many groups as sixteen slots hold, columns gathered
@@ -54,7 +56,8 @@ struct AnyRow {
             const auto lanes = static_cast<__mmask16>((1u << count) - 1);
             const __m512i columns = _mm512_add_epi32(places, positions_at(nibbles, slot));
             for (int b = 0; b < B; ++b)  // lanes beyond `count` are zero in the input: their weights are others'
-                sums[b] = V::multiply_add(V::load(w + slot), gather(V::vector(inputs[b]) + left, columns, lanes), sums[b]);
+                sums[b] =
+                    V::multiply_add(V::load(w + slot), gather(V::vector(inputs[b]) + left, columns, lanes), sums[b]);
         }
     }
 };
@@ -66,7 +69,8 @@ template <int Registers>
 __m512 look_up(const float* x, __m512i columns) {
     const __m512 near = _mm512_permutex2var_ps(_mm512_loadu_ps(x), columns, _mm512_loadu_ps(x + kLanes));
     if (Registers == 2) return near;
-    const __m512 far = _mm512_permutex2var_ps(_mm512_loadu_ps(x + 2 * kLanes), columns, _mm512_loadu_ps(x + 3 * kLanes));
+    const __m512 far =
+        _mm512_permutex2var_ps(_mm512_loadu_ps(x + 2 * kLanes), columns, _mm512_loadu_ps(x + 3 * kLanes));
     return _mm512_mask_blend_ps(_mm512_test_epi32_mask(columns, _mm512_set1_epi32(2 * kLanes)), near, far);
 }
 

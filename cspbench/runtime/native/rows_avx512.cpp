@@ -34,7 +34,8 @@ struct Expanded<Fp32> {
         for (int k = 0; k < kParts; ++k) {
             const float* from = at + _mm_popcnt_u64(word & ((uint64_t{1} << k * kLanes) - 1));
             const auto mask = static_cast<__mmask16>(word >> k * kLanes);
-            weights[k] = _mm512_maskz_expand_ps(mask, _mm512_loadu_ps(from));  // the form that reads memory is slow on Zen
+            weights[k] =
+                _mm512_maskz_expand_ps(mask, _mm512_loadu_ps(from));  // the form that reads memory is slow on Zen
         }
         at += _mm_popcnt_u64(word);
     }
@@ -69,8 +70,8 @@ struct Expanded<Bf16> : ExpandedHalf<Bf16> {
     using ExpandedHalf::ExpandedHalf;
 };
 
-// ---- sixty-four columns of bytes at a time: weights are made unsigned. What that adds to a sum, 128 times the input's own
-// sum, is the same for all rows: each row's sums begin with its negative.
+// ---- sixty-four columns of bytes at a time: weights are made unsigned. What that adds to a sum, 128 times the input's
+// own sum, is the same for all rows: each row's sums begin with its negative.
 
 size_t start_bytes(const Packed&) { return sizeof(__m512i); }
 
@@ -116,7 +117,8 @@ struct ByteRow {
             for (int k = 0; k < kChains; ++k) step(reader, inputs, c + k * kWord, parts, k);
         for (; c < m.columns; c += kWord) step(reader, inputs, c, parts, 0);
         for (int b = 0; b < B; ++b)
-            sums[b] = _mm512_add_epi32(_mm512_add_epi32(parts[b][0], parts[b][1]), _mm512_add_epi32(parts[b][2], parts[b][3]));
+            sums[b] = _mm512_add_epi32(_mm512_add_epi32(parts[b][0], parts[b][1]),
+                                       _mm512_add_epi32(parts[b][2], parts[b][3]));
     }
 
     template <int B, int Chains>

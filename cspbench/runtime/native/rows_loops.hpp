@@ -1,5 +1,5 @@
-// Adding up rows with vectors of any width. For files compiled for an instruction set, hence in an anonymous namespace: see
-// format.hpp. A type of values is a struct V:
+// Adding up rows with vectors of any width. For files compiled for an instruction set, hence in an anonymous namespace:
+// see format.hpp. A type of values is a struct V:
 //
 //   Stored, Sum, Number       a stored weight, a vector of partial sums, and one of them
 //   kLanes                    partial sums of a Sum
@@ -46,9 +46,11 @@ struct FloatRow {
             reader.next(weights);
             for (int k = 0; k < kParts; ++k)
                 for (int b = 0; b < B; ++b)
-                    parts[b][k] = V::multiply_add(weights[k], V::load_input(inputs[b].x + c + k * V::kLanes), parts[b][k]);
+                    parts[b][k] =
+                        V::multiply_add(weights[k], V::load_input(inputs[b].x + c + k * V::kLanes), parts[b][k]);
         }
-        for (int b = 0; b < B; ++b) sums[b] = V::add(V::add(parts[b][0], parts[b][1]), V::add(parts[b][2], parts[b][3]));
+        for (int b = 0; b < B; ++b)
+            sums[b] = V::add(V::add(parts[b][0], parts[b][1]), V::add(parts[b][2], parts[b][3]));
     }
 };
 
@@ -68,7 +70,8 @@ void four_rows(const Packed& m, const Input* inputs, int32_t row, int32_t count,
 
 // Four rows for all inputs, then the next four: from the second on, inputs find the rows in the fastest cache.
 template <class V, class Row>
-void run_rows(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void run_rows(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+              ptrdiff_t stride) {
     for (int32_t row = first; row < last; row += kTogether) {
         const int32_t count = last - row < kTogether ? last - row : kTogether;
         int b = 0;

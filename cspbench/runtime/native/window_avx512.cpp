@@ -1,7 +1,7 @@
 // The window format for AVX-512: the input's window lies in registers, slots are looked up there.
 //
-// Floats are kept as two planes, the low and the high halves of their bits: one look-up of 16-bit numbers serves all slots of
-// a step, over twice the columns that one of floats would.
+// Floats are kept as two planes, the low and the high halves of their bits: one look-up of 16-bit numbers serves all
+// slots of a step, over twice the columns that one of floats would.
 #include "avx512.hpp"
 #include "window.hpp"
 
@@ -34,8 +34,8 @@ void prepare_planes(const Packed& m, const Input& input, void* extra) {
     }
 }
 
-// The slots' columns as 16-bit numbers, in the order in which joining two planes lane by lane (below) gives floats in theirs:
-// rows 0 4 1 5 2 6 3 7 of a step.
+// The slots' columns as 16-bit numbers, in the order in which joining two planes lane by lane (below) gives floats in
+// theirs: rows 0 4 1 5 2 6 3 7 of a step.
 __m512i columns_of(const uint8_t* slots) {
     const __m256i rows = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(slots)),
                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
@@ -67,7 +67,8 @@ struct Looked {
 template <int Window>
 Looked look_up(Planes planes, __m512i columns) {
     const __m512i low = look_up<Window>(planes.low, columns), high = look_up<Window>(planes.high, columns);
-    return {_mm512_castsi512_ps(_mm512_unpacklo_epi16(low, high)), _mm512_castsi512_ps(_mm512_unpackhi_epi16(low, high))};
+    return {_mm512_castsi512_ps(_mm512_unpacklo_epi16(low, high)),
+            _mm512_castsi512_ps(_mm512_unpackhi_epi16(low, high))};
 }
 
 template <class V, int Window, int B>
@@ -114,7 +115,8 @@ __m256i look_up(const int8_t* q, __m256i columns) {
     const __m512i near = _mm512_permutex2var_epi8(load_bytes(q), wide, load_bytes(q + kBytes));
     if (Window == 128) return _mm512_castsi512_si256(near);
     const __m512i far = _mm512_permutex2var_epi8(load_bytes(q + 2 * kBytes), wide, load_bytes(q + 3 * kBytes));
-    return _mm256_mask_mov_epi8(_mm512_castsi512_si256(near), _mm256_movepi8_mask(columns), _mm512_castsi512_si256(far));
+    return _mm256_mask_mov_epi8(_mm512_castsi512_si256(near), _mm256_movepi8_mask(columns),
+                                _mm512_castsi512_si256(far));
 }
 
 template <int Window, int B>
@@ -163,7 +165,8 @@ struct Bytes {
 };
 
 template <class Group>
-void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                ptrdiff_t stride) {
     for (int32_t group = first; group < last; ++group) {
         int b = 0;
         for (; b + kTogether <= batch; b += kTogether)

@@ -1,4 +1,5 @@
-// The window format of floats for 64-bit ARM: inputs are loaded one by one, at addresses that come straight from the slots.
+// The window format of floats for 64-bit ARM: inputs are loaded one by one, at addresses that come straight from the
+// slots.
 #include <cstring>
 
 #include "neon.hpp"
@@ -26,15 +27,18 @@ void float_group(const Packed& m, const Input& input, int32_t group, float* y) {
         const uint8_t* slots = m.slots + step * kWindowStep;
         const auto* w = values_of<typename V::Stored>(m) + step * kWindowStep;
         for (int lane = 0; lane < kWindowLanes; ++lane)
-            lanes[lane] = vfmaq_f32(lanes[lane], V::load(w + lane * kWindowSlots), four_inputs(x, slots + lane * kWindowSlots));
+            lanes[lane] =
+                vfmaq_f32(lanes[lane], V::load(w + lane * kWindowSlots), four_inputs(x, slots + lane * kWindowSlots));
     }
     const int32_t top = group * kWindowLanes;
-    for (int lane = 0; lane < kWindowLanes && top + lane < m.rows; ++lane) y[m.order[top + lane]] = vaddvq_f32(lanes[lane]);
+    for (int lane = 0; lane < kWindowLanes && top + lane < m.rows; ++lane)
+        y[m.order[top + lane]] = vaddvq_f32(lanes[lane]);
 }
 
 // A group is read for one input after the other: by the second it is in the fastest cache.
 template <class V>
-void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                ptrdiff_t stride) {
     for (int32_t group = first; group < last; ++group)
         for (int b = 0; b < batch; ++b) float_group<V>(m, inputs[b], group, y + b * stride);
 }

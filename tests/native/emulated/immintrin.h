@@ -1,4 +1,5 @@
-// The instructions that the AVX-512 kernels use, in plain C++, for machines that lack them. Written after Intel's manual.
+// The instructions that the AVX-512 kernels use, in plain C++, for machines that lack them. Written after Intel's
+// manual.
 #pragma once
 
 #include <cmath>
@@ -124,7 +125,8 @@ inline __m512i _mm512_set1_epi8(int8_t v) { return emulated::filled<int8_t, __m5
 inline __m512i _mm512_set1_epi16(int16_t v) { return emulated::filled<int16_t, __m512i>(v); }
 inline __m512i _mm512_set1_epi32(int32_t v) { return emulated::filled<int32_t, __m512i>(v); }
 inline __m512i _mm512_set1_epi64(int64_t v) { return emulated::filled<int64_t, __m512i>(v); }
-inline __m512i _mm512_set_epi64(int64_t h, int64_t g, int64_t f, int64_t e, int64_t d, int64_t c, int64_t b, int64_t a) {
+inline __m512i _mm512_set_epi64(int64_t h, int64_t g, int64_t f, int64_t e, int64_t d, int64_t c, int64_t b,
+                                int64_t a) {
     return emulated::join<__m512i>(std::array<int64_t, 8>{a, b, c, d, e, f, g, h});
 }
 inline __m256i _mm256_setr_epi32(int a, int b, int c, int d, int e, int f, int g, int h) {
@@ -274,9 +276,15 @@ inline __mmask32 _mm256_movepi8_mask(__m256i a) {
     return static_cast<__mmask32>(emulated::mask_of<uint8_t>(a, _mm256_set1_epi8(-128)));
 }
 inline __m512 _mm512_mask_blend_ps(__mmask16 mask, __m512 a, __m512 b) { return emulated::chosen<float>(mask, b, a); }
-inline __m512i _mm512_mask_blend_epi8(__mmask64 mask, __m512i a, __m512i b) { return emulated::chosen<uint8_t>(mask, b, a); }
-inline __m512i _mm512_mask_mov_epi16(__m512i a, __mmask32 mask, __m512i b) { return emulated::chosen<uint16_t>(mask, b, a); }
-inline __m256i _mm256_mask_mov_epi8(__m256i a, __mmask32 mask, __m256i b) { return emulated::chosen<uint8_t>(mask, b, a); }
+inline __m512i _mm512_mask_blend_epi8(__mmask64 mask, __m512i a, __m512i b) {
+    return emulated::chosen<uint8_t>(mask, b, a);
+}
+inline __m512i _mm512_mask_mov_epi16(__m512i a, __mmask32 mask, __m512i b) {
+    return emulated::chosen<uint16_t>(mask, b, a);
+}
+inline __m256i _mm256_mask_mov_epi8(__m256i a, __mmask32 mask, __m256i b) {
+    return emulated::chosen<uint8_t>(mask, b, a);
+}
 inline __m512 _mm512_maskz_expand_ps(__mmask16 mask, __m512 a) { return emulated::expanded<float>(mask, a); }
 inline __m512i _mm512_maskz_expand_epi16(__mmask32 mask, __m512i a) { return emulated::expanded<uint16_t>(mask, a); }
 inline __m512i _mm512_maskz_expand_epi8(__mmask64 mask, __m512i a) { return emulated::expanded<uint8_t>(mask, a); }
@@ -287,10 +295,12 @@ inline __m512i _mm512_permutexvar_epi8(__m512i index, __m512i a) {
     return emulated::permuted<uint8_t, __m512i>(emulated::split<uint8_t>(a), index);
 }
 inline __m512i _mm512_maskz_permutexvar_epi32(__mmask16 mask, __m512i index, __m512i a) {
-    return emulated::chosen<uint32_t>(mask, emulated::permuted<uint32_t, __m512i>(emulated::split<uint32_t>(a), index), {});
+    return emulated::chosen<uint32_t>(mask, emulated::permuted<uint32_t, __m512i>(emulated::split<uint32_t>(a), index),
+                                      {});
 }
 inline __m512 _mm512_maskz_permutexvar_ps(__mmask16 mask, __m512i index, __m512 a) {
-    return emulated::chosen<uint32_t>(mask, emulated::permuted<uint32_t, __m512>(emulated::split<uint32_t>(a), index), {});
+    return emulated::chosen<uint32_t>(mask, emulated::permuted<uint32_t, __m512>(emulated::split<uint32_t>(a), index),
+                                      {});
 }
 inline __m256i _mm256_permutevar8x32_epi32(__m256i a, __m256i index) {
     return emulated::permuted<uint32_t, __m256i>(emulated::split<uint32_t>(a), index);
