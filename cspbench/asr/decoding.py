@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 
 from cspbench.asr.model import State, Transducer
-from cspbench.asr.tokenizer import BLANK
-
-MAX_SYMBOLS = 4
-"""Labels emitted in one frame at most; a 30 ms frame holds fewer characters than that."""
+from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 
 
 class GreedyDecoder:

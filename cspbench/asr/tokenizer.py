@@ -16,6 +16,9 @@ from cspbench.spec import TokenizerSpec
 
 BLANK = 0
 
+MAX_SYMBOLS = 4
+"""Labels emitted in one frame at most; a 30 ms frame holds fewer characters than that."""
+
 
 class Tokenizer(ABC):
     """Maps texts to ids in [1, size) and back."""

@@ -11,7 +11,7 @@ __all__ = ["Recogniser", "RecogniserStream"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when first asked for: the recogniser needs torch, and much that lies beside it does not.
+    # Imported when first asked for: not everything that lies beside the recogniser needs what it needs.
     if name in __all__:
         from cspbench.runtime import recogniser
 

@@ -100,7 +100,7 @@ class Lstm:
     """A stack of LSTM layers on packed weights, and the state of one stream."""
 
     def __init__(self, layers: list[tuple[Matrix, NDArray[np.float32]]], threads: int = 1) -> None:
-        """Layers are a matrix (4 H, in + H), gates i f g o, input and recurrent weights side by side, and a bias (4 H,).
+        """A layer: a matrix (4 H, in + H), gates i f g o, input and recurrent weights side by side, and a bias (4 H,).
 
         Raises:
             ValueError: shapes that do not fit each other, or a bias that is not finite.
@@ -190,7 +190,7 @@ class Stream:
 
     def __init__(self, network: Network) -> None: ...
     def accept(self, samples: NDArray[np.float32]) -> list[int]:
-        """Samples (N,) in [-1, 1] at the front end's rate -> new labels; ValueError if they are not finite or far too loud."""
+        """Samples (N,) in [-1, 1] at the front end's rate -> new labels; ValueError if not finite or far too loud."""
 
     def accept_features(self, features: NDArray[np.float32]) -> list[int]:
         """Log-mel features (frames, mels) in place of samples -> new labels."""

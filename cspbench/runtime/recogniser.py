@@ -21,16 +21,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import soxr
 
-from cspbench.asr.decoding import MAX_SYMBOLS
-from cspbench.asr.tokenizer import BLANK
+from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 from cspbench.errors import CspbenchError
 from cspbench.runtime import native
 from cspbench.runtime.packing import PackedModel, open_model
 from cspbench.runtime.packing.pack import Choice
-from cspbench.runtime.torch_stream import TorchStream
 
 if TYPE_CHECKING:
     from cspbench.runtime import _native
+    from cspbench.runtime.torch_stream import TorchStream
 
 SNAPSHOT = b"cspbench-stream-1\n"
 """How a snapshot begins; the digit is its version."""
@@ -69,6 +68,9 @@ class Recogniser:
         if self.native:
             self._network = native_network(model, threads, max_symbols)
         else:
+            # Here, so that a device that runs packed files natively never loads torch.
+            from cspbench.runtime.torch_stream import TorchStream
+
             self._torch = TorchStream.of(model, max_symbols)
         self._own = self.stream()
 

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cspbench.asr.decoding import MAX_SYMBOLS
 from cspbench.asr.model import LSTMStack, Transducer
-from cspbench.asr.tokenizer import BLANK, Tokenizer
+from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS, Tokenizer
 from cspbench.corpora.features import SAMPLE_SCALE, fbank_options
 from cspbench.spec import FeatureSpec
 

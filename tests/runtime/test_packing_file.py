@@ -285,4 +285,4 @@ def test_more_zeros_are_fewer_bytes() -> None:
     assert sizes == sorted(sizes, reverse=True)
     whole = packed(0.9).file_bytes
     assert whole - 200 < sizes[3] < whole  # the tokenizer
-    assert dense_bytes(pruned(0.9)) == dense_bytes(pruned(0.0))
+    assert abs(dense_bytes(pruned(0.9)) - dense_bytes(pruned(0.0))) < 64  # the header counts the non-zeros

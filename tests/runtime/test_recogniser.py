@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -415,6 +417,19 @@ def test_features_may_take_the_place_of_samples() -> None:
 
 
 # ---- the command
+
+
+@needs_native
+def test_a_packed_file_is_heard_without_torch(tmp_path: Path) -> None:
+    model = talkative()
+    pack_model(model, TOKENIZER, FEATURES, RATE, format="csr16").save(tmp_path / "model")
+    np.save(tmp_path / "speech.npy", speech())
+    code = (
+        "import sys, numpy; from cspbench.runtime import Recogniser; heard = Recogniser.load('model');"
+        "heard.accept(numpy.load('speech.npy')); heard.finish(); print(heard.labels, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{batch_labels(model, speech())} False"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from cspbench.asr.decoding import MAX_SYMBOLS
+from cspbench.asr.tokenizer import MAX_SYMBOLS
 from cspbench.runtime import native
 from cspbench.runtime.latency.engine import Traffic, wall_clock
 from cspbench.runtime.packing import PackedModel

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cspbench.asr.decoding import MAX_SYMBOLS
-from cspbench.asr.tokenizer import BLANK
+from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 from cspbench.errors import CspbenchError
 from cspbench.runtime.packing.model import PackedModel
 from cspbench.store import write_atomic

@@ -6,14 +6,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import save
 
-from cspbench.asr.model import Transducer
-from cspbench.asr.tokenizer import Tokenizer
 from cspbench.errors import CspbenchError, did_you_mean
 from cspbench.runtime.packing.choice import SEARCHES
 from cspbench.runtime.packing.encode import pack_matrix, parse_format
@@ -22,7 +19,10 @@ from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
 from cspbench.runtime.packing.model import PackedModel, joined, matrix_header
 from cspbench.runtime.packing.values import VALUE_TYPES, PackingError
 from cspbench.spec import FeatureSpec
-from cspbench.training.checkpoint import load_model
+
+if TYPE_CHECKING:
+    from cspbench.asr.model import Transducer
+    from cspbench.asr.tokenizer import Tokenizer
 
 Choice = str | Mapping[str, str]
 """One word for all matrices, or one for each pattern (regular expression) that matches the whole name of a matrix."""
@@ -153,6 +153,9 @@ def open_model(
     path = Path(path)
     if not path.is_dir():
         return PackedModel.load(path)
+    # Here, so that a packed file can be opened where torch never is.
+    from cspbench.training.checkpoint import load_model
+
     try:
         model, tokenizer, features, sample_rate = load_model(path)
         note = json.loads((path / "model.json").read_text()).get("note", {})
@@ -184,10 +187,14 @@ def provenance(folder: Path, note: Mapping[str, Any]) -> dict[str, Any]:
 
 def packed_bytes(model: Transducer) -> int:
     """Bytes of the smallest packed file in fp32, without the tokenizer's: the same on every machine."""
-    about = {"tokenizer": {}, "features": FeatureSpec(), "sample_rate": 16_000, "synthetic": False, "provenance": {}}
-    return _assemble(model, about, "smallest", "fp32", lambda _: None).file_bytes
+    return _bytes_of(model, "smallest")
 
 
 def dense_bytes(model: Transducer) -> int:
-    """Bytes of the same recogniser serialised with every weight."""
-    return len(save({name: tensor.contiguous() for name, tensor in _cpu(model).items()}))
+    """Bytes of the same file with every weight in it."""
+    return _bytes_of(model, "dense")
+
+
+def _bytes_of(model: Transducer, format: str) -> int:
+    about = {"tokenizer": {}, "features": FeatureSpec(), "sample_rate": 16_000, "synthetic": False, "provenance": {}}
+    return _assemble(model, about, format, "fp32", lambda _: None).file_bytes
