@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ PACKAGES = ("numpy", "onnxruntime", "onnx", "openvino", "mkl")
 BANDWIDTH_SECONDS = 0.04
 
 Say = Callable[[str], None]
+Found = TypeVar("Found")
 
 
 def run(
@@ -74,19 +75,20 @@ def run(
     _check(models, zeros)
     pruned = open_pruned(masks) if masks else None
     task = recogniser.make_task(model, path)
-    with _quiet() as (alone, processors):
+    with _pinned() as processors:
         evict = Evictor(4 * last_cache_bytes())
-        meter = _Bandwidth(evict.bytes)
-        races = [_race(random_work(m, z), contestants, rounds, evict, meter, say) for m in models for z in zeros]
-        rows, ratios = _results(races, meter, "")
-        ratios |= _falls(races, rounds, evict, say)
+        meter, in_turn = _Bandwidth(evict.bytes), _Turns()
+        rest = contestants, rounds, evict, meter, say
+        races = [in_turn(_race, random_work(model, share), *rest) for model in models for share in zeros]
+        rows, ratios = _results(races, "")
+        ratios |= in_turn(_falls, races, rounds, evict, say)
         if pruned:
-            found = [_race(pruned_work(m, pruned), contestants, rounds, evict, meter, say) for m in models]
-            more, further = _results(found, meter, "pruned:")
+            found = [in_turn(_race, pruned_work(model, pruned), *rest) for model in models]
+            more, further = _results(found, "pruned:")
             rows, ratios, races = rows + more, ratios | further, races + found
-        heard, further = recogniser.measure(task, rounds, say)
+        heard, further = in_turn(recogniser.measure, task, rounds, say)
         protocol = _protocol(races, meter, str(task), rounds)
-    return Benchmark(rows + heard, ratios | further, protocol | {"alone": alone, "processors": processors})
+    return Benchmark(rows + heard, ratios | further, protocol | {"alone": in_turn.alone, "processors": processors})
 
 
 def _check(models: Sequence[str], zeros: Sequence[float]) -> None:
@@ -99,10 +101,27 @@ def _check(models: Sequence[str], zeros: Sequence[float]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[tuple[bool, list[int]]]:
-    """One thread, one processor, no other measurement; yields whether all work stepped aside, and the processor."""
-    with measuring() as turn, pinned(1) as processors, torch.inference_mode(), without_collection():
-        yield turn.alone, processors
+def _pinned() -> Iterator[list[int]]:
+    """One thread, one processor, which is yielded."""
+    with pinned(1) as processors, torch.inference_mode(), without_collection():
+        yield processors
+
+
+class _Turns:
+    """A turn on the machine for each part: work does not step aside for as long as all of them take together.
+
+    Attributes:
+        alone: all work stepped aside in all of them.
+    """
+
+    def __init__(self) -> None:
+        self.alone = True
+
+    def __call__(self, part: Callable[..., Found], *arguments: Any) -> Found:
+        with measuring() as turn:
+            found = part(*arguments)
+            self.alone = self.alone and turn.undisturbed
+        return found
 
 
 class _Bandwidth:
@@ -128,27 +147,26 @@ def _race(
             say(f"  {entry.name}: {entry.absent}")
     race(entries, rounds, COUNTS[work.model], evict, meter)
     for entry in entries:
+        entry.bandwidths = meter.readings[-rounds:]
         if entry.name not in {f"ours_{precision}" for precision in CLAIMED}:
             entry.engine = None  # gives its memory back; ours run once more
     return entries
 
 
-def _results(
-    races: Sequence[Sequence[Entry]], meter: _Bandwidth, prefix: str
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    rows = [row for entries in races for entry in entries for row in _rows(entry, meter)]
+def _results(races: Sequence[Sequence[Entry]], prefix: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    rows = [row for entries in races for entry in entries for row in _rows(entry)]
     ratios: dict[str, float] = {}
     for entries in races:
-        ratios |= _ratios(entries, meter, prefix)
+        ratios |= _ratios(entries, prefix)
     return rows, ratios
 
 
-def _rows(entry: Entry, meter: _Bandwidth) -> list[dict[str, Any]]:
+def _rows(entry: Entry) -> list[dict[str, Any]]:
     states: list[State | None] = [state for state in STATES if entry.rounds[state]]
-    return [_row(entry, state, meter) for state in states or [None]]
+    return [_row(entry, state) for state in states or [None]]
 
 
-def _row(entry: Entry, state: State | None, meter: _Bandwidth) -> dict[str, Any]:
+def _row(entry: Entry, state: State | None) -> dict[str, Any]:
     times = [1e6 * x for x in entry.all(state)] if state else []
     return {
         "engine": entry.name,
@@ -160,14 +178,14 @@ def _row(entry: Entry, state: State | None, meter: _Bandwidth) -> dict[str, Any]
         "median_us": statistics.median(times) if times else None,
         "p95_us": float(np.quantile(times, 0.95)) if times else None,
         "bytes": entry.bytes,
-        "over_bound": _over_bound(entry, meter) if state == "cold" and entry.contestant.ours else None,
+        "over_bound": _over_bound(entry) if state == "cold" and entry.contestant.ours else None,
         "error": entry.error,
         "relative_error": entry.relative,
         "protocol": entry.absent or entry.setting,
     }
 
 
-def _ratios(entries: Sequence[Entry], meter: _Bandwidth, prefix: str) -> dict[str, float]:
+def _ratios(entries: Sequence[Entry], prefix: str) -> dict[str, float]:
     by_name = {entry.name: entry for entry in entries}
     work = entries[0].work
     prefix += "" if work.model == "L" else f"{work.model}:"
@@ -186,7 +204,7 @@ def _ratios(entries: Sequence[Entry], meter: _Bandwidth, prefix: str) -> dict[st
         ahead = best([e for e in rivals if e.contestant.lookahead], "hot")
         if ahead:
             found[f"{prefix}lookahead_{precision}/ours_{precision}{tag}:hot"] = paired(ahead, ours, "hot")
-        if (bound := _over_bound(ours, meter)) is not None:
+        if (bound := _over_bound(ours)) is not None:
             found[f"{prefix}bound/{precision}{tag}"] = bound
     return found
 
@@ -199,11 +217,12 @@ def _against(above: str, below: str, rivals: Sequence[Entry], ours: Entry) -> di
     return {f"{above}/{below}": lower(each)} | named if each else {}
 
 
-def _over_bound(entry: Entry, meter: _Bandwidth) -> float | None:
-    """Cold time over the time that reading the bytes of the format takes at the bandwidth of the same minutes."""
-    if not meter.readings or not entry.rounds["cold"] or not entry.bytes:
+def _over_bound(entry: Entry) -> float | None:
+    """Cold time over the time that reading the bytes of the format takes at the bandwidth of the same round; median."""
+    if not entry.bandwidths or not entry.rounds["cold"] or not entry.bytes:
         return None
-    return statistics.median(entry.medians("cold")) * statistics.median(meter.readings) / entry.bytes
+    pairs = zip(entry.medians("cold"), entry.bandwidths, strict=True)
+    return statistics.median(seconds * bandwidth for seconds, bandwidth in pairs) / entry.bytes
 
 
 def _falls(races: Sequence[Sequence[Entry]], rounds: int, evict: Evictor, say: Say) -> dict[str, float]:
@@ -238,9 +257,9 @@ def _protocol(races: Sequence[Sequence[Entry]], meter: _Bandwidth, heard: str, r
         "ratios": "median over rounds of the peer's median step over ours; plain names: the lower of hot and cold",
         "best": "the peer of that precision with the lowest median; each is checked against a 64-bit reference first",
         "cold": "before each step a buffer of four times the last cache is read; that is not timed",
-        "bound": "cold step over (bytes of the format / read bandwidth measured in the same rounds); 1 is the limit",
-        "peers": "the best setting known; an empty call is timed and subtracted where steps are called from Python; "
-        "ours are timed natively, whole",
+        "bound": "cold step over (bytes of the format / read bandwidth measured in the same round); 1 is the limit",
+        "peers": "the best setting known; where a step is one call from Python (ONNX Runtime, OpenVINO) or one a layer "
+        "(MKL), an empty one is timed and subtracted; torch runs eagerly, whole; ours are timed natively, whole",
         "lookahead": "peers that take 50 steps a call and multiply all their inputs at once, which a stream cannot do",
         "falls": "ours at all sparsities in turns: the least ratio of neighbours, hot or cold; 1 or more: it falls",
         "pruned": "S: a pruned encoder itself; L: zeros as uneven over rows and columns as in that encoder",

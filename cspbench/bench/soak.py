@@ -89,7 +89,8 @@ def run(
 
     Returns:
         Rows: memory and transcripts over time. Ratios: ``audio/time``, how much faster than real time;
-        ``unchanged/transcripts``, 1 if nothing changed; ``memory:before/last_quarter``, 1 or more if nothing grew.
+        ``unchanged/transcripts``, 1 if nothing changed, absent if no recording was heard to its end;
+        ``memory:before/last_quarter``, 1 or more if nothing grew.
 
     Raises:
         ConfigError: no time, or no streams.
@@ -183,11 +184,10 @@ class _Soak:
 
 def _ratios(tally: Tally, elapsed: float) -> dict[str, float]:
     settled, last = _parts(tally)
-    return {
-        "audio/time": tally.seconds / elapsed,
-        "unchanged/transcripts": 1 - len(tally.changed) / max(1, tally.transcripts),
-        "memory:before/last_quarter": max(settled) / max(last),
-    }
+    found = {"audio/time": tally.seconds / elapsed, "memory:before/last_quarter": max(settled) / max(last)}
+    if tally.transcripts:
+        found["unchanged/transcripts"] = 1 - len(tally.changed) / tally.transcripts
+    return found
 
 
 def _parts(tally: Tally) -> tuple[list[int], list[int]]:

@@ -77,7 +77,11 @@ def latency(
     def say(line: str) -> None:
         messages().print(line, soft_wrap=True)
 
-    sizes = {"models": models.split(","), "zeros": _numbers("--zeros", zeros), "rounds": rounds}
+    sizes = {
+        "models": [name.strip() for name in models.split(",")],
+        "zeros": _numbers("--zeros", zeros),
+        "rounds": rounds,
+    }
     found = run(**(QUICK if quick else sizes), masks=masks, model=recogniser, path=path, say=say)
     if not as_json:
         shown = ("engine", "model", "zeros", "mask", "state", "median_us", "p95_us", "bytes", "over_bound", "protocol")

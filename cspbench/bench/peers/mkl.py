@@ -31,7 +31,7 @@ def library() -> ctypes.CDLL:
     """MKL of the wheel `mkl`, on one thread.
 
     Raises:
-        AbsentError: it is not installed.
+        AbsentError: it is not installed, or cannot be loaded.
     """
     try:
         files = importlib.metadata.files("mkl") or []
@@ -40,7 +40,10 @@ def library() -> ctypes.CDLL:
     found = [Path(str(file.locate())) for file in files if file.name.startswith(("libmkl_rt.", "mkl_rt."))]
     if not found:
         raise AbsentError("the installed mkl has no libmkl_rt; reinstall it")
-    mkl = ctypes.CDLL(str(found[0]))
+    try:
+        mkl = ctypes.CDLL(str(found[0]))
+    except OSError as error:
+        raise AbsentError(f"the installed mkl cannot be loaded: {error}") from error
     mkl.MKL_Set_Threading_Layer(SEQUENTIAL)
     mkl.MKL_Set_Interface_Layer(LP64)
     mkl.mkl_sparse_set_mv_hint.argtypes = [c_void_p, c_int, Description, c_int]

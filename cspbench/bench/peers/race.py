@@ -60,6 +60,7 @@ class Entry:
         setting: how the engine is run.
         bytes: of its matrices.
         rounds: for each state, seconds of the steps of each round.
+        bandwidths: read bandwidth when each round began, bytes a second; empty where nobody measured it.
     """
 
     contestant: Contestant
@@ -71,6 +72,7 @@ class Entry:
     setting: str | None = None
     bytes: int | None = None
     rounds: dict[State, list[list[float]]] = field(default_factory=lambda: {state: [] for state in STATES})
+    bandwidths: list[float] = field(default_factory=list)
 
     @property
     def name(self) -> str:

@@ -137,7 +137,7 @@ def test_peers_that_are_not_installed_are_named(work: Work, monkeypatch: pytest.
         entry = enter(contestant, work)
         assert entry.engine is None
         assert "pip install 'cspbench[peers]'" in str(entry.absent)
-        row = latency._rows(entry, latency._Bandwidth(1))
+        row = latency._rows(entry)
         assert [(r["engine"], r["median_us"], r["state"]) for r in row] == [(contestant.name, None, None)]
         assert "not installed" in row[0]["protocol"]
     mkl.library.cache_clear()
@@ -220,9 +220,9 @@ def test_ratios_say_the_lower_of_hot_and_cold(work: Work) -> None:
     large = replace(work, model="L", zeros=0.9)
     entries = [enter(c, large) for c in rivals]
     race(entries, 3, Counts(1, 1, 1), Evictor(1 << 12))
-    meter = latency._Bandwidth(1)
-    meter.readings = [100.0, 400.0, 500.0]
-    found = latency._ratios(entries, meter, "")
+    for entry in entries:
+        entry.bandwidths = [100.0, 400.0, 500.0]
+    found = latency._ratios(entries, "")
     assert found == {
         "best_fp32/ours_fp32@0.90": 8 / 5,
         "best_fp32/ours_fp32@0.90:hot": 2,
@@ -238,17 +238,35 @@ def test_ratios_say_the_lower_of_hot_and_cold(work: Work) -> None:
         "bound/int8@0.90": 2 * 400 / 1000,
     }
     small = [replace(entry, work=replace(large, model="S", zeros=0.95)) for entry in entries]
-    assert latency._ratios(small, meter, "pruned:")["pruned:S:best_int8/ours_int8@0.95"] == 3 / 2
+    assert latency._ratios(small, "pruned:")["pruned:S:best_int8/ours_int8@0.95"] == 3 / 2
 
 
 def test_without_ours_or_without_peers_there_is_no_ratio(work: Work) -> None:
-    meter = latency._Bandwidth(1)
     alone = enter(clockwork("ours_fp32", "fp32", 1, 1, ours=True), work)
     race([alone], 1, Counts(0, 1, 1), Evictor(1 << 12))
-    assert latency._ratios([alone], meter, "") == {}
+    assert latency._ratios([alone], "") == {}
     peer = enter(clockwork("torch_dense", "fp32", 1, 1), work)
     race([peer], 1, Counts(0, 1, 1), Evictor(1 << 12))
-    assert latency._ratios([peer], meter, "") == {}
+    assert latency._ratios([peer], "") == {}
+
+
+def test_time_over_bound_is_paired_by_rounds(work: Work) -> None:
+    ours = enter(clockwork("ours_fp32", "fp32", 1, 1, ours=True), work)  # of 1000 bytes
+    ours.rounds["cold"] = [[2.0], [8.0, 4.0, 3.0], [10.0]]
+    ours.bandwidths = [1000.0, 500.0, 150.0]
+    assert latency._over_bound(ours) == 2.0
+    assert latency._over_bound(replace(ours, bandwidths=[])) is None
+
+
+def test_each_part_has_its_turn_and_one_that_was_disturbed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    came = iter([Turn(True, 0.0), Turn(False, 0.0), Turn(True, 0.0)])
+    monkeypatch.setattr(latency, "measuring", lambda: nullcontext(next(came)))
+    in_turn = latency._Turns()
+    told = []
+    for part in range(3):
+        assert in_turn(lambda x: x + 1, part) == part + 1
+        told.append(in_turn.alone)
+    assert told == [True, False, False]
 
 
 def test_falls_are_between_neighbours(work: Work) -> None:
