@@ -15,6 +15,8 @@ from cspbench.cli import main
 
 HERE = Path(__file__).resolve().parent
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before any test imports onnxruntime by itself
+
 # The same examples in every run, so that a change is judged by itself; none is judged by the clock.
 # New ones: pytest --hypothesis-profile=explore
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,8 +25,18 @@ from cspbench.runtime.packing.onnx_export import (  # noqa: E402
     OnnxTransducer,
     check_export,
     export_onnx,
+    import_onnxruntime,
     part_path,
 )
+
+
+def test_onnxruntime_is_told_to_report_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    import_onnxruntime()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")  # whoever wants it has the last word
+    import_onnxruntime()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"
 
 
 @pytest.mark.parametrize("sparse", [False, True])

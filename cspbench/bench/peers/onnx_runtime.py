@@ -15,6 +15,7 @@ from cspbench.bench.peers import onnx_graphs
 from cspbench.bench.peers.engine import AbsentError, Contestant, Engine, Evict, Stepping, dense_bytes, seconds
 from cspbench.bench.peers.torch_peers import LOOKAHEAD
 from cspbench.bench.peers.work import Work
+from cspbench.runtime.packing.onnx_export import import_onnxruntime
 
 QUANTISED = {"DynamicQuantizeLSTM", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
 FLOAT = {"LSTM", "MatMul", "Gemm"}
@@ -23,7 +24,8 @@ FLOAT = {"LSTM", "MatMul", "Gemm"}
 def _runtime() -> Any:
     try:
         import onnx  # noqa: F401
-        import onnxruntime
+
+        onnxruntime = import_onnxruntime()
     except ImportError:
         raise AbsentError("not installed: pip install 'cspbench[peers]'") from None
     onnxruntime.set_default_logger_severity(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,18 @@ def export_onnx(model: PackedModel, out: Path | str, *, sparse: bool = False) ->
     return paths
 
 
+def import_onnxruntime() -> Any:
+    """onnxruntime, which reports to nobody: from 1.29 on its telemetry is on unless it is told otherwise beforehand.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 class OnnxTransducer:
     """An exported model on onnxruntime: its three networks, and greedy search over one stream.
 
@@ -80,7 +93,7 @@ class OnnxTransducer:
 
     def __init__(self, out: Path | str, threads: int = 1) -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError as error:
             raise ExportError(f"running ONNX needs onnxruntime ({error}); pip install 'cspbench[export]'") from error
         options = onnxruntime.SessionOptions()
