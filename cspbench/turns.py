@@ -2,7 +2,7 @@
 
 Two locks, in a folder of the user's own under the system's temporary one. A measurement takes the *gate*, which holds
 newcomers back, and then the *room*, which it gets when everybody at work has come to a safe point. Work shares the
-room, and passes the gate between its steps. Locks go when their holder dies; nobody waits for ever.
+room, and passes the gate between its steps. Locks go when their holder dies, and work waits `LONGEST_PAUSE` at most.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
@@ -41,10 +41,17 @@ class Turn:
     Attributes:
         alone: all of this user's work that takes part stepped aside.
         waited: seconds until the turn came.
+        came: when it came, by the monotonic clock.
     """
 
     alone: bool
     waited: float
+    came: float = field(default_factory=time.monotonic)
+
+    @property
+    def undisturbed(self) -> bool:
+        """All work stepped aside, and none can have grown tired of waiting since."""
+        return self.alone and time.monotonic() - self.came < LONGEST_PAUSE
 
 
 @contextmanager
@@ -105,7 +112,8 @@ def lock_folder() -> Path:
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     path = Path(tempfile.gettempdir()) / f"cspbench-{user}"
-    path.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
     found = path.lstat()
     private = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
     if not stat.S_ISDIR(found.st_mode) or not private:
@@ -119,7 +127,8 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         yield descriptor
     finally:
-        os.close(descriptor)  # and with it goes the lock
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough where a child has inherited the descriptor
+        os.close(descriptor)
 
 
 def _try_until(descriptor: int, kind: int, seconds: float) -> bool:

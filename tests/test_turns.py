@@ -116,6 +116,17 @@ def test_work_that_comes_to_no_safe_point_is_measured_beside_and_that_is_told(st
     until((tmp_path / "busy").exists)
     with measuring(patience=0.05) as turn:
         assert not turn.alone
+        assert not turn.undisturbed
+
+
+def test_a_measurement_that_takes_longer_than_work_waits_is_not_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(turns.time, "monotonic", lambda: now[0])
+    turn = turns.Turn(alone=True, waited=0.0, came=100.0)
+    assert turn.undisturbed
+    now[0] += turns.LONGEST_PAUSE
+    assert turn.alone
+    assert not turn.undisturbed
 
 
 def test_a_measurement_that_hangs_stops_work_once_not_at_every_step(
@@ -144,6 +155,10 @@ def test_the_folder_of_the_locks_is_private(tmp_path: Path) -> None:
     with pytest.raises(CspbenchError, match="only you can open"):
         lock_folder()
     folder.rmdir()
+    folder.touch(mode=0o600)
+    with pytest.raises(CspbenchError, match="only you can open"):
+        lock_folder()
+    folder.unlink()
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CspbenchError, match="only you can open"):

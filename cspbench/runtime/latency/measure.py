@@ -112,7 +112,7 @@ def _judged(
     return Measured(
         engines=engines,
         ratios={name: statistics.compared(one, same) for name, one in ratios.items()},
-        noise=judge(watch.figures(), same, medians, ratios, place.turn.alone),
+        noise=judge(watch.figures(), same, medians, ratios, place.turn.undisturbed),
         protocol=protocol,
     )
 
@@ -155,7 +155,6 @@ def _protocol(spec: LatencySpec, place: Place, pace: Pace, heard: float, utteran
         "processor": processor_name(),
         "processors": place.processors,
         "threads": spec.threads,
-        "dtype": "fp32",
         "batch": 1,
         "audio_seconds": round(heard, 3),
         "utterances": utterances,
@@ -165,7 +164,7 @@ def _protocol(spec: LatencySpec, place: Place, pace: Pace, heard: float, utteran
         "execution": EXECUTION,
         "interleaved": True,
         "garbage_collection": "off",
-        "others_stepped_aside": place.turn.alone,
+        "others_stepped_aside": place.turn.undisturbed,
         # Other work on the machine blurs absolute times; the ratio of interleaved engines suffers less.
         "load_average": load_average(),
     }

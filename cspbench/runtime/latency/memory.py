@@ -67,7 +67,7 @@ def resident() -> tuple[int | None, int | None]:
     except OSError:
         return None, None
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    now, most = (int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
+    now, most = (int(fields[key].split()[0]) * 1024 if key in fields else None for key in ("VmRSS", "VmHWM"))
     return now, most
 
 

@@ -107,7 +107,7 @@ def judge(
         same: the ratio of an engine to itself.
         medians: engine -> its time.
         ratios: name -> ratio of two engines' times.
-        alone: other work of cspbench stepped aside.
+        alone: other work of cspbench stepped aside, all the time.
     """
     reasons = [words.format(seen[key]) for key, (limit, words) in LIMITS.items() if seen.get(key, 0.0) > limit]
     if abs(same.value - 1) > AA_TOLERANCE:
@@ -117,7 +117,9 @@ def judge(
             if one.high > one.low * (1 + INTERVAL_TOLERANCE):
                 reasons.append(f"the {what} of {name} is uncertain: {one.low:.3g} to {one.high:.3g}")
     if not alone:
-        reasons.append("other work of cspbench did not come to a safe point in time and ran beside the measurement")
+        reasons.append(
+            "other work of cspbench ran beside the measurement: it came to no safe point, or waited too long"
+        )
     return Noise(conclusive=not reasons, reasons=reasons, figures=dict(seen), same=same)
 
 

@@ -38,7 +38,7 @@ def measure_latency(dense: Source, pruned: Source, utterances: Sequence[Utteranc
     return LatencyReport(
         dense=before,
         packed=after,
-        protocol=found.protocol | told | {"conclusive": found.noise.conclusive},
+        protocol=found.protocol | told | {"dtype": "fp32", "conclusive": found.noise.conclusive},
         engines=found.engines,
         ratios=found.ratios,
         noise=found.noise,
