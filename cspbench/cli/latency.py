@@ -59,7 +59,7 @@ def latency(
     profiles = [load_profile(file) for file in device_profile or []]
     spec = LatencySpec(threads=threads, utterances=utterances, warmup=warmup, repeats=repeats)
     source = open_recogniser(model)
-    speech = _speech(model, audio, corpus, path, source.sample_rate, utterances)
+    speech = _speech(audio, corpus, path, source.sample_rate, utterances)
     found = run(source, names, speech, spec, profiles, memory, lambda line: messages().print(line, soft_wrap=True))
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
@@ -67,12 +67,14 @@ def latency(
         _print(found)
 
 
-def _speech(model: Path, audio: Path | None, corpus: str | None, path: Path | None, rate: int, most: int) -> Audio:
+def _speech(audio: Path | None, corpus: str | None, path: Path | None, rate: int, most: int) -> Audio:
     """What the user named, or noise."""
     from cspbench.runtime.latency.audio import from_folder, from_utterances, noise
 
     if audio is not None and corpus is not None:
         raise ConfigError("give --audio or --corpus, not both")
+    if path is not None and corpus is None:
+        raise ConfigError("--path says where the audio of a --corpus lies: name that too, or give --audio")
     if audio is not None:
         return from_folder(audio, rate, most)
     if corpus is None:

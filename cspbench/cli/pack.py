@@ -63,14 +63,18 @@ def export(
         bool, typer.Option("--sparse", help="Sparse initialisers: smaller files; onnxruntime makes them dense again.")
     ] = False,
     values: Annotated[
-        Choices, typer.Option("--values", help="Round weights to fp16, bf16 or int8 before; the files hold fp32.")
+        Choices,
+        typer.Option("--values", help="For a folder: round weights to fp16, bf16 or int8 before; the files hold fp32."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a recogniser as three ONNX files for other runtimes, and check them against torch."""
+    from cspbench.errors import ConfigError
     from cspbench.runtime.packing import open_model
     from cspbench.runtime.packing.onnx_export import check_export, export_onnx
 
+    if values and model.is_file():
+        raise ConfigError(f"{model} is a packed file, whose values are what they are; --values is for folders")
     packed = open_model(model, format="smallest", values=_choice(values, "fp32"))
     paths = export_onnx(packed, out, sparse=sparse)
     differences = check_export(packed, out)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cspbench.cli.options import AsJson
-from cspbench.errors import CspbenchError
+from cspbench.errors import ConfigError, CspbenchError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,9 @@ def transcribe(
         bool, typer.Option("--stream", help="Print text as it appears, with seconds of audio heard.")
     ] = False,
     as_json: AsJson = False,
-    values: Annotated[str, typer.Option(help="For a folder: fp32, fp16, bf16 or int8.")] = "fp32",
+    values: Annotated[
+        str | None, typer.Option("--values", help="For a folder: fp32 (unless you say otherwise), fp16, bf16 or int8.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of a product; for large models.")] = 1,
 ) -> None:
     """Print what is said in recordings, hearing them as a stream.
@@ -44,7 +46,9 @@ def transcribe(
     """
     from cspbench.runtime import Recogniser
 
-    recogniser = Recogniser.load(model, threads, values=values)
+    if values is not None and model.is_file():
+        raise ConfigError(f"{model} is a packed file, whose values are what they are; --values is for folders")
+    recogniser = Recogniser.load(model, threads, values=values or "fp32")
     failed = 0
     for file in files:
         try:

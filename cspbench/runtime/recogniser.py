@@ -165,9 +165,13 @@ class Recogniser:
             raise RecogniserError(f"{len(streams)} streams cannot take {len(samples)} pieces of samples")
         if any(stream.recogniser is not self for stream in streams) or len(set(map(id, streams))) != len(streams):
             raise RecogniserError("streams that advance together are streams of one recogniser, each once")
+        # All are checked before any is heard, or a piece would be lost to its stream because of another.
+        checked = [stream._checked(piece, sample_rate) for stream, piece in zip(streams, samples, strict=True)]
+        pieces = [stream._resampled(*piece) for stream, piece in zip(streams, checked, strict=True)]
         if self._network is None:
-            return [stream.accept(piece, sample_rate) for stream, piece in zip(streams, samples, strict=True)]
-        pieces = [stream._prepare(piece, sample_rate) for stream, piece in zip(streams, samples, strict=True)]
+            for stream, piece in zip(streams, pieces, strict=True):
+                stream._hear(piece)
+            return [stream.text for stream in streams]
         try:
             emitted = native.require("streaming").advance([stream._decoder for stream in streams], pieces)
         except ValueError as error:
@@ -216,7 +220,7 @@ class RecogniserStream:
         Raises:
             RecogniserError: samples that are no such thing, a rate that changes, a stream that has been finished.
         """
-        self._hear(self._prepare(samples, sample_rate))
+        self._hear(self._resampled(*self._checked(samples, sample_rate)))
         return self._text
 
     def finish(self) -> str:
@@ -258,18 +262,9 @@ class RecogniserStream:
         Raises:
             RecogniserError: it is none, or damaged, or of something else; the stream is then as it was.
         """
-        begin, digest, body = (
-            snapshot[: len(SNAPSHOT)],
-            snapshot[len(SNAPSHOT) : len(SNAPSHOT) + 32],
-            snapshot[len(SNAPSHOT) + 32 :],
-        )
-        if begin != SNAPSHOT or hashlib.sha256(body).digest() != digest:
-            raise RecogniserError("this is no snapshot of a stream, or it has been damaged")
-        head, _, state = body.partition(b"\n")
-        about = json.loads(head)
-        if about["native"] != self.recogniser.native:
+        of_native, finished, labels, state = _opened(snapshot)
+        if of_native != self.recogniser.native:
             raise RecogniserError("this snapshot is of the other engine: native and torch streams do not mix")
-        labels = about["labels"]
         if not all(type(i) is int and BLANK < i < self.recogniser.tokenizer.size for i in labels):
             raise RecogniserError("this snapshot is of a model with other units")
         try:
@@ -277,17 +272,23 @@ class RecogniserStream:
         except ValueError as error:
             raise RecogniserError(f"this snapshot cannot be used: {error}") from error
         self._forget()
-        self._finished = bool(about["finished"])
+        self._finished = finished
         self._emit(labels)
 
-    def _prepare(self, samples: np.ndarray, sample_rate: int | None) -> np.ndarray:
-        """The samples as float32 at the model's rate."""
+    def _checked(self, samples: np.ndarray, sample_rate: int | None) -> tuple[np.ndarray, int]:
+        """The samples as float32, and their rate; nothing is heard yet."""
         if self._finished:
             raise RecogniserError("this utterance has been finished; reset() begins another")
         samples = _as_floats(samples)
         rate = sample_rate or self._rate or self.recogniser.sample_rate
         if rate != (self._rate or rate):
             raise RecogniserError(f"the utterance began with {self._rate} Hz and cannot go on with {rate} Hz")
+        if rate != self.recogniser.sample_rate and not np.isfinite(samples).all():
+            raise RecogniserError("samples must be finite")  # a resampler would remember them
+        return samples, rate
+
+    def _resampled(self, samples: np.ndarray, rate: int) -> np.ndarray:
+        """Checked samples at the model's rate."""
         if self._rate is None:
             self._rate = rate
             if rate != self.recogniser.sample_rate:
@@ -335,6 +336,23 @@ def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_
         blank=BLANK,
         threads=threads,
     )
+
+
+def _opened(snapshot: bytes) -> tuple[bool, bool, list[int], bytes]:
+    """Of a snapshot: whether it is native, whether its utterance is finished, its labels, its decoder's state.
+
+    Raises:
+        RecogniserError: it is none, or damaged.
+    """
+    digest, body = snapshot[len(SNAPSHOT) :][:32], snapshot[len(SNAPSHOT) + 32 :]
+    try:
+        if not snapshot.startswith(SNAPSHOT) or hashlib.sha256(body).digest() != digest:
+            raise ValueError("sums differ")
+        head, _, state = body.partition(b"\n")
+        about = json.loads(head)
+        return bool(about["native"]), bool(about["finished"]), list(about["labels"]), state
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecogniserError("this is no snapshot of a stream, or it has been damaged") from error
 
 
 def _as_floats(samples: np.ndarray) -> np.ndarray:

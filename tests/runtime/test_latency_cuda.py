@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from test_latency_engines import FEATURES, TOKENIZER, talkative
+from talkative_model import FEATURES, TOKENIZER, talkative
 
 from cspbench.errors import CspbenchError
 from cspbench.runtime.latency.cuda import CudaEngine, Layout, two_of_four

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
+from talkative_model import FEATURES, TOKENIZER, talkative
 
-from cspbench.asr.model import Shape, Transducer, prunable_weights
-from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.corpora import load_corpus
 from cspbench.corpora.utterance import Utterance
 from cspbench.errors import ConfigError, CspbenchError
@@ -24,33 +22,16 @@ from cspbench.runtime.latency.engines import Source, check_engines, default_engi
 from cspbench.runtime.latency.memory import peak_memory
 from cspbench.runtime.latency.roofline import Bandwidth
 from cspbench.runtime.latency.trial import measure_latency
-from cspbench.spec import CorpusSpec, FeatureSpec, LatencySpec
+from cspbench.spec import CorpusSpec, LatencySpec
 from cspbench.training.checkpoint import save_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FEATURES = FeatureSpec(mels=20, stack=3)
-TOKENIZER = CharacterTokenizer("abcdefg ")
-SHAPE = Shape(60, TOKENIZER.size, 2, 32, 2, 16, 24)
 needs_native = pytest.mark.skipif(not native.available(), reason="the native module was not built here")
 Run = Callable[..., tuple[int, str, str]]
 
 
-def talkative(sparsity: float = 0.8) -> Transducer:
-    torch.manual_seed(0)
-    model = Transducer(SHAPE, mels=20).eval()
-    with torch.no_grad():
-        model.feature_mean.fill_(10.0)
-        model.feature_scale.fill_(0.3)
-        for parameter in model.parameters():
-            parameter.mul_(4.0)
-        model.joint_output.bias.zero_()
-        for weight in prunable_weights(model).values():
-            weight *= torch.rand_like(weight) >= sparsity
-    return model
-
-
 def recogniser(sparsity: float = 0.8) -> Source:
-    return Source(talkative(sparsity), TOKENIZER, FEATURES, 16_000)
+    return Source(talkative(sparsity=sparsity), TOKENIZER, FEATURES, 16_000)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +61,7 @@ def test_every_byte_of_dense_weights_is_counted() -> None:
 
 def test_csr_reads_values_columns_and_rows() -> None:
     dense, csr = (make_engine(name, recogniser(0.8)) for name in ("torch", "torch-csr"))
-    output = talkative(0.8).joint_output.weight
+    output = talkative().joint_output.weight
     nonzeros, rows = int((output != 0).sum()), output.shape[0]
     assert csr.traffic.joint == nonzeros * (4 + 4) + (rows + 1) * 4 + rows * 4
     assert csr.weight_bytes < dense.weight_bytes
@@ -269,6 +250,8 @@ def test_the_command_in_words(run: Run, folder: Path, tmp_path: Path) -> None:
 def test_one_source_of_audio_at_a_time(run: Run, folder: Path, tmp_path: Path) -> None:
     code, _, err = run("latency", folder, "--audio", tmp_path, "--corpus", "an4", "--engines", "torch")
     assert (code, "not both" in err) == (2, True)
+    code, _, err = run("latency", folder, "--path", tmp_path, "--engines", "torch")
+    assert (code, "--path says where the audio of a --corpus lies" in err) == (2, True)
 
 
 @needs_native

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import subprocess
@@ -17,37 +18,17 @@ import soxr
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from talkative_model import FEATURES, RATE, TOKENIZER, talkative
 
 from cspbench.asr.decoding import greedy
-from cspbench.asr.model import Shape, Transducer, prunable_weights
-from cspbench.asr.tokenizer import CharacterTokenizer
+from cspbench.asr.model import Transducer
 from cspbench.corpora.features import log_mel
 from cspbench.runtime import Recogniser, native
 from cspbench.runtime.packing import pack_model
-from cspbench.runtime.recogniser import RecogniserError, RecogniserStream
-from cspbench.spec import FeatureSpec
+from cspbench.runtime.recogniser import SNAPSHOT, RecogniserError, RecogniserStream
 from cspbench.training.checkpoint import save_model
 
-FEATURES = FeatureSpec(mels=20, stack=3)
-TOKENIZER = CharacterTokenizer("abcdefg ")
-RATE = 16_000
-
 needs_native = pytest.mark.skipif(not native.available(), reason="the native module is not built here")
-
-
-def talkative(seed: int = 0, sparsity: float = 0.8, width: int = 32) -> Transducer:
-    """An untrained model that emits something, and in some steps as much as it may."""
-    torch.manual_seed(seed)
-    model = Transducer(Shape(60, TOKENIZER.size, 2, width, 2, 16, 24), mels=20).eval()
-    with torch.no_grad():
-        model.feature_mean.fill_(10.0)
-        model.feature_scale.fill_(0.3)
-        for parameter in model.parameters():
-            parameter.mul_(4.0)
-        model.joint_output.bias.zero_()
-        for weight in prunable_weights(model).values():
-            weight *= torch.rand_like(weight) >= sparsity
-    return model
 
 
 def speech(seconds: float = 1.0, seed: int = 0, rate: int = RATE) -> np.ndarray:
@@ -235,6 +216,10 @@ def test_snapshots_of_anything_else_are_refused_and_change_nothing(recogniser: R
     for bad in [b"", b"nonsense", good[:-1], good + b"\0", *damaged]:
         with pytest.raises(RecogniserError, match="snapshot"):
             recogniser.restore(bad)
+    for head in (b"", b"[]", b"{}", b"\xff", b'{"native": true, "finished": false, "labels": 3}'):
+        body = head + b"\n"  # with a sum that is right
+        with pytest.raises(RecogniserError, match="no snapshot"):
+            recogniser.restore(SNAPSHOT + hashlib.sha256(body).digest() + body)
     assert recogniser.snapshot() == good
     with pytest.raises(RecogniserError, match="another shape"):
         packed_recogniser(talkative(width=40)).restore(good)
@@ -372,6 +357,18 @@ def test_a_resampled_stream_ends_with_what_the_resampler_held(recogniser: Recogn
         stream.snapshot()
 
 
+def test_a_piece_that_is_refused_is_lost_to_no_other_stream(recogniser: Recogniser) -> None:
+    alone, one, other = (recogniser.stream() for _ in range(3))
+    samples = speech(1.0, rate=8_000)
+    alone.accept(samples, 8_000)
+    broken = np.full(10, np.nan, np.float32)
+    for half in np.split(samples, 2):
+        with pytest.raises(RecogniserError, match="finite"):
+            recogniser.advance([one, other], [half, broken], 8_000)
+        recogniser.advance([one, other], [half, half], 8_000)
+    assert one.finish() == other.finish() == alone.finish()
+
+
 def test_whole_numbers_are_scaled(recogniser: Recogniser) -> None:
     samples = np.round(speech(0.5) * 32768).astype(np.int16)
     expected = hear(recogniser.stream(), (samples / 32768).astype(np.float32), [])
@@ -481,6 +478,13 @@ def test_transcribe_goes_on_after_a_file_it_cannot_read(run: Run, folder: Path) 
     assert "text.wav: it cannot be read as audio" in err
     assert "loud.wav: samples must be finite" in err
     assert "3 of 4 recordings" in err
+
+
+def test_a_packed_file_has_the_values_it_has(run: Run, folder: Path) -> None:
+    pack_model(talkative(), TOKENIZER, FEATURES, RATE, format="csr16").save(folder / "packed")
+    code, _, err = run("transcribe", folder / "packed", folder / "a.wav", "--values", "int8")
+    assert code == 2
+    assert "is a packed file" in err
 
 
 def test_transcribe_without_a_model_says_so(run: Run, tmp_path: Path) -> None:

@@ -7,32 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from talkative_model import FEATURES, TOKENIZER, talkative
 
 from cspbench.asr.decoding import greedy
-from cspbench.asr.model import Shape, Transducer, prunable_weights
-from cspbench.asr.tokenizer import CharacterTokenizer
+from cspbench.asr.model import Transducer
 from cspbench.corpora import load_corpus
 from cspbench.corpora.features import log_mel, read_audio
 from cspbench.corpora.utterance import Utterance
 from cspbench.runtime.streaming import StreamingRecogniser
-from cspbench.spec import CorpusSpec, FeatureSpec
-
-FEATURES = FeatureSpec(mels=20, stack=3)
-TOKENIZER = CharacterTokenizer("abcdefg ")
-
-
-def talkative(sparsity: float = 0.8) -> Transducer:
-    torch.manual_seed(0)
-    model = Transducer(Shape(60, TOKENIZER.size, 2, 32, 2, 16, 24), mels=20).eval()
-    with torch.no_grad():
-        model.feature_mean.fill_(10.0)
-        model.feature_scale.fill_(0.3)
-        for parameter in model.parameters():
-            parameter.mul_(4.0)
-        model.joint_output.bias.zero_()
-        for weight in prunable_weights(model).values():
-            weight *= torch.rand_like(weight) >= sparsity
-    return model
+from cspbench.spec import CorpusSpec
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 Which ones, and what came out:
 
-    CSPBENCH_MODELS=runs/dense/ID:runs/trials/ID python -m pytest -m slow -s tests/end_to_end/test_recogniser.py
+    CSPBENCH_MODELS=runs/dense/ID:runs/trials/ID python -m pytest -m slow -s tests/end_to_end/test_recogniser_an4.py
 """
 
 from __future__ import annotations
