@@ -1,5 +1,6 @@
-// Random matrices, intact and tampered with, through every format, type of values and instruction set; built with
-// AddressSanitizer and UndefinedBehaviorSanitizer (CSPBENCH_FUZZ in CMakeLists.txt), which end it at the first fault.
+// Random matrices, intact and tampered with, through every format, type of values and instruction set, and streams of
+// random networks with their saved states; built with AddressSanitizer and UndefinedBehaviorSanitizer (CSPBENCH_FUZZ in
+// CMakeLists.txt), which end it at the first fault.
 //
 //     fuzz [seconds] [seed]
 //
@@ -10,12 +11,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "dispatch.hpp"
 #include "matrix.hpp"
+#include "stream.hpp"
 
 namespace {
 
@@ -240,6 +243,134 @@ void check_tampered(const Case& c, const Matrix& matrix, Random& random) {
     }
 }
 
+// ---- streams
+
+std::vector<float> numbers(Random& random, int64_t count) {
+    std::vector<float> made(static_cast<size_t>(count));
+    for (float& each : made) each = random.symmetric();
+    return made;
+}
+
+Matrix small_matrix(Random& random, int32_t rows, int32_t columns) {
+    constexpr Format kAny[] = {Format::dense, Format::bitmap, Format::csr16,
+                               Format::csr8,  Format::window, Format::block};
+    const std::vector<float> dense = weights(random, rows, columns);
+    const auto value = static_cast<Value>(random.below(kValues));
+    return Matrix::pack(dense.data(), rows, columns, kAny[random.below(6)], value, {});
+}
+
+Lstm small_lstm(Random& random, int32_t inputs, int32_t width) {
+    std::vector<Lstm::Layer> layers;
+    for (int64_t layer = random.between(1, 2); layer > 0; --layer, inputs = width)
+        layers.push_back({small_matrix(random, 4 * width, inputs + width), numbers(random, 4 * width)});
+    return Lstm(std::move(layers));
+}
+
+Affine small_affine(Random& random, int32_t rows, int32_t columns) {
+    return Affine(small_matrix(random, rows, columns), numbers(random, rows));
+}
+
+// Hops may be longer than windows.
+std::shared_ptr<const FrontEnd> random_front_end(Random& random) {
+    for (;;) {
+        try {
+            return std::make_shared<FrontEnd>(8000, 1 + 30 * random.unit(), 1 + 40 * random.unit(),
+                                              static_cast<int32_t>(random.between(1, 20)));
+        } catch (const std::invalid_argument&) {  // more bins than the spectrum has room for
+        }
+    }
+}
+
+std::shared_ptr<const Network> random_network(Random& random) {
+    const auto small = [&] { return static_cast<int32_t>(random.between(1, 20)); };
+    const std::shared_ptr<const FrontEnd> front = random.chance(0.8f) ? random_front_end(random) : nullptr;
+    const int32_t mels = front ? front->mels() : small(), stack = static_cast<int32_t>(random.between(1, 4));
+    const int32_t encoded = small(), embedded = small(), predicted = small(), joint = small(), units = small();
+    return std::make_shared<Network>(Network::Parts{
+        front, numbers(random, mels), numbers(random, mels), stack, small_lstm(random, mels * stack, encoded),
+        numbers(random, int64_t{units} * embedded), small_lstm(random, embedded, predicted),
+        small_affine(random, joint, encoded), Affine(small_matrix(random, joint, predicted), {}),
+        small_affine(random, units, joint), static_cast<int32_t>(random.between(1, 3)),
+        static_cast<int32_t>(random.below(units)), random.chance(0.9f) ? 1 : 2});
+}
+
+// Samples in pieces, or features: the same for both streams. Their labels have to agree.
+void hear(Stream& one, Stream& other, Random& random) {
+    const bool samples = one.network().front_end();
+    for (int64_t pieces = random.between(0, 4); pieces > 0; --pieces) {
+        const int64_t count = random.between(0, samples ? 2000 : 9);
+        const std::vector<float> heard = numbers(random, samples ? count : count * one.network().mels());
+        std::vector<int32_t> labels;
+        if (!samples) {
+            labels = one.accept_features(heard.data(), count);
+        } else if (random.chance(0.5f)) {
+            labels = one.accept(heard.data(), count);
+        } else {
+            Stream::Piece both[] = {{&one, heard.data(), count, {}}, {&other, heard.data(), count, {}}};
+            Stream::advance(both, 2);
+            if (both[0].labels != both[1].labels) std::abort();
+            continue;
+        }
+        const std::vector<int32_t> again =
+            samples ? other.accept(heard.data(), count) : other.accept_features(heard.data(), count);
+        if (labels != again) std::abort();
+    }
+    if (one.state() != other.state()) std::abort();
+}
+
+// FNV-1a, as the last eight bytes of a state have it: who tampers with one can do that as well.
+void sign(std::string& state) {
+    if (state.size() < sizeof(uint64_t)) return;
+    const size_t end = state.size() - sizeof(uint64_t);
+    uint64_t hash = 14695981039346656037ull;
+    for (size_t i = 0; i < end; ++i) hash = (hash ^ static_cast<unsigned char>(state[i])) * 1099511628211ull;
+    std::memcpy(&state[end], &hash, sizeof hash);
+}
+
+std::string tampered_with(std::string state, Random& random) {
+    const auto size = static_cast<int64_t>(state.size());
+    if (random.chance(0.2f)) {
+        state.resize(static_cast<size_t>(random.chance(0.5f) ? random.below(size) : size + random.between(1, 16)));
+    } else {
+        for (int64_t i = random.between(1, 3); i > 0; --i) {
+            const int64_t at = random.below(random.chance(0.6f) && size > 200 ? 200 : size);  // sizes are at the front
+            state[static_cast<size_t>(at)] = static_cast<char>(random.below(256));
+        }
+    }
+    if (random.chance(0.9f)) sign(state);
+    return state;
+}
+
+// A state goes on as the stream it is of; one tampered with is refused, and changes nothing, or is a state like others.
+void check_stream(Random& random) {
+    const std::vector<std::string> sets = instruction_sets();
+    use_instruction_set(sets[static_cast<size_t>(random.below(static_cast<int64_t>(sets.size())))]);
+    const auto network = random_network(random);
+    Stream stream(network), other(network);
+    hear(stream, other, random);
+    const std::string state = stream.state();
+    other.reset();
+    other.restore(state);
+    hear(stream, other, random);
+    for (int i = 0; i < 8; ++i) {
+        const std::string before = other.state();
+        try {
+            other.restore(tampered_with(state, random));
+        } catch (const std::invalid_argument&) {
+            if (other.state() != before) std::abort();
+            continue;
+        }
+        if (other.finished()) {
+            other.reset();
+            continue;
+        }
+        const std::vector<float> heard = numbers(random, network->front_end() ? 3000 : 9 * network->mels());
+        if (network->front_end()) other.accept(heard.data(), 3000);
+        else other.accept_features(heard.data(), 9);
+        other.reset();
+    }
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -247,15 +378,18 @@ int main(int count, char** words) {
     const uint64_t seed = count > 2 ? std::strtoull(words[2], nullptr, 10) : 1;
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
     Random random(seed);
-    long cases = 0, tampered = 0;
+    long cases = 0, tampered = 0, streams = 0;
     for (; std::chrono::steady_clock::now() < end; ++cases) {
         const Case c = random_case(random);
         const Matrix matrix = Matrix::pack(c.dense.data(), c.rows, c.columns, c.format, c.value, c.options);
         check_intact(c, matrix, random);
         check_products(c, matrix, random);
         for (int i = 0; i < 8; ++i, ++tampered) check_tampered(c, matrix, random);
+        if (cases % 4) continue;
+        check_stream(random);
+        ++streams;
     }
-    std::printf("%ld matrices, %ld tampered with, on", cases, tampered);
+    std::printf("%ld matrices, %ld tampered with, and %ld streams, on", cases, tampered, streams);
     for (const std::string& name : instruction_sets()) std::printf(" %s", name.c_str());
     std::printf("\n");
 }

@@ -166,6 +166,31 @@ def test_lstm_that_does_not_fit_is_refused() -> None:
         native.Lstm([(native.Matrix.pack(np.ones((80, 20), np.float32), "dense", "fp32"), bias)])
 
 
+def test_a_network_whose_size_overflows_is_refused() -> None:
+    """(2^22 + 1) mel bins in each of 1024 frames are 1024 inputs modulo 2^32."""
+
+    def zeros(rows: int, columns: int) -> tuple[object, np.ndarray]:
+        matrix = native.Matrix.pack(np.zeros((rows, columns), np.float32), "dense", "fp32")
+        return matrix, np.zeros(rows, np.float32)
+
+    mean = np.zeros(2**22 + 1, np.float32)
+    with pytest.raises(ValueError, match="mels x stack"):
+        native.make_network(
+            encoder=[zeros(4, 1024 + 1)],
+            embedding=np.zeros((1, 1), np.float32),
+            prediction=[zeros(4, 1 + 1)],
+            joint_encoder=zeros(1, 1),
+            joint_prediction=zeros(1, 1)[0],
+            joint_output=zeros(1, 1),
+            mean=mean,
+            scale=mean,
+            stack=1024,
+            front_end=None,
+            max_symbols=1,
+            blank=0,
+        )
+
+
 def test_denormal_numbers_stay_flushed_inside_the_engine() -> None:
     """A decaying state ends at zero, and the caller's arithmetic is what it was."""
     weight = np.zeros((4, 2), np.float32)

@@ -42,7 +42,7 @@ def sanitising_compiler(folder):
 
 @pytest.mark.timeout(900)  # the first time it compiles everything
 def test_no_fault_under_sanitisers(tmp_path):
-    """Every format and instruction set on random and on tampered matrices; reads and writes outside end the program."""
+    """Every format and instruction set, and streams, also tampered with; touching other memory ends the program."""
     compiler = sanitising_compiler(tmp_path)
     if compiler is None or not shutil.which("cmake") or not shutil.which("ninja"):
         pytest.skip("NATIVE CODE NOT FUZZED: needs cmake, ninja and a compiler with AddressSanitizer")

@@ -21,6 +21,7 @@ constexpr auto kAligned = std::align_val_t{kAlignment};
 }  // namespace
 
 Arena::Arena(size_t size) : size_(size) {
+    if (size > SIZE_MAX / 2) throw std::bad_alloc();  // sizes below are rounded up
 #if defined(__linux__)
     if (size >= kHugePage) {
         // Thousands of 4K pages would not fit the processor's address caches, and all a product does is read weights.

@@ -1,16 +1,11 @@
 // The kernels for AVX2 (with FMA, F16C, BMI2 and POPCNT), and the quantisation of inputs.
-#include "avx2.hpp"
-
 #include <cstring>
+
+#include "avx2.hpp"
+#include "values.hpp"
 
 namespace cspbench {
 namespace {
-
-uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
 
 // Bits of max |x|. Magnitudes order as their bits do, and what is not finite comes above all.
 uint32_t largest_magnitude(const float* x, int32_t count) {
@@ -33,12 +28,9 @@ __m256i rounded(const float* x, __m256 inverse) {
 void quantise(const float* x, int32_t count, int8_t* q, float* scale) {
     const uint32_t bits = largest_magnitude(x, count);
     const bool finite = bits < 0x7f800000;
-    float largest;
-    memcpy(&largest, &bits, sizeof largest);
-    if (!finite || bits < bits_of(0x1p-100f)) {
-        const uint32_t nan = 0x7fc00000;
-        *scale = 0;
-        if (!finite) memcpy(scale, &nan, sizeof nan);
+    const float largest = float_of(bits);
+    if (!finite || largest < 0x1p-100f) {
+        *scale = finite ? 0 : float_of(0x7fc00000);
         memset(q, 0, static_cast<size_t>(count));
         return;
     }

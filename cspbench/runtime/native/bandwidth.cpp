@@ -1,17 +1,13 @@
 #include "bandwidth.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
-#include <memory>
-#include <new>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "arena.hpp"
+#include "timing.hpp"
+
 #if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>
 #define CSPBENCH_WIDE_READS 1
@@ -20,9 +16,8 @@
 namespace cspbench {
 namespace {
 
-constexpr std::size_t kPiece = 1024;             // what a pattern reads at a time; buffers are multiples of it
-constexpr std::size_t kHugePage = 2u << 20;
-constexpr double kShortest = 5e-5;               // seconds between two readings of the clock, at least
+constexpr std::size_t kPiece = 1024;  // what a pattern reads at a time; buffers are multiples of it
+constexpr double kShortest = 5e-5;    // seconds between two readings of the clock, at least
 
 // A pattern reads the whole buffer once and returns something that depends on all of it.
 using Pattern = std::uint64_t (*)(const unsigned char*, std::size_t);
@@ -67,41 +62,21 @@ __attribute__((target("avx2"))) std::uint64_t wide(const unsigned char* data, st
 
 #endif
 
-struct Release {
-    void operator()(void* memory) const { std::free(memory); }
-};
-
-std::unique_ptr<void, Release> allocate(std::size_t bytes) {
-    const std::size_t alignment = bytes >= kHugePage ? kHugePage : 4096;
-    const std::size_t rounded = (bytes + 4096 + alignment - 1) / alignment * alignment;  // prefetches run past the end
-    std::unique_ptr<void, Release> memory(std::aligned_alloc(alignment, rounded));
-    if (!memory) throw std::bad_alloc();
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    madvise(memory.get(), rounded, MADV_HUGEPAGE);  // advice: where it is not taken the patterns still run
-#endif
-    std::memset(memory.get(), 1, rounded);
-    return memory;
-}
-
-double now() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 volatile std::uint64_t sink;  // what is written here is not optimised away
 
 // Seconds of the fastest pass within `seconds`. Short passes are timed several together.
 double fastest(Pattern pattern, const unsigned char* data, std::size_t bytes, double seconds) {
-    double began = now();
+    auto began = Clock::now();
     sink = pattern(data, bytes);
-    const double once = std::max(now() - began, 1e-9);
+    const double once = std::max(cspbench::seconds(Clock::now() - began), 1e-9);
     const int together = std::max(1, static_cast<int>(kShortest / once));
     double best = once;
-    const double until = now() + seconds;
+    const auto first = Clock::now();
     do {
-        began = now();
+        began = Clock::now();
         for (int pass = 0; pass < together; ++pass) sink = pattern(data, bytes);
-        best = std::min(best, (now() - began) / together);
-    } while (now() < until);
+        best = std::min(best, cspbench::seconds(Clock::now() - began) / together);
+    } while (cspbench::seconds(Clock::now() - first) < seconds);
     return best;
 }
 
@@ -109,8 +84,9 @@ double fastest(Pattern pattern, const unsigned char* data, std::size_t bytes, do
 
 double read_bandwidth(std::size_t bytes, double seconds) {
     bytes = std::max<std::size_t>(bytes, 4096) / kPiece * kPiece;
-    const auto memory = allocate(bytes);
-    const auto* data = static_cast<const unsigned char*>(memory.get());
+    const Arena memory(bytes);
+    std::memset(memory.data(), 1, bytes);  // or every page would be the one page of zeros
+    const unsigned char* data = memory.data();
     double best = fastest(plain, data, bytes, seconds / 4);
 #ifdef CSPBENCH_WIDE_READS
     if (__builtin_cpu_supports("avx2")) {

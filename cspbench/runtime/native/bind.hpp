@@ -4,6 +4,8 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <stdexcept>
+
 #include "matrix.hpp"
 
 namespace cspbench {
@@ -19,7 +21,11 @@ nb::object owned_array(T* data, std::initializer_list<size_t> shape) {
     return nb::cast(nb::ndarray<nb::numpy, T>(data, shape, owner));
 }
 
-void bind_bandwidth(nb::module_& module);
+// Throws std::invalid_argument unless there may be so many.
+inline void check_threads(int threads) {
+    if (threads < 1 || threads > 256) throw std::invalid_argument("threads must be 1 to 256");
+}
+
 void bind_matrix(nb::module_& module);
 void bind_bandwidth(nb::module_& module);
 void bind_network(nb::module_& module);

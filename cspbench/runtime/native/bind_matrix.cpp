@@ -11,8 +11,6 @@
 namespace cspbench {
 namespace {
 
-constexpr int kMostThreads = 256;
-
 // ---- arrays to and from numpy
 
 nb::dlpack::dtype dtype_of(Type type) {
@@ -142,7 +140,7 @@ int batch_of(const Matrix& matrix, const Floats& x) {
 
 nb::object multiply(const Matrix& matrix, const Floats& x, int threads) {
     const int batch = batch_of(matrix, x);
-    if (threads < 1 || threads > kMostThreads) throw std::invalid_argument("threads must be 1 to 256");
+    check_threads(threads);
     const auto rows = static_cast<size_t>(matrix.rows());
     auto* y = new float[static_cast<size_t>(batch) * rows];
     nb::object array = x.ndim() == 1 ? owned_array(y, {rows}) : owned_array(y, {static_cast<size_t>(batch), rows});
@@ -154,7 +152,7 @@ nb::object multiply(const Matrix& matrix, const Floats& x, int threads) {
 nb::object time(const Matrix& matrix, const Floats& x, int repeats, size_t evicted, int threads) {
     const int batch = batch_of(matrix, x);
     if (repeats < 1) throw std::invalid_argument("repeats must be at least 1");
-    if (threads < 1 || threads > kMostThreads) throw std::invalid_argument("threads must be 1 to 256");
+    check_threads(threads);
     auto* times = new double[static_cast<size_t>(repeats)];
     nb::object array = owned_array(times, {static_cast<size_t>(repeats)});
     nb::gil_scoped_release release;

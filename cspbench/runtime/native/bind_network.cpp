@@ -16,8 +16,6 @@
 namespace cspbench {
 namespace {
 
-constexpr int kMostThreads = 256;
-
 std::vector<float> vector_of(const Floats& x) { return {x.data(), x.data() + x.size()}; }
 
 void check_last(const Floats& x, size_t ndim, int32_t extent, const char* what) {
@@ -26,10 +24,6 @@ void check_last(const Floats& x, size_t ndim, int32_t extent, const char* what) 
         const std::string shape = ndim == 2 ? "(T, " + size + ")" : "(" + size + ",)";
         throw std::invalid_argument(what + std::string(" must be ") + shape);
     }
-}
-
-void check_threads(int threads) {
-    if (threads < 1 || threads > kMostThreads) throw std::invalid_argument("threads must be 1 to 256");
 }
 
 // ---- objects that one thread uses at a time
@@ -287,8 +281,10 @@ void bind_network(nb::module_& module) {
         .def(nb::init<std::shared_ptr<Network>>(), "network"_a)
         .def("accept", stream_accept, "samples"_a, "Samples (N,) in [-1, 1] at the front end's rate -> new labels.")
         .def("accept_features", stream_accept_features, "features"_a, "Log-mel features (frames, mels) -> new labels.")
-        .def("finish", [](PythonStream& self) { self.stream.finish(); },
-             "The utterance is over; a rest that fills no step is dropped.")
+        .def("finish", [](PythonStream& self) {
+            const Use use(self.busy);
+            self.stream.finish();
+        }, "The utterance is over; a rest that fills no step is dropped.")
         .def("reset", [](PythonStream& self) {
             const Use use(self.busy);
             self.stream.reset();

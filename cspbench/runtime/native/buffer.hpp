@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "format.hpp"
 
@@ -15,7 +16,7 @@ public:
     Buffer() = default;
     explicit Buffer(int64_t count) { resize(count); }
     Buffer(const Buffer& other) : Buffer(other.count_) { copy(other); }
-    Buffer(Buffer&& other) noexcept = default;
+    Buffer(Buffer&& other) noexcept : data_(std::move(other.data_)), count_(std::exchange(other.count_, 0)) {}
     Buffer& operator=(const Buffer& other) {
         if (this != &other) {
             if (count_ != other.count_) resize(other.count_);
@@ -23,7 +24,11 @@ public:
         }
         return *this;
     }
-    Buffer& operator=(Buffer&& other) noexcept = default;
+    Buffer& operator=(Buffer&& other) noexcept {
+        data_ = std::move(other.data_);
+        count_ = std::exchange(other.count_, 0);
+        return *this;
+    }
 
     float* data() { return data_.get(); }
     const float* data() const { return data_.get(); }

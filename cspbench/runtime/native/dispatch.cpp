@@ -17,15 +17,22 @@ struct InstructionSet {
 };
 
 #if defined(CSPBENCH_AVX2_KERNELS) || defined(CSPBENCH_AVX512_KERNELS)
-bool has_f16c() {  // not every compiler's __builtin_cpu_supports knows this one
+// Not every compiler's __builtin_cpu_supports knows these two.
+bool has_f16c() {
     unsigned a, b, c = 0, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
-// The builtin also asks the operating system whether it saves the registers.
+bool has_lzcnt() {
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c >> 5 & 1);
+}
+
+// All that the compiler is allowed to use (CMakeLists.txt). The builtin also asks the operating system whether it saves
+// the registers.
 bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && has_f16c();
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && has_f16c() && has_lzcnt();
 }
 #endif
 

@@ -36,7 +36,8 @@ constexpr int kInputMargin = 128;
 //             in the order of rows, then columns; starts (rows + 1,): first value of each row
 //   csr16     places (stored,): columns, ascending in a row; values (stored,); starts (rows + 1,)
 //   csr8      gaps (stored,): columns jumped over since the previous entry of the row (column = previous + 1 + gap, and
-//             the previous of the first is -1); a longer gap is bridged by entries of value zero, gap 255; values; starts
+//             the previous of the first is -1); a longer gap is bridged by entries of value zero, gap 255; values;
+//             starts
 //   block     blocks of parameter[0] rows by parameter[1] columns: places (blocks,): block columns, ascending in a row
 //             of blocks; values (blocks, block rows, block columns), padded with zeros at the lower and right edges of
 //             the matrix; starts (block rows + 1,): first block of each row of blocks

@@ -62,7 +62,7 @@ void Network::check() const {
     if (p.blank < 0 || p.blank >= units()) throw std::invalid_argument("the blank is none of the joint's outputs");
     agree(static_cast<int64_t>(p.mean.size()), static_cast<int64_t>(p.scale.size()), "mean and scale of the features");
     if (p.front_end) agree(p.front_end->mels(), mels(), "mel bins of the front end and of the mean");
-    agree(p.encoder.inputs(), inputs(), "inputs of the encoder and mels x stack");
+    agree(p.encoder.inputs(), static_cast<int64_t>(p.mean.size()) * p.stack, "inputs of the encoder and mels x stack");
     agree(static_cast<int64_t>(p.embedding.size()), int64_t{units()} * p.prediction.inputs(),
           "values of the embedding and units x inputs of the prediction network");
     agree(p.joint_encoder.inputs(), p.encoder.outputs(), "inputs of joint_encoder and outputs of the encoder");

@@ -21,6 +21,16 @@ namespace {
 // other.
 constexpr auto kSpin = std::chrono::microseconds(50);
 
+// How the calling thread rounds and what denormal numbers are to it (FlushDenormals): a part's results must not depend
+// on which thread does it.
+#if defined(__x86_64__)
+unsigned arithmetic() { return _mm_getcsr(); }
+void set_arithmetic(unsigned as) { _mm_setcsr(as); }
+#else
+unsigned arithmetic() { return 0; }
+void set_arithmetic(unsigned) {}
+#endif
+
 void relax() {
 #if defined(__x86_64__)
     _mm_pause();
@@ -69,6 +79,7 @@ private:
         std::lock_guard<std::mutex> lock(mutex_);
         task_ = &task;
         parts_ = parts;
+        arithmetic_ = arithmetic();
         // Every worker answers every round, also those without a part: none can then sleep through one and meet the
         // next.
         unfinished_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
@@ -91,7 +102,10 @@ private:
                 wake_.wait(lock, called);
             }
             ++seen;
-            if (part < parts_) (*task_)(part);
+            if (part < parts_) {
+                set_arithmetic(arithmetic_);
+                (*task_)(part);
+            }
             if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
                 std::lock_guard<std::mutex> lock(mutex_);
                 finished_.notify_one();
@@ -106,6 +120,7 @@ private:
     std::atomic<int> unfinished_{0};
     const std::function<void(int)>* task_ = nullptr;
     int parts_ = 0;
+    unsigned arithmetic_ = 0;
     std::vector<std::thread> workers_;
 };
 

@@ -24,7 +24,7 @@ public:
     void floats(float* data, int64_t count) {
         if (value<int64_t>() != count) fail();
         const char* from = take(static_cast<size_t>(count) * sizeof(float));
-        memcpy(data, from, static_cast<size_t>(count) * sizeof(float));
+        if (count > 0) memcpy(data, from, static_cast<size_t>(count) * sizeof(float));
         for (int64_t i = 0; i < count; ++i) {
             if (!std::isfinite(data[i])) fail();
         }
@@ -54,6 +54,8 @@ namespace {
 constexpr float kLoudest = 64.0f;
 // Samples are consumed in pieces, so that an hour given at once is not copied as a whole.
 constexpr int64_t kPiece = 16384;
+// More than any stream has taken; the count must not overflow.
+constexpr int64_t kMostSteps = int64_t{1} << 53;
 
 constexpr char kMagic[8] = {'C', 'S', 'P', 'S', 'T', 'R', 'M', '1'};
 constexpr uint32_t kEndian = 0x01020304;
@@ -211,8 +213,9 @@ std::string Stream::state() const {
     writer.value(static_cast<int32_t>(finished_));
     writer.value(frames_);
     writer.floats(stacked_.data(), int64_t{frames_} * network_->mels());
-    writer.value(samples_.count());
-    writer.floats(samples_.data(), std::max<int64_t>(samples_.count(), 0));
+    const int64_t waiting = samples_.count();
+    writer.value(waiting);
+    writer.floats(waiting > 0 ? samples_.data() : nullptr, std::max<int64_t>(waiting, 0));
     write(writer, network_->encoder(), decoder_.encoder);
     write(writer, network_->prediction(), decoder_.prediction);
     writer.floats(decoder_.predicted.data(), decoder_.predicted.count());
@@ -249,7 +252,8 @@ void Stream::restore(const std::string& bytes) {
     read_into.steps_ = reader.value<int64_t>();
     read_into.finished_ = reader.value<int32_t>() != 0;
     read_into.frames_ = reader.value<int32_t>();
-    if (read_into.steps_ < 0 || read_into.frames_ < 0 || read_into.frames_ >= network_->stack()) StateReader::fail();
+    if (read_into.steps_ < 0 || read_into.steps_ > kMostSteps) StateReader::fail();
+    if (read_into.frames_ < 0 || read_into.frames_ >= network_->stack()) StateReader::fail();
     reader.floats(read_into.stacked_.data(), int64_t{read_into.frames_} * network_->mels());
     read_into.read_samples(reader);
     read(reader, network_->encoder(), read_into.decoder_.encoder);

@@ -1,4 +1,4 @@
-// Vector registers as plain memory: what the emulated instructions of immintrin.h and arm_neon.h, beside this, work on.
+// Vector registers as plain memory: what the emulated instructions of immintrin.h, beside this, work on.
 #pragma once
 
 #include <array>
