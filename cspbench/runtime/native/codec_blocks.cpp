@@ -167,10 +167,7 @@ void describe_nm(const std::vector<Array>& arrays, const Options& options, Packe
     each_slot(packed, [&](int32_t, int64_t index, int32_t group, int32_t position, bool first) {
         if (first) previous = -1;
         require(position < m, "a weight lies outside its group");
-        if (value_at(packed, index) == 0) {
-            require(position == 0, "an empty slot must be position 0 of its group");
-            return;
-        }
+        if (value_at(packed, index) == 0) return;
         require(previous < position, "the weights of a group must ascend");
         require(group * m + position < packed.columns, "a weight lies outside the matrix");
         previous = position;

@@ -43,7 +43,7 @@ constexpr int kInputMargin = 128;
 //             the matrix; starts (block rows + 1,): first block of each row of blocks
 //   nm        at most parameter[0] of each parameter[1] (<= 16) adjacent columns: values (rows, groups, n); nibbles
 //             (rows, ceil(groups * n / 2)): columns inside the group, the even slot of a row in the low half of a byte;
-//             unused slots are zero, position 0
+//             unused slots are zero, at position 0 if we packed it
 //   window    see window.hpp
 struct Packed {
     Format format;
