@@ -6,10 +6,10 @@ SWEEP ?= sweeps/rnnt.yaml
 
 .PHONY: sweep test lint clean
 
-sweep: $(VENV)/.installed $(VENV)/.synthesis
+sweep: $(VENV)/.installed
 	$(BIN)/cspbench sweep $(SWEEP)
 
-test: $(VENV)/.installed $(VENV)/.synthesis
+test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed
@@ -17,17 +17,13 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Installing compiles the native module as well, and so again after a change of its sources.
+# Installing compiles the native module as well, and so again after a change of its sources. The extra `synthesis` is GPL-3,
+# and so no part of the default installation: it makes the embedded synthetic corpus, which sweep and tests need.
 NATIVE := CMakeLists.txt $(wildcard cspbench/runtime/native/*)
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -c constraints.txt -e '.[dev]'
-	touch $@
-
-# GPL-3, and so no part of the default installation: it makes the embedded synthetic corpus.
-$(VENV)/.synthesis: $(VENV)/.installed
-	$(BIN)/pip install -c constraints.txt -e '.[synthesis]'
+	$(BIN)/pip install -c constraints.txt -e '.[dev,synthesis]'
 	touch $@
 
 clean:
