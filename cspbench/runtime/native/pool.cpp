@@ -11,7 +11,7 @@
 #include <pthread.h>
 #endif
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include <xmmintrin.h>
 #endif
 
 namespace cspbench {
