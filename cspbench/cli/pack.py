@@ -20,7 +20,7 @@ Choices = list[str] | None
 
 
 def pack(
-    model: Model,
+    model: Annotated[Path, typer.Argument(help="The folder of a trial or dense recogniser (runs/trials/ID).")],
     out: Annotated[Path, typer.Argument(help="The file to write; by custom NAME.packed.safetensors.", dir_okay=False)],
     format: Annotated[
         Choices,

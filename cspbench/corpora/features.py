@@ -21,7 +21,7 @@ from cspbench.store import locked, write_json
 
 FEATURES_VERSION = 1
 SAMPLE_SCALE = 32768.0
-"""Kaldi takes samples on the scale of 16-bit audio; its energy floor of 1 then lies below any recording's noise."""
+"""Kaldi takes samples on the scale of 16-bit audio."""
 
 
 def fbank_options(spec: FeatureSpec, sample_rate: int) -> knf.FbankOptions:
@@ -33,7 +33,6 @@ def fbank_options(spec: FeatureSpec, sample_rate: int) -> knf.FbankOptions:
     options.frame_opts.dither = 0.0
     options.frame_opts.snip_edges = True
     options.mel_opts.num_bins = spec.mels
-    options.energy_floor = 1.0
     return options
 
 
