@@ -113,12 +113,7 @@ void keep_n_of_m(Case& c) {
 
 Case random_case(Random& random) {
     Case c{};
-#if defined(CSPBENCH_WINDOW)
     c.format = static_cast<Format>(random.below(kFormats));
-#else
-    do c.format = static_cast<Format>(random.below(kFormats));
-    while (c.format == Format::window);
-#endif
     c.value = static_cast<Value>(random.below(kValues));
     c.rows = size(random);
     c.columns = random.chance(0.1f) ? static_cast<int32_t>(random.between(300, 1500)) : size(random);

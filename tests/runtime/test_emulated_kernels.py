@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "cspbench" / "runtime" / "native"
 COMMON = "codec codec_rows codec_blocks matrix arena pool rounding dispatch portable window window_portable"
 FLAGS = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wno-psabi", "-ffp-contract=off", "-pthread"]
-FLAGS += ["-DCSPBENCH_WINDOW", f"-I{NATIVE}"]
+FLAGS += [f"-I{NATIVE}"]
 SANITISE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 

@@ -17,10 +17,6 @@ NB_MODULE(_native, module) {
                "Use this instruction set from now on, in the whole process. ValueError if it is not available.");
     module.def("clock_overhead", clock_overhead, "Median seconds between two readings of the clock that `time` uses.");
     bind_matrix(module);
-#if defined(CSPBENCH_BIND_BANDWIDTH)
     bind_bandwidth(module);
-#endif
-#if defined(CSPBENCH_BIND_NETWORK)
     bind_network(module);
-#endif
 }

@@ -73,9 +73,7 @@ const Codec& codec_of(Format format) {
         case Format::bitmap: return bitmap_codec;
         case Format::csr16: return csr16_codec;
         case Format::csr8: return csr8_codec;
-#if defined(CSPBENCH_WINDOW)
         case Format::window: return window_codec;
-#endif
         case Format::block: return block_codec;
         case Format::nm: return nm_codec;
         default: throw std::invalid_argument("this format is not part of this build");

@@ -52,6 +52,22 @@ void describe_sparse(const Given& given, Packed& m) {
     check_starts(m.starts, m.rows, m.stored);
 }
 
+// The places and values that `append_row` finds in each row, and where each row starts.
+template <class Place, class T, class AppendRow>
+std::vector<Made> entries_of(const T* weights, const Rounded& all, const char* name, Type type, AppendRow append_row) {
+    std::vector<Place> places;
+    std::vector<T> values;
+    std::vector<uint32_t> starts{0};
+    for (int32_t row = 0; row < all.rows; ++row) {
+        append_row(weights + int64_t{row} * all.columns, places, values);
+        check_stored(static_cast<int64_t>(values.size()));
+        starts.push_back(static_cast<uint32_t>(values.size()));
+    }
+    const auto stored = static_cast<int64_t>(values.size());
+    return {made(name, type, {stored}, places), made("values", type_of(all.value), {stored}, values),
+            made("starts", Type::u32, {int64_t{all.rows} + 1}, starts)};
+}
+
 // ---- bitmap
 
 int64_t words_of(int32_t columns) { return (int64_t{columns} + 63) / 64; }
@@ -112,28 +128,16 @@ void decode_bitmap(const Packed& m, float* out) {
 
 // ---- csr16
 
-template <class T>
-std::vector<Made> csr16_of(const T* weights, const Rounded& all) {
-    std::vector<uint16_t> places;
-    std::vector<T> values;
-    std::vector<uint32_t> starts{0};
-    for (int32_t row = 0; row < all.rows; ++row) {
-        const T* w = weights + int64_t{row} * all.columns;
-        for (int32_t c = 0; c < all.columns; ++c) {
+std::vector<Made> encode_csr16(const Rounded& weights, const Options&) {
+    const auto append_row = [&](const auto* w, auto& places, auto& values) {
+        for (int32_t c = 0; c < weights.columns; ++c) {
             if (!w[c]) continue;
             places.push_back(static_cast<uint16_t>(c));
             values.push_back(w[c]);
         }
-        check_stored(static_cast<int64_t>(values.size()));
-        starts.push_back(static_cast<uint32_t>(values.size()));
-    }
-    const auto stored = static_cast<int64_t>(values.size());
-    return {made("columns", Type::u16, {stored}, places), made("values", type_of(all.value), {stored}, values),
-            made("starts", Type::u32, {int64_t{all.rows} + 1}, starts)};
-}
-
-std::vector<Made> encode_csr16(const Rounded& weights, const Options&) {
-    return weights.visit([&](const auto* w) { return csr16_of(w, weights); });
+    };
+    return weights.visit(
+        [&](const auto* w) { return entries_of<uint16_t>(w, weights, "columns", Type::u16, append_row); });
 }
 
 void describe_csr16(const std::vector<Array>& arrays, const Options&, Packed& m) {
@@ -158,15 +162,10 @@ void decode_csr16(const Packed& m, float* out) {
 
 // ---- csr8
 
-template <class T>
-std::vector<Made> csr8_of(const T* weights, const Rounded& all) {
-    std::vector<uint8_t> gaps;
-    std::vector<T> values;
-    std::vector<uint32_t> starts{0};
-    for (int32_t row = 0; row < all.rows; ++row) {
-        const T* w = weights + int64_t{row} * all.columns;
+std::vector<Made> encode_csr8(const Rounded& weights, const Options&) {
+    const auto append_row = [&](const auto* w, auto& gaps, auto& values) {
         int32_t next = 0;  // the column that gap 0 means
-        for (int32_t c = 0; c < all.columns; ++c) {
+        for (int32_t c = 0; c < weights.columns; ++c) {
             if (!w[c]) continue;
             for (; c - next > kMostGap; next += kMostGap + 1) {
                 gaps.push_back(kMostGap);
@@ -176,16 +175,8 @@ std::vector<Made> csr8_of(const T* weights, const Rounded& all) {
             values.push_back(w[c]);
             next = c + 1;
         }
-        check_stored(static_cast<int64_t>(values.size()));
-        starts.push_back(static_cast<uint32_t>(values.size()));
-    }
-    const auto stored = static_cast<int64_t>(values.size());
-    return {made("gaps", Type::u8, {stored}, gaps), made("values", type_of(all.value), {stored}, values),
-            made("starts", Type::u32, {int64_t{all.rows} + 1}, starts)};
-}
-
-std::vector<Made> encode_csr8(const Rounded& weights, const Options&) {
-    return weights.visit([&](const auto* w) { return csr8_of(w, weights); });
+    };
+    return weights.visit([&](const auto* w) { return entries_of<uint8_t>(w, weights, "gaps", Type::u8, append_row); });
 }
 
 void describe_csr8(const std::vector<Array>& arrays, const Options&, Packed& m) {

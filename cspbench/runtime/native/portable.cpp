@@ -4,46 +4,12 @@
 // once for all of them; a type of values is a struct that says what is multiplied with what. `run` joins the two.
 #include <cstring>
 
-#include "format.hpp"
-#include "values.hpp"
+#include "portable.hpp"
 
 namespace cspbench {
 namespace {
 
 constexpr int kMostTogether = 4;
-
-// ---- types of values
-
-struct Floating {
-    using Number = float;  // of inputs, weights and sums
-    static const float* vector(const Input& input) { return input.x; }
-    static float result(const Packed&, int32_t, const Input&, float sum) { return sum; }
-};
-
-struct Fp32 : Floating {
-    using Stored = float;
-    static float decode(float stored) { return stored; }
-};
-
-struct Fp16 : Floating {
-    using Stored = uint16_t;
-    static float decode(uint16_t stored) { return fp16_to_float(stored); }
-};
-
-struct Bf16 : Floating {
-    using Stored = uint16_t;
-    static float decode(uint16_t stored) { return bf16_to_float(stored); }
-};
-
-struct Int8 {
-    using Number = int32_t;
-    using Stored = int8_t;
-    static const int8_t* vector(const Input& input) { return input.q; }
-    static int32_t decode(int8_t stored) { return stored; }
-    static float result(const Packed& m, int32_t row, const Input& input, int32_t sum) {
-        return (m.scales[row] * input.scale) * static_cast<float>(sum);
-    }
-};
 
 template <class V>
 using Vector = decltype(V::vector(Input{}));
@@ -237,9 +203,7 @@ void add_portable(Kernels& kernels) {
     add<Block>(kernels, Format::block);
     add<Nm>(kernels, Format::nm);
     kernels.quantise = quantise;
-#if defined(CSPBENCH_WINDOW)
     add_window_portable(kernels);
-#endif
 }
 
 }  // namespace cspbench

@@ -1,38 +1,9 @@
 // The window format for any processor.
-#include "values.hpp"
+#include "portable.hpp"
 #include "window.hpp"
 
 namespace cspbench {
 namespace {
-
-struct Fp32 {
-    using Stored = float;
-    using Number = float;
-    static const float* vector(const Input& input) { return input.x; }
-    static float decode(float stored) { return stored; }
-};
-
-struct Fp16 : Fp32 {
-    using Stored = uint16_t;
-    static float decode(uint16_t stored) { return fp16_to_float(stored); }
-};
-
-struct Bf16 : Fp32 {
-    using Stored = uint16_t;
-    static float decode(uint16_t stored) { return bf16_to_float(stored); }
-};
-
-struct Int8 {
-    using Stored = int8_t;
-    using Number = int32_t;
-    static const int8_t* vector(const Input& input) { return input.q; }
-    static int32_t decode(int8_t stored) { return stored; }
-};
-
-float result(const Packed&, int32_t, const Input&, float sum) { return sum; }
-float result(const Packed& m, int32_t row, const Input& input, int32_t sum) {
-    return (m.scales[row] * input.scale) * static_cast<float>(sum);
-}
 
 template <class V>
 void multiply_group(const Packed& m, const Input& input, int32_t group, float* y) {
@@ -47,7 +18,7 @@ void multiply_group(const Packed& m, const Input& input, int32_t group, float* y
     for (int lane = 0; lane < kWindowLanes && group * kWindowLanes + lane < m.rows; ++lane) {
         const auto* four = sums + lane * kWindowSlots;
         const int32_t row = m.order[group * kWindowLanes + lane];
-        y[row] = result(m, row, input, (four[0] + four[1]) + (four[2] + four[3]));
+        y[row] = V::result(m, row, input, (four[0] + four[1]) + (four[2] + four[3]));
     }
 }
 
