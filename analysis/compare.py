@@ -35,9 +35,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image
 
-from cspbench.report.comparison import compare, load_comparison, recorded_errors
-from cspbench.report.comparison.figures import pictures, styles
-from cspbench.report.comparison.page import verdict_row
+from cspbench.comparison.report import compare, load_comparison, recorded_errors
+from cspbench.comparison.report.figures import pictures, styles
+from cspbench.comparison.report.page import verdict_row
 from cspbench.report.results import load_hypotheses
 from cspbench.store import Store
 

@@ -79,5 +79,5 @@ def _own_turns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Whoever measures on this machine does not hold up the tests, nor they him."""
     folder = tmp_path_factory.mktemp("turns")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cspbench.turns.lock_folder", lambda: folder)
+        patch.setattr("cspbench.machine.lock.lock_folder", lambda: folder)
         yield

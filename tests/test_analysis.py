@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jupytext
 import pandas as pd
-from fake_finals import Finals
-from fake_studies import record, spec, write_study
 from nbclient import NotebookClient
+from support.fake_finals import Finals
+from support.fake_studies import record, spec, write_study
 
-from cspbench.report.comparison import compare, write_comparison
+from cspbench.comparison.report import compare, write_comparison
 from cspbench.store import Store, write_atomic
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "analysis" / "pareto.py"

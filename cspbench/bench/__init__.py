@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cspbench.runtime.latency.machine import machine
+from cspbench.machine.cpu import machine
 
 
 @dataclass(frozen=True)

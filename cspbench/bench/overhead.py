@@ -28,12 +28,13 @@ from cspbench.bench import Benchmark, machine, median_ratio
 from cspbench.bench.random_speech import SpeechShape, random_speech
 from cspbench.bench.torch_prune import TorchPrune
 from cspbench.errors import ConfigError
-from cspbench.pruning import Phase, Progress, PruningContext, PruningMethod, methods
+from cspbench.pruning import Phase, Progress, PruningContext, PruningMethod
+from cspbench.pruning.registry import methods
 from cspbench.spec import CorpusSpec, DenseSpec, ModelSpec, TrainSpec
 from cspbench.store import Store
-from cspbench.sweep.trial import input_grams
 from cspbench.training.loop import TrainingRun, flushed_denormals
 from cspbench.training.speech import Speech, prepare_speech
+from cspbench.trials.run import input_grams
 
 PEER = "torch_prune"
 SPARSITY = 0.9

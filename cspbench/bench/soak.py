@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from cspbench.bench import Benchmark, machine
-from cspbench.bench.peers.recogniser import Task, make_task
+from cspbench.bench.peers.end_to_end import Task, make_task
 from cspbench.errors import ConfigError
 from cspbench.runtime.latency.audio import Samples
 from cspbench.runtime.recogniser import Recogniser, RecogniserStream

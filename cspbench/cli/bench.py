@@ -72,7 +72,7 @@ def latency(
     as_json: AsJson = False,
 ) -> None:
     """Time one step of a sparse LSTM, and a whole recogniser, beside every other engine."""
-    from cspbench.bench.latency import QUICK, run
+    from cspbench.bench.engines import QUICK, run
 
     def say(line: str) -> None:
         messages().print(line, soft_wrap=True)

@@ -15,10 +15,10 @@ from cspbench.cli.sweep import RUNS, TrialsError, interrupt, overrides
 from cspbench.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from cspbench.config.compare import CompareConfig
+    from cspbench.comparison.config import CompareConfig
+    from cspbench.comparison.plan import Only
+    from cspbench.comparison.run import ComparisonSummary, Stage
     from cspbench.store import Store
-    from cspbench.sweep.compare import ComparisonSummary, Stage
-    from cspbench.sweep.compare_plan import Only
 
 
 class StageName(StrEnum):
@@ -50,7 +50,7 @@ def compare(
     root: Root = RUNS,
 ) -> None:
     """Tune methods alike, retrain what was chosen on dev with fresh seeds, and test who is better; resumes."""
-    from cspbench.config.compare import load_comparison
+    from cspbench.comparison.config import load_comparison
     from cspbench.store import Store
 
     signal.signal(signal.SIGTERM, interrupt)
@@ -69,7 +69,7 @@ def compare(
 
 
 def _part(config: CompareConfig, only: str | None, sparsity: str | None, corpus: str | None) -> Only:
-    from cspbench.sweep.compare_plan import Only
+    from cspbench.comparison.plan import Only
 
     shares = None
     if sparsity is not None:
@@ -104,8 +104,8 @@ def _command(file: Path, changes: list[str]) -> str:
 
 
 def _collect(config: CompareConfig, folder: Path, store: Store) -> None:
-    from cspbench.sweep.compare import collect_comparison
-    from cspbench.sweep.progress import make_display
+    from cspbench.comparison.run import collect_comparison
+    from cspbench.trials.progress import make_display
 
     with make_display(messages()) as display:
         count = collect_comparison(config, folder, store, display)
@@ -113,8 +113,8 @@ def _collect(config: CompareConfig, folder: Path, store: Store) -> None:
 
 
 def _export(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: Only) -> None:
-    from cspbench.sweep.compare import missing_specs
-    from cspbench.sweep.progress import make_display
+    from cspbench.comparison.run import missing_specs
+    from cspbench.trials.progress import make_display
 
     with make_display(messages()) as display:
         specs = missing_specs(config, store, display, stages, part)
@@ -123,9 +123,9 @@ def _export(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part
 
 
 def _print_plan(config: CompareConfig, store: Store, part: Only) -> None:
-    from cspbench.sweep.compare_estimate import dense_missing, shares
-    from cspbench.sweep.compare_plan import resolve_comparison
-    from cspbench.sweep.progress import duration
+    from cspbench.comparison.estimate import dense_missing, shares
+    from cspbench.comparison.plan import resolve_comparison
+    from cspbench.trials.progress import duration
 
     plan = resolve_comparison(config, store, messages().print)
     rows = shares(plan, store, part)
@@ -154,9 +154,9 @@ def _print_plan(config: CompareConfig, store: Store, part: Only) -> None:
 
 
 def _run(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: Only, command: str) -> None:
-    from cspbench.sweep.compare import run_comparison
-    from cspbench.sweep.progress import make_display
+    from cspbench.comparison.run import run_comparison
     from cspbench.sweep.tracking import ui_command
+    from cspbench.trials.progress import make_display
 
     with make_display(messages()) as display:
         summary = run_comparison(config, store, display, stages=stages, only=part, command=command)
@@ -168,7 +168,7 @@ def _run(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: O
 
 
 def _print_summary(summary: ComparisonSummary) -> None:
-    from cspbench.cli.compare_tables import cell_tables, verdict_lines
+    from cspbench.comparison.report.terminal import cell_tables, verdict_lines
 
     if summary.comparison is not None:
         for corpus, rows in cell_tables(summary.comparison.cells).items():

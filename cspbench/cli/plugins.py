@@ -16,7 +16,7 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="On
 def methods(names: Names = None, as_json: AsJson = False) -> None:
     """List the pruning methods: hyperparameters, defaults, ranges and source."""
     from cspbench.pruning import catalogue
-    from cspbench.pruning import methods as registry
+    from cspbench.pruning.registry import methods as registry
 
     for name in names or ():
         registry.get(name)  # says what was probably meant

@@ -33,9 +33,9 @@ def sweep(
     """Train, prune and measure what a sweep file asks for; goes on where an earlier run of it stopped."""
     from cspbench.config import load_config
     from cspbench.store import Store
-    from cspbench.sweep.progress import make_display
     from cspbench.sweep.runner import run_sweep
     from cspbench.sweep.tracking import ui_command
+    from cspbench.trials.progress import make_display
 
     signal.signal(signal.SIGTERM, interrupt)
     config = load_config(file, overrides(set_ or [], trials=trials, workers=workers, device=device))

@@ -44,8 +44,8 @@ def run(
     corpus_path: Annotated[Path | None, typer.Option(help="Where the audio lies on this machine.", exists=True)] = None,
 ) -> None:
     """Run specs where neither Optuna nor MLflow is installed."""
-    from cspbench.sweep.portable import read_specs, run_specs
-    from cspbench.sweep.progress import make_display
+    from cspbench.trials.progress import make_display
+    from cspbench.trials.remote import read_specs, run_specs
 
     specs = read_specs(file, corpus_path)
     with make_display(messages()) as display:
@@ -66,12 +66,12 @@ def collect(
 ) -> None:
     """Take results from another machine into the store, MLflow and the report."""
     from cspbench.store import Store
-    from cspbench.sweep import portable
-    from cspbench.sweep.progress import make_display
+    from cspbench.sweep.collect import collect as collect_trials
     from cspbench.sweep.tracking import ui_command
+    from cspbench.trials.progress import make_display
 
     store = Store(root)
     with make_display(messages()) as display:
-        outcomes = portable.collect(folder, name, store, display)
+        outcomes = collect_trials(folder, name, store, display)
     print_summary(name, store)
     output().print(f"{len(outcomes)} trials collected; look at them: {ui_command(store)}", soft_wrap=True)

@@ -15,7 +15,7 @@ from cspbench.config.yamlfile import Location
 from cspbench.corpora import corpora
 from cspbench.errors import did_you_mean
 from cspbench.hyper import Hyperparameters, nest
-from cspbench.pruning import methods
+from cspbench.pruning.registry import methods
 from cspbench.spec import CorpusSpec
 
 COMBINATIONS = 10_000

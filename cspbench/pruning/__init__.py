@@ -1,53 +1,21 @@
-"""Pruning methods by name. Importing this package registers the built-in ones."""
+"""Pruning methods: what one is, the pieces they share, and those that are built in (`cspbench.pruning.methods`)."""
 
-from cspbench.pruning import (
-    admm,
-    csp,
-    evolution,
-    greg,
-    l1,
-    lottery,
-    magnitude,
-    movement,
-    random_pruning,
-    snip,
-    sparsegpt,
-    wanda,
-    xrda,
-)
+import cspbench.pruning.methods  # noqa: F401 - registers what is built in
+from cspbench.pruning.bases import MaskedMethod, RampedMethod
 from cspbench.pruning.catalogue import MethodInfo, OptionInfo, describe_methods
-from cspbench.pruning.method import (
-    REWIND_POINTS,
-    Phase,
-    Progress,
-    PruningContext,
-    PruningMethod,
-    methods,
-    register,
-)
+from cspbench.pruning.method import REWIND_POINTS, Phase, Progress, PruningContext, PruningMethod
+from cspbench.pruning.registry import register
 
 __all__ = [
     "REWIND_POINTS",
+    "MaskedMethod",
     "MethodInfo",
     "OptionInfo",
     "Phase",
     "Progress",
     "PruningContext",
     "PruningMethod",
-    "admm",
-    "csp",
+    "RampedMethod",
     "describe_methods",
-    "evolution",
-    "greg",
-    "l1",
-    "lottery",
-    "magnitude",
-    "methods",
-    "movement",
-    "random_pruning",
     "register",
-    "snip",
-    "sparsegpt",
-    "wanda",
-    "xrda",
 ]

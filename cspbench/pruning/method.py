@@ -28,7 +28,6 @@ from torch import Tensor
 
 from cspbench.errors import PruningError
 from cspbench.hyper import Hyperparameters
-from cspbench.registry import Registry
 
 REWIND_POINTS = (0.0, 0.05, 0.1, 0.25, 0.5)
 """Shares of the dense training at which its weights are kept, for methods that rewind."""
@@ -144,7 +143,3 @@ class PruningMethod(ABC):
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of `state_dict`."""
-
-
-methods: Registry[type[PruningMethod]] = Registry("pruning method", "cspbench.methods")
-register = methods.register

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cspbench.hyper import Search
 from cspbench.pruning.allocation import allocate
+from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.calibration import check_calibration, second_moments
 from cspbench.pruning.mask import select
-from cspbench.pruning.masked import MaskedMethod
 from cspbench.pruning.method import Phase, PruningContext
 from cspbench.pruning.selection import Allocation, SelectionParams
 

@@ -23,7 +23,7 @@ import soxr
 
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 from cspbench.errors import CspbenchError
-from cspbench.runtime import native
+from cspbench.runtime import extension
 from cspbench.runtime.packing import PackedModel, open_model
 from cspbench.runtime.packing.pack import Choice
 
@@ -62,7 +62,7 @@ class Recogniser:
         self.header = model.header
         self.tokenizer = model.tokenizer
         self.sample_rate = model.header.sample_rate
-        self.native = native.available()
+        self.native = extension.available()
         self._network: _native.Network | None = None
         self._torch: TorchStream | None = None
         if self.native:
@@ -116,7 +116,7 @@ class Recogniser:
         if self._network is None:
             assert self._torch is not None
             return self._torch.sibling()
-        return native.require("streaming").Stream(self._network)
+        return extension.require("streaming").Stream(self._network)
 
     def accept(self, samples: np.ndarray, sample_rate: int | None = None) -> str:
         """`RecogniserStream.accept` of the recogniser's own stream."""
@@ -173,7 +173,7 @@ class Recogniser:
                 stream._hear(piece)
             return [stream.text for stream in streams]
         try:
-            emitted = native.require("streaming").advance([stream._decoder for stream in streams], pieces)
+            emitted = extension.require("streaming").advance([stream._decoder for stream in streams], pieces)
         except ValueError as error:
             raise RecogniserError(str(error)) from error
         for stream, labels in zip(streams, emitted, strict=True):
@@ -313,7 +313,7 @@ def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_
     Raises:
         NativeError: there is no native module.
     """
-    module = native.require("the native engine")
+    module = extension.require("the native engine")
     matrices = {name: matrix.native() for name, matrix in model.matrices.items()}
     features, vectors, shape = model.header.features, model.vectors, model.header.model.shape
 

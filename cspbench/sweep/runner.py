@@ -14,13 +14,13 @@ from cspbench.config import SweepConfig
 from cspbench.errors import CspbenchError
 from cspbench.spec import TrialSpec
 from cspbench.store import Store
-from cspbench.sweep.executors import Executor, make_executor, run_all
-from cspbench.sweep.log import TrialLog
 from cspbench.sweep.plan import Plan, resolve
-from cspbench.sweep.progress import Display, label_of
 from cspbench.sweep.study import Proposal, Study, open_study
 from cspbench.sweep.tracking import Tracker, open_client
-from cspbench.sweep.work import Outcome, train_dense_models
+from cspbench.trials.executors import Executor, make_executor, run_all
+from cspbench.trials.progress import Display, label_of
+from cspbench.trials.records import TrialLog
+from cspbench.trials.work import Outcome, train_dense_models
 
 
 class SweepBusyError(CspbenchError):

@@ -11,7 +11,7 @@ from cspbench.config import Axis, Choice, MethodEntry, Range, SweepConfig
 from cspbench.config.axes import edge_values
 from cspbench.config.rules import method_axes
 from cspbench.hyper import flatten, nest
-from cspbench.pruning import methods
+from cspbench.pruning.registry import methods
 from cspbench.spec import MethodSpec
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec, content_id
 from cspbench.store import Store
-from cspbench.sweep.work import Outcome
+from cspbench.trials.work import Outcome
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

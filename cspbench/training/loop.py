@@ -21,11 +21,11 @@ from cspbench.asr.tokenizer import BLANK
 from cspbench.corpora.batches import Batch, collate, epoch_order
 from cspbench.corpora.features import FeatureSet
 from cspbench.errors import CspbenchError
+from cspbench.machine.lock import working
 from cspbench.pruning.method import Phase, Progress, PruningMethod
 from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.training.checkpoint import load_checkpoint, save_checkpoint
 from cspbench.training.events import Event, Listener, silent
-from cspbench.turns import working
 
 CHECKPOINT_SECONDS = 30.0
 

@@ -17,7 +17,8 @@ from cspbench.bench.torch_prune import TorchPrune
 from cspbench.cli import app
 from cspbench.errors import ConfigError
 from cspbench.hyper import Hyperparameters
-from cspbench.pruning import Phase, Progress, PruningContext, PruningMethod, methods
+from cspbench.pruning import Phase, Progress, PruningContext, PruningMethod
+from cspbench.pruning.registry import methods
 from cspbench.training.loop import TrainingRun
 
 

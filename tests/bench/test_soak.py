@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cspbench.bench import soak
-from cspbench.bench.peers import recogniser
+from cspbench.bench.peers import end_to_end
 from cspbench.errors import ConfigError
-from cspbench.runtime import native
+from cspbench.runtime import extension
 from cspbench.runtime.latency.audio import Audio, noise
 from cspbench.runtime.recogniser import RecogniserStream
 
@@ -21,10 +21,10 @@ HOURS = 60 / 3600
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny recogniser, short recordings, and streams that are saved often."""
-    tiny = recogniser.random_recogniser("tiny")
+    tiny = end_to_end.random_recogniser("tiny")
     bursts = noise(16_000, 5)
     audio = Audio([x[: 8_000 + 3_000 * i] for i, x in enumerate(bursts.utterances)], bursts.origin)
-    monkeypatch.setattr(soak, "make_task", lambda model, path: recogniser.Task(tiny, audio, "tiny"))
+    monkeypatch.setattr(soak, "make_task", lambda model, path: end_to_end.Task(tiny, audio, "tiny"))
     monkeypatch.setattr(soak, "SAVED", 0.2)
 
 
@@ -83,7 +83,7 @@ def test_memory_that_grows_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_native_module_it_runs_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(extension, "available", lambda: False)
     found = soak.run(hours=HOURS / 4, streams=2)
     assert found.ratios["unchanged/transcripts"] == 1
     assert "torch" in found.protocol["engine"]

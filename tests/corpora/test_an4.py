@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from corpus_trees import cmu_tree, load
+from support.corpus_trees import cmu_tree, load
 
 from cspbench.corpora import Corpus
 from cspbench.errors import CorpusError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_trees import load, row, small_manifest, tone, write_manifest
+from support.corpus_trees import load, row, small_manifest, tone, write_manifest
 
 from cspbench.corpora import corpora, load_corpus, parse_options
 from cspbench.errors import ConfigError, CorpusError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from corpus_trees import load, tone
+from support.corpus_trees import load, tone
 
 from cspbench.corpora import Corpus, statistics
 from cspbench.corpora.fsdd import FSDD, SAMPLE_RATE, WORDS, _divide, _strings, _takes

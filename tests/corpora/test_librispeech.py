@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus_trees import an4_rows, libri_tree, load
+from support.corpus_trees import an4_rows, libri_tree, load
 
 from cspbench.errors import CorpusError
 

@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from corpus_trees import load, row, small_manifest, tone, write_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.corpus_trees import load, row, small_manifest, tone, write_manifest
 
 from cspbench.corpora import statistics
 from cspbench.errors import CorpusError

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
-from corpus_trees import load
+from support.corpus_trees import load
 
 from cspbench.corpora import Corpus, statistics
 from cspbench.corpora.commands import VARIANTS, sentences, voices

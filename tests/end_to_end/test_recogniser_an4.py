@@ -19,7 +19,7 @@ from cspbench.asr.decoding import greedy
 from cspbench.asr.wer import count_edits
 from cspbench.corpora import load_corpus
 from cspbench.corpora.features import log_mel, read_audio
-from cspbench.runtime import Recogniser, native
+from cspbench.runtime import Recogniser, extension
 from cspbench.runtime.packing import pack_model
 from cspbench.spec import CorpusSpec
 from cspbench.training.checkpoint import load_model
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(not MODELS, reason="CSPBENCH_MODELS names no model"),
-    pytest.mark.skipif(not native.available(), reason="the native module is not built here"),
+    pytest.mark.skipif(not extension.available(), reason="the native module is not built here"),
 ]
 
 

@@ -12,12 +12,12 @@ import torch
 
 from cspbench.asr.model import prunable_weights
 from cspbench.errors import ConfigError, PruningError
-from cspbench.pruning import methods
+from cspbench.pruning.registry import methods
 from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
 from cspbench.store import Store
-from cspbench.sweep.trial import run_trial, train_dense
 from cspbench.training.checkpoint import load_model
 from cspbench.training.events import Event
+from cspbench.trials.run import run_trial, train_dense
 
 SPARSITY = 0.6
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_done_is_said(dense: DenseSpec, store: Store) -> None:
 def test_trials_need_neither_optuna_nor_mlflow() -> None:
     heavy = "optuna mlflow pandas matplotlib scipy sklearn ray"
     code = (
-        "import sys, cspbench.sweep.trial, cspbench.cli.trials\n"
+        "import sys, cspbench.trials.run, cspbench.cli.trials\n"
         f"print([m for m in '{heavy}'.split() if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from cspbench.errors import ConfigError
-from cspbench.pruning import describe_methods, methods
+from cspbench.pruning import describe_methods
+from cspbench.pruning.registry import methods
 
 
 def test_the_built_in_methods_are_described() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from support.toy_training import Loop, build, context_for, matrices, toy, zeros
 from torch import nn
-from toy_training import Loop, build, context_for, matrices, toy, zeros
 
 from cspbench.errors import PruningError
-from cspbench.pruning import methods
-from cspbench.pruning.evolution import EvolvingMethod
+from cspbench.pruning.methods.evolution import EvolvingMethod
+from cspbench.pruning.registry import methods
 from cspbench.pruning.selection import Blocks, Groups, parse_pattern
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {

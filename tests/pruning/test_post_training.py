@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.toy_training import Loop, build, context_for, matrices, toy
 from torch import Tensor
-from toy_training import Loop, build, context_for, matrices, toy
 
 from cspbench.errors import PruningError
 from cspbench.pruning import PruningContext
+from cspbench.pruning.methods.sparsegpt import eliminate, inverse_factor
 from cspbench.pruning.selection import SelectionParams
-from cspbench.pruning.sparsegpt import eliminate, inverse_factor
 
 UNSTRUCTURED = SelectionParams()
 TRAINING_FREE = pytest.mark.parametrize("name", ["wanda", "sparsegpt"])

@@ -5,9 +5,9 @@ import matplotlib.colors as colours
 import numpy as np
 import pandas as pd
 import pytest
-from fake_studies import finish, record, result, spec, word_errors, write_study
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from support.fake_studies import finish, record, result, spec, word_errors, write_study
 
 from cspbench import load_results
 from cspbench.report.figures import PANELS, draw, figure, heading, legend_handles, looks, on_front, save

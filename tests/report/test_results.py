@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from fake_studies import finish, record, result, spec, write_study
+from support.fake_studies import finish, record, result, spec, write_study
 
 import cspbench
 from cspbench import load_results

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from fake_studies import finish, result, spec, write_study
+from support.fake_studies import finish, result, spec, write_study
 
 from cspbench import load_results
 from cspbench.errors import CspbenchError

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fake_studies import finish, record, result, spec, word_errors, write_study
+from support.fake_studies import finish, record, result, spec, word_errors, write_study
 
 from cspbench import load_results
 from cspbench.report.table import display_rows, select_on_dev, summary

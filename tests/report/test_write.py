@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from fake_studies import finish, record, result, spec, write_study
+from support.fake_studies import finish, record, result, spec, write_study
 
 from cspbench import load_results
 from cspbench.errors import CspbenchError

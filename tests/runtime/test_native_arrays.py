@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_native import FORMATS, VALUES, every_instruction_set, inputs, sparse
+from support.native_matrices import FORMATS, VALUES, every_instruction_set, inputs, sparse
 
 native = pytest.importorskip("cspbench.runtime._native", reason="NATIVE MODULE ABSENT: no compiler when installing")
 

@@ -65,7 +65,7 @@ def test_without_a_compiler_the_package_is_built_pure(tmp_path):
     )
     (wheel,) = tmp_path.glob("cspbench-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"cspbench/py.typed", "cspbench/runtime/native.py", "cspbench/runtime/_native.pyi"} <= set(names)
+    assert {"cspbench/py.typed", "cspbench/runtime/extension.py", "cspbench/runtime/_native.pyi"} <= set(names)
     assert not [name for name in names if name.endswith((".so", ".cpp", ".hpp"))]
 
 

@@ -10,10 +10,10 @@ import warnings
 
 import numpy as np
 import pytest
-from test_native import FORMATS, inputs, sparse
+from support.native_matrices import FORMATS, inputs, sparse
 
 from cspbench.errors import CspbenchError
-from cspbench.runtime import native as optional
+from cspbench.runtime import extension as optional
 
 native = pytest.importorskip("cspbench.runtime._native", reason="NATIVE MODULE ABSENT: no compiler when installing")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_native import VALUES, every_instruction_set, inputs, sparse
+from support.native_matrices import VALUES, every_instruction_set, inputs, sparse
 
 native = pytest.importorskip("cspbench.runtime._native", reason="NATIVE MODULE ABSENT: no compiler when installing")
 

@@ -18,17 +18,17 @@ import soxr
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from talkative_model import FEATURES, RATE, TOKENIZER, talkative
+from support.talkative_model import FEATURES, RATE, TOKENIZER, talkative
 
 from cspbench.asr.decoding import greedy
 from cspbench.asr.model import Transducer
 from cspbench.corpora.features import log_mel
-from cspbench.runtime import Recogniser, native
+from cspbench.runtime import Recogniser, extension
 from cspbench.runtime.packing import pack_model
 from cspbench.runtime.recogniser import SNAPSHOT, RecogniserError, RecogniserStream
 from cspbench.training.checkpoint import save_model
 
-needs_native = pytest.mark.skipif(not native.available(), reason="the native module is not built here")
+needs_native = pytest.mark.skipif(not extension.available(), reason="the native module is not built here")
 
 
 def speech(seconds: float = 1.0, seed: int = 0, rate: int = RATE) -> np.ndarray:
@@ -56,7 +56,7 @@ def packed_recogniser(model: Transducer, format: str = "csr16", values: str = "f
 @pytest.fixture(params=[pytest.param("native", marks=needs_native), "torch"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "torch":
-        monkeypatch.setattr(native, "available", lambda: False)
+        monkeypatch.setattr(extension, "available", lambda: False)
     return request.param
 
 
@@ -147,7 +147,7 @@ def test_other_values_hear_what_their_rounded_weights_hear(values: str) -> None:
 
 @needs_native
 def test_int8_gives_the_same_bits_in_every_format_and_on_every_instruction_set() -> None:
-    module = native.require("this test")
+    module = extension.require("this test")
     samples, before = speech(1.0), module.current()
     states = set()
     for name in module.instruction_sets():
@@ -228,7 +228,7 @@ def test_snapshots_of_anything_else_are_refused_and_change_nothing(recogniser: R
 @needs_native
 def test_a_tampered_native_state_is_refused() -> None:
     """Also one whose checksum was made anew: no size in it is believed."""
-    stream = native.require("this test").Stream(_shared()._network)
+    stream = extension.require("this test").Stream(_shared()._network)
     stream.accept(speech(0.3))
     good = stream.state()
     rng = np.random.default_rng(0)
@@ -397,16 +397,16 @@ def test_samples_that_are_none_are_refused_and_not_heard(recogniser: Recogniser)
 
 @needs_native
 def test_a_stream_in_use_says_so() -> None:
-    stream = native.require("this test").Stream(_shared()._network)
+    stream = extension.require("this test").Stream(_shared()._network)
     with pytest.raises(RuntimeError, match="once at a time"):
-        native.require("this test").advance([stream, stream], [speech(0.1), speech(0.1)])
+        extension.require("this test").advance([stream, stream], [speech(0.1), speech(0.1)])
     assert len(stream.accept(speech(0.5))) > 0  # and is free again
 
 
 @needs_native
 def test_features_may_take_the_place_of_samples() -> None:
     recogniser, samples = _shared(), speech(0.7)
-    stream = native.require("this test").Stream(recogniser._network)
+    stream = extension.require("this test").Stream(recogniser._network)
     frames = log_mel(samples, FEATURES, RATE)
     assert stream.accept_features(frames[:5]) + stream.accept_features(frames[5:]) == batch_labels(talkative(), samples)
     with pytest.raises(ValueError, match=r"\(T, 20\)"):

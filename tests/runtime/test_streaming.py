@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from talkative_model import FEATURES, TOKENIZER, talkative
+from support.talkative_model import FEATURES, TOKENIZER, talkative
 
 from cspbench.asr.decoding import greedy
 from cspbench.asr.model import Transducer

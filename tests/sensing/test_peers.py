@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from signals import correlations, distance, sparse_rows
+from support.signals import correlations, distance, sparse_rows
 
 from cspbench.sensing import Dense, Gram, admm, amp, exact_finish, fista, ista, omp, random_operator
 

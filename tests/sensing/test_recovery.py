@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from signals import correlations, sparse_rows
+from support.signals import correlations, sparse_rows
 
 from cspbench.sensing import (
     Dense,

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from signals import correlations, distance, sparse_rows
+from support.signals import correlations, distance, sparse_rows
 
 from cspbench.sensing import (
     Dense,

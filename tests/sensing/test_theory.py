@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from signals import GPU, correlations, distance, sparse_rows
+from support.signals import GPU, correlations, distance, sparse_rows
 
 from cspbench.sensing import Operator, admm, amp, cosamp, fista, htp, iht, keep_per_row, omp, random_operator
 

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fake_trial
 import optuna
 import pytest
-from fake_trial import calls
+from support import fake_trial
+from support.fake_trial import calls
 
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
 from cspbench.report.results import load_results
 from cspbench.spec import TrialSpec
 from cspbench.store import Store
-from cspbench.sweep.executors import InProcess, LocalProcesses
-from cspbench.sweep.progress import Lines
 from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, alone, run_sweep
 from cspbench.training.events import Event
+from cspbench.trials.executors import InProcess, LocalProcesses
+from cspbench.trials.progress import Lines
 
 Configure = Callable[..., SweepConfig]
 pytestmark = pytest.mark.usefixtures("fake_trials")
@@ -134,7 +134,7 @@ def test_a_sweep_that_lost_all_trials_still_ends(configure: Configure, store: St
 
 SCRIPT = """
 import sys
-import fake_trial
+from support import fake_trial
 fake_trial.install()
 from cspbench.cli import main
 sys.argv = ["cspbench", "sweep", sys.argv[1], "--root", sys.argv[2]]
@@ -148,8 +148,8 @@ def test_a_killed_sweep_goes_on_and_redoes_nothing(configure: Configure, store: 
     file = store.root / "sweep.yaml"
     file.write_text(config.model_dump_json())  # JSON is YAML
     (store.root / "kill-after").write_text("2")
-    here = Path(fake_trial.__file__).parent
-    dead = subprocess.run([sys.executable, "-c", SCRIPT, file, store.root], cwd=here, check=False, capture_output=True)
+    tests = Path(fake_trial.__file__).parents[1]
+    dead = subprocess.run([sys.executable, "-c", SCRIPT, file, store.root], cwd=tests, check=False, capture_output=True)
     assert dead.returncode == -9, dead.stderr.decode()
     assert [record["state"] for record in log_of(store)] == ["running", "complete"] * 2 + ["running"]
     (store.root / "kill-after").unlink()

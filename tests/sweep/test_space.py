@@ -9,7 +9,7 @@ import pytest
 
 from cspbench.config import Choice, SweepConfig
 from cspbench.hyper import Hyperparameters
-from cspbench.pruning import methods
+from cspbench.pruning.registry import methods
 from cspbench.sweep.space import MethodSpace, space_of
 
 Configure = Callable[..., SweepConfig]

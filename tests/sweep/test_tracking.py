@@ -7,18 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
 
-import fake_trial
 import pytest
-from fake_studies import result, spec
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from support import fake_trial
+from support.fake_studies import result, spec
 
 from cspbench.config import SweepConfig
 from cspbench.store import Store
-from cspbench.sweep.progress import Lines
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.tracking import PARENT, TRIAL, Tracker, database_uri, open_client, thinned, trial_metrics
-from cspbench.sweep.work import Outcome
+from cspbench.trials.progress import Lines
+from cspbench.trials.work import Outcome
 
 Configure = Callable[..., SweepConfig]
 pytestmark = pytest.mark.usefixtures("fake_trials")
@@ -122,6 +122,6 @@ def test_metrics_are_named_as_in_the_report() -> None:
 
 
 def test_the_fake_is_really_in_use() -> None:
-    from cspbench.sweep.trial import run_trial
+    from cspbench.trials.run import run_trial
 
     assert run_trial is fake_trial.run_trial

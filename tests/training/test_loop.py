@@ -14,7 +14,8 @@ from cspbench.asr.model import Shape, Transducer, prunable_weights
 from cspbench.corpora.features import FeatureSet
 from cspbench.corpora.utterance import Utterance
 from cspbench.errors import CspbenchError
-from cspbench.pruning import Phase, PruningContext, PruningMethod, methods
+from cspbench.pruning import Phase, PruningContext, PruningMethod
+from cspbench.pruning.registry import methods
 from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.training import loop
 from cspbench.training.loop import TrainingData, TrainingRun, one_cycle, spec_augment

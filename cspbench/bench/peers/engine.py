@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from cspbench.bench.peers.work import Work
+from cspbench.bench.peers.workload import Work
 from cspbench.errors import CspbenchError
 
 Precision = Literal["fp32", "bf16", "int8"]

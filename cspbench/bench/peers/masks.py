@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cspbench.bench.peers.work import SIZES, Layer, Work, given_work, masked_work
+from cspbench.bench.peers.workload import SIZES, Layer, Work, given_work, masked_work
 from cspbench.errors import ConfigError
 from cspbench.runtime.packing import PackedModel, open_model
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cspbench.bench.peers.engine import AbsentError, Contestant, Evict, Stepping
 from cspbench.bench.peers.native import gates_alone
-from cspbench.bench.peers.work import Layer, Work
+from cspbench.bench.peers.workload import Layer, Work
 
 SEQUENTIAL, LP64 = 1, 0
 NON_TRANSPOSE, GENERAL, AGGRESSIVE = 10, 20, 81

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cspbench.bench.peers.engine import AbsentError, Contestant, Engine, Evict, Precision
-from cspbench.bench.peers.work import Layer, Work
-from cspbench.runtime import native
+from cspbench.bench.peers.workload import Layer, Work
+from cspbench.runtime import extension
 from cspbench.runtime.packing import PackedMatrix, PackingError, pack_matrix
 from cspbench.runtime.packing.choice import fastest
 
@@ -55,8 +55,8 @@ def gates_alone(work: Work) -> Engine | None:
 
 def _module() -> Any:
     try:
-        module = native.require("this engine")
-    except native.NativeError as error:
+        module = extension.require("this engine")
+    except extension.NativeError as error:
         raise AbsentError(str(error)) from error
     if not hasattr(module, "Lstm"):
         raise AbsentError("the native module is older than this code: install cspbench again")

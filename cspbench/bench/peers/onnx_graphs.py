@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cspbench.bench.peers.work import Layer, Work
+from cspbench.bench.peers.workload import Layer, Work
 
 OPSET, IR_VERSION = 17, 9
 

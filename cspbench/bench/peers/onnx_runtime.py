@@ -14,7 +14,7 @@ import numpy as np
 from cspbench.bench.peers import onnx_graphs
 from cspbench.bench.peers.engine import AbsentError, Contestant, Engine, Evict, Stepping, dense_bytes, seconds
 from cspbench.bench.peers.torch_peers import LOOKAHEAD
-from cspbench.bench.peers.work import Work
+from cspbench.bench.peers.workload import Work
 from cspbench.runtime.packing.onnx_export import import_onnxruntime
 
 QUANTISED = {"DynamicQuantizeLSTM", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cspbench.bench.peers.engine import AbsentError, Contestant, Precision, Stepping, dense_bytes
-from cspbench.bench.peers.work import Layer, Work
+from cspbench.bench.peers.workload import Layer, Work
 
 HINT = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 EACH = {"fp32": 4, "bf16": 2, "int8": 1}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cspbench.bench.peers.engine import AbsentError, Contestant, Engine
-from cspbench.bench.peers.work import Work
+from cspbench.bench.peers.workload import Work
 
 State = Literal["hot", "cold"]
 STATES: tuple[State, ...] = ("hot", "cold")

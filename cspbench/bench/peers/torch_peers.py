@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cspbench.bench.peers.engine import AbsentError, Contestant, Engine, Evict, Stepping, dense_bytes, seconds
-from cspbench.bench.peers.work import Layer, Work
+from cspbench.bench.peers.workload import Layer, Work
 
 LOOKAHEAD = 50
 """Steps of one call of engines that take whole sequences."""

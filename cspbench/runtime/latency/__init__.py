@@ -4,6 +4,6 @@
 ``trial`` the sweep's way in. Only what needs no torch is imported here.
 """
 
-from cspbench.runtime.latency.machine import machine, pinned, processor_name
+from cspbench.machine.cpu import machine, pinned, processor_name
 
 __all__ = ["machine", "pinned", "processor_name"]

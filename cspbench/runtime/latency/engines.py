@@ -10,7 +10,7 @@ import torch
 from cspbench.asr.model import Transducer
 from cspbench.asr.tokenizer import Tokenizer
 from cspbench.errors import CspbenchError, did_you_mean
-from cspbench.runtime import native
+from cspbench.runtime import extension
 from cspbench.runtime.latency.cuda import CudaEngine, Layout
 from cspbench.runtime.latency.engine import Engine, Pace
 from cspbench.runtime.latency.torch_engine import TorchEngine
@@ -64,7 +64,7 @@ class Source:
 
 def default_engines() -> tuple[str, ...]:
     """Names of the engines that are measured when nobody says: native ones beside torch, or torch alone."""
-    return ("torch", *NATIVE) if native.available() else tuple(TORCH)
+    return ("torch", *NATIVE) if extension.available() else tuple(TORCH)
 
 
 def check_engines(names: Sequence[str]) -> None:
@@ -76,7 +76,7 @@ def check_engines(names: Sequence[str]) -> None:
     for name in names:
         if name not in ENGINES:
             raise CspbenchError(f"there is no engine '{name}' ({', '.join(ENGINES)}){did_you_mean(name, ENGINES)}")
-        if name in NATIVE and not native.available():
+        if name in NATIVE and not extension.available():
             raise CspbenchError(
                 f"engine '{name}' needs the native module of cspbench, which was not built here; install a C++17 "
                 f"compiler and reinstall cspbench, or measure {' and '.join(TORCH)}"

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cspbench.errors import CorpusError
+from cspbench.machine.cpu import load_average, pinned, processor_name, without_collection
+from cspbench.machine.lock import Turn, measuring
 from cspbench.result import FirstToken, Latency, Measured, Memory
 from cspbench.runtime.latency import statistics
 from cspbench.runtime.latency.engine import Engine, Pace
-from cspbench.runtime.latency.machine import load_average, pinned, processor_name, without_collection
 from cspbench.runtime.latency.noise import Watch, judge
 from cspbench.runtime.latency.stream import Streamed, stream
 from cspbench.spec import LatencySpec
-from cspbench.turns import Turn, measuring
 
 AGAIN = "first engine again"
 """The first engine takes part twice: what it gains over itself is noise."""

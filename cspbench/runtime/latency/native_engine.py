@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cspbench.asr.tokenizer import MAX_SYMBOLS
-from cspbench.runtime import native
+from cspbench.runtime import extension
 from cspbench.runtime.latency.engine import Traffic, wall_clock
 from cspbench.runtime.packing import PackedModel
 from cspbench.runtime.recogniser import Recogniser
@@ -31,7 +31,7 @@ class NativeEngine:
     stopwatch = staticmethod(wall_clock)
 
     def __init__(self, name: str, packed: PackedModel, threads: int = 1) -> None:
-        module = native.require(f"the engine '{name}'")
+        module = extension.require(f"the engine '{name}'")
         self.name = name
         self.description = f"native ({module.current()}), {_formats(packed)}"
         self.traffic = _traffic(packed)

@@ -14,8 +14,8 @@ from typing import Self
 
 import numpy as np
 
+from cspbench.machine.cpu import processor_seconds
 from cspbench.result import Interval, Noise
-from cspbench.runtime.latency.machine import processor_seconds
 
 AA_TOLERANCE = 0.03
 """An engine that takes part twice may seem this much faster or slower than itself."""

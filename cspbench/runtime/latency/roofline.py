@@ -10,7 +10,7 @@ import numpy as np
 
 from cspbench.hyper import Frozen
 from cspbench.result import Latency
-from cspbench.runtime import native
+from cspbench.runtime import extension
 
 LARGE = 256 * 2**20
 """Bytes of a buffer that fits no cache."""
@@ -58,7 +58,7 @@ class Roof(Frozen):
 
 def read_bandwidth(size: int) -> Bandwidth:
     """Measure how fast one thread reads a buffer of `size` bytes again and again."""
-    if native.available():
+    if extension.available():
         from cspbench.runtime import _native
 
         return Bandwidth(bytes=size, gb_per_s=_native.read_bandwidth(size, SECONDS) / 1e9, how="native code")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.hyper import Frozen
+from cspbench.machine.cpu import machine
 from cspbench.result import Latency, Measured, Memory
 from cspbench.runtime.latency.audio import Audio
 from cspbench.runtime.latency.device import DeviceProfile, estimates
 from cspbench.runtime.latency.engines import CUDA, TORCH, Source, check_engines, make_engine, packed_for
-from cspbench.runtime.latency.machine import machine
 from cspbench.runtime.latency.measure import measure, quiet_place
 from cspbench.runtime.latency.memory import Kind, peak_memory
 from cspbench.runtime.latency.roofline import roofline

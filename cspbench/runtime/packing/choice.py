@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cspbench.runtime import native
+from cspbench.runtime import extension
 from cspbench.runtime.packing.cost import Cost, measured_costs
 from cspbench.runtime.packing.encode import IN_NUMPY, pack_matrix
 from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
@@ -35,7 +35,7 @@ def smallest(weight: np.ndarray, values: str, name: str, say: Callable[[str], No
 
 def fastest(weight: np.ndarray, values: str, name: str, say: Callable[[str], None]) -> PackedMatrix:
     """The lowest measured cost on this machine."""
-    if not native.available():
+    if not extension.available():
         return smallest(weight, values, name, say)
     found = candidates(weight, values, name)
     costs = measured_costs(found, lambda: say(f"{name}: timing {', '.join(found)}")) if len(found) > 1 else {}

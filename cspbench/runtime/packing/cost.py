@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from cspbench.runtime import native
+from cspbench.runtime import extension
 from cspbench.runtime.packing.matrix import PackedMatrix
 from cspbench.store import write_atomic
 
@@ -87,7 +87,7 @@ def _key(dense: PackedMatrix) -> str:
     """What a cost depends on. Density in steps of 9 %, deviation of the rows' counts in tenths of their mean."""
     counts = np.count_nonzero(dense.arrays["values"], axis=1)
     density = counts.mean() / dense.columns
-    module = native.require("measuring the cost of formats")
+    module = extension.require("measuring the cost of formats")
     parts = {
         "processor": _processor(),
         "instructions": module.current(),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cspbench.errors import did_you_mean
-from cspbench.runtime import native
+from cspbench.runtime import extension
 from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
 from cspbench.runtime.packing.values import VALUE_TYPES, PackingError, check_range, clean, round_to
 
@@ -55,7 +55,7 @@ def pack_matrix(weight: np.ndarray, format: str, values: str = "fp32", *, name: 
     if weight.ndim != 2 or not weight.size:
         raise PackingError(f"{name} has the shape {weight.shape}; a matrix has rows and columns")
     check_range(weight, values, name)
-    if native.available():
+    if extension.available():
         return _pack_native(weight, chosen, values, options, name)
     if chosen not in IN_NUMPY:
         raise PackingError(
@@ -69,7 +69,7 @@ def pack_matrix(weight: np.ndarray, format: str, values: str = "fp32", *, name: 
 
 def _pack_native(weight: np.ndarray, format: str, values: str, options: Options, name: str) -> PackedMatrix:
     try:
-        packed = native.require(f"the format {format}").Matrix.pack(
+        packed = extension.require(f"the format {format}").Matrix.pack(
             np.ascontiguousarray(weight), format, values, **options
         )
     except ValueError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cspbench.runtime import native
+from cspbench.runtime import extension
 from cspbench.runtime.packing.layouts import EXTRA_ARRAYS, LARGEST, LAYOUTS, OPTIONS, Places
 from cspbench.runtime.packing.values import DTYPES, INT8, SCALES, VALUE_TYPES, PackingError, restore
 
@@ -98,7 +98,7 @@ class PackedMatrix:
             PackingError: arrays that are not what the format says.
         """
         try:
-            return native.require(f"running '{self.name}'").Matrix.from_arrays(
+            return extension.require(f"running '{self.name}'").Matrix.from_arrays(
                 self.format, self.values, self.rows, self.columns, dict(self.arrays), dict(self.options)
             )
         except ValueError as error:

@@ -1,0 +1,68 @@
+"""Was the comparison fair? What each method was given, beside what the champion was given."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from cspbench.comparison.report.cells import POST, steps_ratio
+from cspbench.comparison.report.word_errors import RUN
+
+BUDGETS = [
+    *("corpus", "kind", "method", "tuning_trials", "steps_ratio", "train_seconds", "seconds_ratio"),
+    *("same_dense", "one_setting", "trials", "unfinished"),
+]
+"""Columns of a `budget_table`."""
+
+
+def budget_table(finals: pd.DataFrame, champion: str) -> pd.DataFrame:
+    """Tabulate what each method was given on each corpus.
+
+    Returns:
+        One row a corpus, kind and method:
+
+        - ``tuning_trials``: dev trials that chose its settings: the number, or lowest–highest over sparsities;
+        - ``steps_ratio``: optimiser steps over the champion's, mean; ``train_seconds``: mean, and ``seconds_ratio``
+          over the champion's: seconds mean little where trials ran on several machines, or side by side;
+        - ``same_dense``: its runs start from the dense models of the champion's runs of equal fold and seed;
+        - ``one_setting``: all seeds and folds of a cell have the same hyperparameters;
+        - ``trials`` finished, ``unfinished``.
+    """
+    done = finals[finals["state"] == "complete"].assign(ratio=steps_ratio(finals, champion))
+    rows = []
+    for (kind, corpus, method), part in finals.groupby(["kind", "corpus", "method"], sort=True):
+        own = done[(done["corpus"] == corpus) & (done["method"] == method)]
+        ours = done[(done["corpus"] == corpus) & (done["method"] == (f"{champion}_post" if kind == POST else champion))]
+        settings = own.groupby("sparsity_requested")["params"].agg(lambda params: params.astype(str).nunique())
+        rows.append(
+            {
+                **{"corpus": corpus, "kind": kind, "method": method},
+                "tuning_trials": _range(part["tuning_trials"]),
+                "steps_ratio": float(own["ratio"].mean()),
+                "train_seconds": float(own["train_seconds"].mean()),
+                "seconds_ratio": _ratio(own, ours),
+                "same_dense": _same_dense(own, ours),
+                "one_setting": bool((settings <= 1).all()),
+                **{"trials": len(own), "unfinished": len(part) - len(own)},
+            }
+        )
+    table = pd.DataFrame(rows, columns=BUDGETS)
+    return table.sort_values(["kind", "corpus", "method"], key=lambda c: c.ne("trained") if c.name == "kind" else c)
+
+
+def _range(counts: pd.Series) -> str:
+    known = counts.dropna().astype(int)
+    if known.empty:
+        return ""
+    low, high = known.min(), known.max()
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def _ratio(own: pd.DataFrame, ours: pd.DataFrame) -> float:
+    base = float(ours["train_seconds"].mean())
+    return float(own["train_seconds"].mean()) / base if base > 0 else float("nan")
+
+
+def _same_dense(own: pd.DataFrame, ours: pd.DataFrame) -> bool:
+    dense = ours.groupby(RUN)["dense_id"].agg(set).to_dict()
+    runs = zip(own["fold"], own["seed"], own["dense_id"], strict=True)
+    return all(name in dense[fold, seed] for fold, seed, name in runs if (fold, seed) in dense)

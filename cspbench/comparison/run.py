@@ -1,0 +1,238 @@
+"""A comparison from its file to its tables: `run_comparison`.
+
+A comparison is a list of trials and a folder of results. Each stage - tune, choose on dev, final, report - follows from
+finished results alone, so it can be stopped anywhere, and run in parts or on several machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cspbench.comparison.config import CompareConfig
+from cspbench.comparison.plan import ALL, ComparisonPlan, Only, Task, resolve_comparison
+from cspbench.comparison.selection import Book, Choice, choose, chosen
+from cspbench.comparison.tables import warnings, write_tables
+from cspbench.errors import ConfigError
+from cspbench.spec import TrialSpec
+from cspbench.store import Store, write_json
+from cspbench.sweep.runner import InterruptedSweepError, alone
+from cspbench.sweep.tracking import Tracker, open_client
+from cspbench.trials.executors import Executor, make_executor, run_all
+from cspbench.trials.progress import Display, label_of
+from cspbench.trials.remote import take_in
+from cspbench.trials.work import Outcome, train_dense_models
+
+if TYPE_CHECKING:
+    from cspbench.comparison.report import Comparison
+
+Stage = Literal["tune", "final", "report"]
+STAGES: tuple[Stage, ...] = ("tune", "final", "report")
+
+
+@dataclass
+class ComparisonSummary:
+    """What a run of a comparison did.
+
+    Attributes:
+        name: of the study.
+        failures: each trial of this run that failed, and why.
+        warnings: what a reader of the tables must know.
+        files: tables written.
+        comparison: what the finals say, once the report is written and one has finished.
+    """
+
+    name: str
+    failures: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    comparison: Comparison | None = None
+
+
+def run_comparison(
+    config: CompareConfig,
+    store: Store,
+    display: Display,
+    executor: Executor | None = None,
+    *,
+    stages: Sequence[Stage] = STAGES,
+    only: Only = ALL,
+    command: str = "",
+) -> ComparisonSummary:
+    """Run what is left to do of a comparison.
+
+    Args:
+        config: the checked file.
+        store: where everything goes.
+        display: is told what happens.
+        executor: runs the trials; by default as `config.workers` says.
+        stages: those to run, in their own order. Settings are chosen after tuning, whatever comes next.
+        only: the part of the trials to run. The tables are of the whole comparison.
+        command: the line that asked for it, for the summary.
+
+    Raises:
+        ConfigError: finals are asked for whose settings cannot be chosen yet.
+        CspbenchError: a corpus is unusable, the study is busy, or a person interrupted the work. A failing trial does
+            not raise: see `ComparisonSummary.failures`.
+    """
+    plan = resolve_comparison(config, store, display.note)
+    with alone(store.study(config.name)):
+        write_json(store.study(config.name) / "comparison.json", config.model_dump(mode="json"))
+        executor = executor or make_executor(
+            config.workers, store, config.device, lambda spec, event: display.event(label_of(spec), event)
+        )
+        run = _Run(plan, store, display, command)
+        try:
+            with executor:
+                run.stages(stages, only, executor)
+        except KeyboardInterrupt:
+            run.close("KILLED")
+            raise InterruptedSweepError("stopped; the same command goes on from here") from None
+        except BaseException:
+            run.close("FAILED")
+            raise
+        run.close("FAILED" if run.summary.failures else "FINISHED")
+    return run.summary
+
+
+def missing_specs(
+    config: CompareConfig, store: Store, display: Display, stages: Sequence[Stage] = STAGES, only: Only = ALL
+) -> list[TrialSpec]:
+    """What remains to be run of the present stage: of tuning until every trial of it has ended, then of the finals.
+
+    Asking for one stage by name lists its failed trials too.
+
+    Raises:
+        ConfigError: finals are asked for whose settings cannot be chosen yet.
+    """
+    plan, book = resolve_comparison(config, store, display.note), Book(store, config.name)
+    tuning = plan.tuning_tasks(only)
+    if "tune" in stages and ("final" not in stages or any(book.outcome(task) is None for task in tuning)):
+        tasks = tuning
+    else:
+        choices = choose(plan, book)
+        _refuse_undecided(plan, choices, only)
+        tasks = plan.final_tasks(chosen(choices), only)
+    return list({task.spec.id: task.spec for task in tasks if book.result(task) is None}.values())
+
+
+def collect_comparison(config: CompareConfig, folder: Path, store: Store, display: Display) -> int:
+    """Take trials that ran elsewhere into the store; what failed there is noted here. Returns how many belong to it.
+
+    Raises:
+        ConfigError: the folder holds no trials, or something that is none.
+    """
+    plan = resolve_comparison(config, store, display.note)
+    with alone(store.study(config.name)):
+        outcomes = {outcome.spec.id: outcome for outcome in take_in(folder, store)}
+        book, known = Book(store, config.name), 0
+        # Finals are known once settings are, and those may follow from what has just come in.
+        for find in (plan.tuning_tasks, lambda: plan.final_tasks(chosen(choose(plan, book)))):
+            for task in find():
+                outcome = outcomes.pop(task.spec.id, None)
+                if outcome is not None:
+                    known += 1
+                    if book.result(task) is None or outcome.result is not None:
+                        book.settle(task, outcome)
+    if outcomes:
+        display.note(
+            f"{len(outcomes)} trials of {folder} are in the store now but belong to nothing in this comparison"
+        )
+    return known
+
+
+class _Run:
+    """Carries tasks to the executor, and outcomes back to the book and MLflow."""
+
+    def __init__(self, plan: ComparisonPlan, store: Store, display: Display, command: str) -> None:
+        self.summary = ComparisonSummary(plan.config.name)
+        self._plan, self._store, self._display, self._command = plan, store, display, command
+        self._book = Book(store, plan.config.name)
+        self._tracker: Tracker | None = None
+
+    def stages(self, stages: Sequence[Stage], only: Only, executor: Executor) -> None:
+        if "tune" in stages:
+            self._work("tuning", self._plan.tuning_tasks(only), executor)
+        choices = choose(self._plan, self._book)
+        if "final" in stages:
+            _refuse_undecided(self._plan, choices, only)
+            self._tracker = self._open_tracker()
+            self._work("finals", self._plan.final_tasks(chosen(choices), only), executor)
+        if "report" in stages:
+            self._report(choices)
+
+    def close(self, status: str) -> None:
+        """Close the run of the comparison in MLflow, if one is open."""
+        if self._tracker is not None:
+            self._tracker.finish(status, files=self.summary.files)
+
+    def _work(self, what: str, tasks: list[Task], executor: Executor) -> None:
+        """Run the tasks without a result; a trial that several tasks mean runs once."""
+        left = {task.spec.id: task for task in tasks if self._book.result(task) is None}
+        self._display.note(f"{what}: {len(tasks)} trials, {len(tasks) - len(left)} had finished before")
+        train_dense_models(
+            (task.spec.dense for task in left.values()),
+            self._store,
+            self._plan.config.device,
+            lambda event: self._display.event("dense model", event),
+        )
+        self._display.expect(len(left))
+        for outcome in run_all(self._begun(left.values()), executor):
+            self._settle(left[outcome.spec.id], outcome)
+
+    def _begun(self, tasks: Iterable[Task]) -> Iterator[TrialSpec]:
+        for task in tasks:
+            self._book.begin(task)
+            yield task.spec
+
+    def _settle(self, task: Task, outcome: Outcome) -> None:
+        self._book.settle(task, outcome)
+        if outcome.result is None:
+            self.summary.failures.append(f"{task.corpus}: {label_of(outcome.spec)}: {outcome.error}")
+        if self._tracker is not None:
+            self._tracker.log(outcome)
+        self._display.ended(outcome if task.candidate is None else _on_dev(outcome), cached=False)
+
+    def _report(self, choices: list[Choice]) -> None:
+        self._tracker = self._tracker or self._open_tracker()
+        for task in self._plan.final_tasks(chosen(choices)):
+            outcome = self._book.outcome(task)
+            if outcome is not None:  # logged already, unless it came from elsewhere or a kill came between
+                self._tracker.log(outcome)
+        self._display.note("writing the tables")
+        self.summary.comparison, self.summary.files = write_tables(
+            self._plan, choices, self._book, self._store, self._command
+        )
+        self.summary.warnings = list(warnings(self._plan, choices, self._book))
+
+    def _open_tracker(self) -> Tracker:
+        plan, config = self._plan, self._plan.config
+        corpora = [entry.key for entry in config.corpora]
+        tags = {"synthetic": str(plan.synthetic).lower(), "corpus": ",".join(corpora)}
+        content = config.model_dump(mode="json", exclude={"workers", "device"})
+        tracker = Tracker(open_client(self._store), self._store, config.name, content, tags)
+        params = {"corpora": corpora, "methods": [entry.key for entry in config.methods]}
+        tracker.log_sweep(params, [self._store.study(config.name) / "comparison.json"])
+        return tracker
+
+
+def _refuse_undecided(plan: ComparisonPlan, choices: list[Choice], only: Only) -> None:
+    """Finals wait for tuning: a setting must not depend on how far that happened to get."""
+    wanted = {plan.tuned_at(sparsity) for sparsity in plan.config.sparsity if only.share(sparsity)}
+    open_ = [c for c in choices if c.missing and only.method(c.cell.method) and c.cell.sparsity in wanted]
+    if open_:
+        cells = ", ".join(f"{c.cell.method} at {100 * c.cell.sparsity:g} %" for c in open_)
+        raise ConfigError(
+            f"{sum(c.missing for c in open_)} tuning trials have not ended, so nothing is chosen for {cells}: "
+            "run the stage `tune` first"
+        )
+
+
+def _on_dev(outcome: Outcome) -> Outcome:
+    """What people are shown while settings are tuned: dev in the place of test, which nobody is to see before."""
+    if outcome.result is None:
+        return outcome
+    seen = {"test": outcome.result.dev, "dense_test": outcome.result.dense_dev}
+    return replace(outcome, result=outcome.result.model_copy(update=seen))

@@ -1,0 +1,163 @@
+"""What methods that prune by a mask share: they differ in the score alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cspbench.errors import PruningError
+from cspbench.hyper import Hyperparameters, Search
+from cspbench.pruning.mask import count_zeros, select
+from cspbench.pruning.method import Progress, PruningContext, PruningMethod
+from cspbench.pruning.schedule import Schedule, Shape
+from cspbench.pruning.selection import SelectionParams, check_selection
+
+
+class RampParams(SelectionParams):
+    """Options of every method that prunes along a ramp."""
+
+    schedule: Annotated[Shape, Search(choices=("cubic", "linear", "one_shot"))] = Field(
+        "cubic", description="course of the ramp; one_shot prunes everything where the ramp begins"
+    )
+    begin: Annotated[float, Search(0.0, 0.2)] = Field(
+        0.0, ge=0, le=0.3, description="the ramp begins after this share of the steps"
+    )
+    end: Annotated[float, Search(0.3, 0.8)] = Field(
+        0.5, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
+    )
+    interval: Annotated[int, Search(1, 40, log=True)] = Field(
+        10, ge=1, description="steps between two updates of the mask, at most (a short ramp still gets 8 stages)"
+    )
+
+
+class MaskedMethod(PruningMethod):
+    """Keeps a bool mask for each matrix, and the weights outside it at zero.
+
+    Gradients outside the mask are cleared, so that clipped or momentum-carrying optimisers learn from kept weights
+    alone, and weights are cleared after each step, because momentum from before a weight was dropped still moves it.
+    Between two calls of the protocol the zeros of the weights are those of the masks.
+    """
+
+    Params: ClassVar[type[Hyperparameters]] = SelectionParams
+    params: SelectionParams
+
+    def __init__(self, params: SelectionParams, context: PruningContext) -> None:
+        super().__init__(params, context)
+        check_selection({name: tuple(w.shape) for name, w in context.weights.items()}, context.zeros, params)
+        self._masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in context.weights.items()}
+        self._numbers: dict[str, tuple[Tensor, int, Tensor]] = {}
+
+    @torch.no_grad()
+    def after_backward(self, progress: Progress) -> None:
+        """Clear the gradients of dropped weights."""
+        found = [(w.grad, self._factor(name)) for name, w in self.context.weights.items() if w.grad is not None]
+        if found:
+            torch._foreach_mul_([grad for grad, _ in found], [factor for _, factor in found])
+
+    def after_step(self, progress: Progress) -> None:
+        """Clear the dropped weights."""
+        self._apply()
+
+    def finish(self) -> None:
+        """Leave exactly `context.zeros` zeros."""
+        if count_zeros(self._masks) != self.context.zeros:
+            self._prune(self.context.zeros)
+        self._apply()
+        self._waken()
+
+    def masks(self) -> dict[str, Tensor]:
+        """Current masks by weight name: bool, True where a weight is kept, shape (out, in)."""
+        return dict(self._masks)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The masks, as ``mask.<weight name>``."""
+        return pack("mask", self._masks)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the masks of a saved run; raises PruningError where they do not fit the weights."""
+        unpack("mask", state, self._masks)
+
+    def _scores(self) -> dict[str, Tensor]:
+        """Importance of every weight, by name; the smallest go first."""
+        raise NotImplementedError
+
+    def _prune(self, zeros: int) -> None:
+        """Recompute the masks so that they drop `zeros` weights."""
+        self._masks = select(self._scores(), zeros, self.params)
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        weights = self.context.weights
+        if weights:
+            torch._foreach_mul_(list(weights.values()), [self._factor(name) for name in weights])
+
+    def _factor(self, name: str) -> Tensor:
+        """A mask as ones and zeros of its weight's type: a product with bools takes five times as long."""
+        mask = self._masks[name]
+        known = self._numbers.get(name)
+        if known is None or known[0] is not mask or known[1] != mask._version:
+            known = self._numbers[name] = (mask, mask._version, mask.to(self.context.weights[name].dtype))
+        return known[2]
+
+    @torch.no_grad()
+    def _waken(self) -> None:
+        """Lift kept weights off exact zero, by as little as rounding does, so that the zeros are those of the masks.
+
+        A weight that grew at zero stays there as long as it has no gradient: its input is never there, or all paths
+        behind it are pruned.
+        """
+        for name, weight in self.context.weights.items():
+            idle = self._masks[name] & (weight == 0)
+            if idle.any():
+                scale = float(weight.abs().max()) or 1.0
+                weight.masked_fill_(idle, torch.finfo(weight.dtype).eps * scale)
+
+
+class RampedMethod(MaskedMethod):
+    """A masked method whose masks shrink along a schedule."""
+
+    Params: ClassVar[type[Hyperparameters]] = RampParams
+    params: RampParams
+
+    def __init__(self, params: RampParams, context: PruningContext) -> None:
+        super().__init__(params, context)
+        self.schedule = Schedule(context.steps, params.schedule, params.begin, params.end, params.interval)
+
+    def start(self) -> None:
+        """Prune what the schedule wants gone before the first step."""
+        self._follow_schedule(done=0)
+        self._apply()
+
+    def after_step(self, progress: Progress) -> None:
+        """Prune what has become due, and clear the dropped weights."""
+        self._follow_schedule(done=progress.step + 1)
+        self._apply()
+
+    def _follow_schedule(self, done: int) -> None:
+        if self.schedule.due(done):
+            zeros = round(self.schedule.share(done) * self.context.zeros)
+            if zeros > 0:
+                self._prune(zeros)
+
+
+def pack(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Flat copy of tensors by weight name, keys ``<kind>.<weight name>``."""
+    return {f"{kind}.{name}": tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def unpack(kind: str, state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
+    """Copy what `pack` wrote into existing tensors; raises PruningError where a tensor is absent or misshapen."""
+    for name, tensor in into.items():
+        saved = state.get(f"{kind}.{name}")
+        if saved is None or saved.shape != tensor.shape:
+            found = "absent" if saved is None else f"of shape {tuple(saved.shape)}"
+            raise PruningError(
+                f"checkpoint does not fit: '{kind}.{name}' should have shape {tuple(tensor.shape)} and is {found}; "
+                "it belongs to another model or method, remove it to start afresh"
+            )
+        tensor.copy_(saved)

@@ -1,0 +1,5 @@
+"""Compressed-sensing pruning: `method` decides when weights go, `recovery` which."""
+
+from cspbench.pruning.methods.csp.method import CSP, CSPParams
+
+__all__ = ["CSP", "CSPParams"]

@@ -1,0 +1,192 @@
+"""Compressed-sensing based pruning: sparse recovery inside training.
+
+Formulation after Zhen, Nguyen, Chang, Mouchtaris & Rastrow, ICASSP 2021 (arXiv:2102.04932), details ours. The paper
+casts pruning as a dual problem, inducing sparsity and reducing the compression error, and answers two questions:
+
+- *which* weights go: measure a matrix W by a sensing operator Phi, ``Y = W Phi^T``, and recover a sparse What from Y
+  (`recovery`). With the activation ensemble ``Phi^T Phi`` is the second moment of the layer's own inputs, so that a
+  measurement is the layer's response and recovery keeps the response, not the weights. The support is ranked by
+  magnitude and by what the loss would feel, half and half (`expected_loss_weights`);
+- *when* they go: the number of zeros follows a ramp, and W becomes What either at once, or by a pull towards What that
+  grows until the residual vanishes, with weights leaving one by one as their share of the error becomes small.
+
+All of it acts on the weights after the optimiser's step, decoupled from it as AdamW's weight decay is: Adam would scale
+the gradient of a penalty by the history of the task's gradient, and the penalty would dominate or vanish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cspbench.errors import PruningError
+from cspbench.hyper import Search
+from cspbench.pruning.bases import RampedMethod, pack, unpack
+from cspbench.pruning.calibration import check_calibration
+from cspbench.pruning.method import Phase, Progress, PruningContext
+from cspbench.pruning.methods.csp.recovery import SensingParams, build_operators, expected_loss_weights, recover
+from cspbench.pruning.registry import register
+from cspbench.sensing import Operator
+
+GRADIENT_MEMORY = 0.05
+"""Share of a step's gradient in the running mean of squared gradients."""
+
+
+class CSPParams(SensingParams):
+    """Options of compressed-sensing pruning: sensing and recovery, and when weights go."""
+
+    fine_tune: bool = Field(
+        True, description="prune inside training; false: recover once, after training, and do not train again"
+    )
+    calibration: Annotated[int, Search(16, 128, log=True)] = Field(
+        64, ge=1, description="utterances on which a sensing measures the inputs, each time the next ones"
+    )
+    end: Annotated[float, Search(0.3, 0.8)] = Field(
+        0.6, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
+    )
+    interval: Annotated[int, Search(5, 40, log=True)] = Field(
+        20, ge=1, description="steps between two sensings, at most (a short ramp still gets 8 stages)"
+    )
+    patience: Annotated[int, Search(0, 4)] = Field(
+        0, ge=0, le=100, description="sensings a weight must stay outside the support before it goes; 0: all go at once"
+    )
+    tolerance: Annotated[float, Search(0.01, 1.0, log=True)] = Field(
+        0.1, ge=0, description="patience > 0: a weight goes if its error is at most this multiple of the matrix's mean"
+    )
+    rho: Annotated[float, Search(0.003, 0.3, log=True)] = Field(
+        0.05, gt=0, le=1, description="patience > 0: share of the residual removed a step; grows to 1 along the ramp"
+    )
+    shrink: Annotated[float, Search(1e-4, 0.1, log=True)] = Field(
+        0.0, ge=0, description="lambda: l1 shrinkage of the weights a step during the ramp, times the learning rate"
+    )
+
+
+@register("csp")
+class CSP(RampedMethod):
+    """Compressed-sensing pruning; see the module's docstring.
+
+    With ``patience: 0`` every sensing replaces W by What. With patience, W is pulled towards What by the share `rho` of
+    the residual a step: the Newton step of ``rho/2 ||(W - What) Phi^T||^2``, as a gradient step would stand still
+    along the small eigenvalues of an activation Gram. What is left at the end of the ramp goes then.
+
+    With ``fine_tune: false`` the trained weights are recovered once, and that is all: what is compared with Wanda and
+    SparseGPT. No gradient is seen then, and weights rank by magnitude and inputs.
+
+    Raises PruningError where the activation ensemble is asked for and there is no calibration data.
+    """
+
+    Params = CSPParams
+    params: CSPParams
+    summary = "sparse recovery of each layer's response inside training, weights outside the support go"
+    source = "after Zhen et al. 2021, Sparsification via Compressed Sensing for ASR, arXiv:2102.04932; details ours"
+
+    def __init__(self, params: CSPParams, context: PruningContext) -> None:
+        super().__init__(params, context)
+        if params.ensemble == "activation":
+            check_calibration(context, "csp", "choose ensemble 'identity', 'gaussian', 'rademacher' or 'dct'")
+        patient = context.weights if params.patience else {}
+        self._recovered = {name: w.detach().clone() for name, w in patient.items()}
+        self._outside = {name: torch.zeros_like(w, dtype=torch.int16) for name, w in patient.items()}
+        # On the CPU: they are read at every step.
+        self._told = {"aimed": torch.tensor(False), "sensings": torch.tensor(0)}
+        self._rows = {name: w.new_zeros(w.shape[0], 1) for name, w in context.weights.items()}
+
+    def phases(self) -> list[Phase]:
+        """The whole budget, or none."""
+        return super().phases() if self.params.fine_tune else []
+
+    def start(self) -> None:
+        """Prune what the schedule wants gone before the first step; all of it if there is none."""
+        if self.params.fine_tune:
+            super().start()
+        elif self.context.zeros:
+            self._prune(self.context.zeros)
+
+    @torch.no_grad()
+    def after_backward(self, progress: Progress) -> None:
+        """Note how large the gradients of each row are while it matters, and clear those of dropped weights."""
+        if self.params.sensitivity and progress.step < self.schedule.last:
+            for name, weight in self.context.weights.items():
+                if weight.grad is not None:
+                    size = torch.linalg.vector_norm(weight.grad, dim=1, keepdim=True).square()
+                    # Of a gradient that overflowed, as loss scaling makes them on its way, nothing is learnt.
+                    self._rows[name].lerp_(size.nan_to_num_(0.0, 0.0, 0.0), GRADIENT_MEMORY)
+        super().after_backward(progress)
+
+    @torch.no_grad()
+    def after_step(self, progress: Progress) -> None:
+        """Shrink, pull, and sense what is due."""
+        done = progress.step + 1
+        if self.context.zeros and self.schedule.first < done <= self.schedule.last:
+            self._pull(progress)
+        super().after_step(progress)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Masks, gradients of the rows, sensings done; with patience also recovered weights and how long each waits."""
+        state = super().state_dict() | pack("recovered", self._recovered) | pack("outside", self._outside)
+        return state | pack("rows", self._rows) | pack("csp", self._told)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a saved run; raises PruningError where it does not fit the weights."""
+        super().load_state_dict(state)
+        unpack("recovered", state, self._recovered)
+        unpack("outside", state, self._outside)
+        unpack("rows", state, self._rows)
+        unpack("csp", state, self._told)
+
+    def _pull(self, progress: Progress) -> None:
+        place = self.schedule.progress(progress.step + 1)
+        for name, weight in self.context.weights.items():
+            if self.params.shrink:
+                # At most half way: a kept weight that became zero would spoil the count.
+                level = progress.learning_rate * self.params.shrink
+                weight.sub_(weight.sign() * (weight.abs() / 2).clamp_max(level))
+            if self.params.patience and self._told["aimed"]:
+                weight.lerp_(self._recovered[name], self.params.rho ** (1 - place))
+
+    @torch.no_grad()
+    def _prune(self, zeros: int) -> None:
+        """Sense, recover with `zeros` zeros, and let go what may go."""
+        self._apply()
+        context = self.context
+        weights = {name: w.detach().float() for name, w in context.weights.items()}
+        # What was recovered so far differs with every sensing, and so must a random operator.
+        seed = (context.seed * 1_000_003 + zeros) * 1009
+        operators = build_operators(weights, self.params, seed, self._measured())
+        importance = expected_loss_weights(operators, self._rows, self.params.sensitivity)
+        support, values = recover(weights, operators, zeros, self.params, importance)
+        if not all(bool(x.isfinite().all()) for x in values.values()):
+            raise PruningError("csp recovered weights that are not finite: raise damping or lower the learning rate")
+        if self.params.patience and zeros < context.zeros:
+            self._wait(support, values, operators)
+            return
+        self._masks = support
+        self._told["aimed"].fill_(False)  # W is What: to pull on would only hold the training back
+        for name, weight in context.weights.items():
+            weight.copy_(values[name])
+
+    def _measured(self) -> Callable[[], dict[str, Tensor]] | None:
+        """The second moments of the inputs over this sensing's share of the calibration data."""
+        grams = self.context.grams
+        if grams is None or not self.params.fine_tune:
+            return grams
+        turn = int(self._told["sensings"])
+        self._told["sensings"].add_(1)
+        return lambda: grams(self.params.calibration, turn * self.params.calibration)
+
+    def _wait(
+        self, support: Mapping[str, Tensor], values: Mapping[str, Tensor], operators: Mapping[str, Operator]
+    ) -> None:
+        """Aim at the recovered weights; let go those that waited long enough and would hardly be missed."""
+        self._told["aimed"].fill_(True)
+        for name, weight in self.context.weights.items():
+            outside = self._outside[name]
+            outside.add_(1).masked_fill_(support[name], 0)
+            error = weight.square() * operators[name].gram().diagonal()
+            ready = (outside >= self.params.patience) & (error <= self.params.tolerance * error.mean())
+            self._masks[name] = self._masks[name] & ~ready
+            self._recovered[name].copy_(values[name] * self._masks[name])

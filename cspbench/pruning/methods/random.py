@@ -1,0 +1,35 @@
+"""Random pruning: the control that every other method should beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cspbench.pruning.bases import RampedMethod
+from cspbench.pruning.registry import register
+
+
+@register("random")
+class Random(RampedMethod):
+    """Drops weights in a random order, drawn from the seed once and for all, along a ramp while training goes on.
+
+    The allocation still decides how many go from which matrix: with ``global`` and ``uniform`` all matrices end about
+    equally sparse, with ``erk`` small ones stay denser.
+    """
+
+    summary = "weights in random order: the control that should lose"
+    source = "Gale, Elsen & Hooker 2019, The State of Sparsity in Deep Neural Networks, arXiv:1902.09574"
+
+    def _scores(self) -> dict[str, Tensor]:
+        return random_scores(self.context.weights, self.context.seed)
+
+
+def random_scores(weights: Mapping[str, Tensor], *seed: int) -> dict[str, Tensor]:
+    """Numbers uniform in [0, 1) in the shape of each weight, by name; the same for the same seed on every device."""
+    entropy = 0
+    for part in seed:
+        entropy = entropy * 1_000_003 + part
+    generator = torch.Generator().manual_seed(entropy % 2**63)
+    return {name: torch.rand(w.shape, generator=generator).to(w.device) for name, w in weights.items()}

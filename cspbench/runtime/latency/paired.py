@@ -1,0 +1,54 @@
+"""The latency of a trial: what pruning gained over the dense recogniser it started from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cspbench.corpora.base import Utterance
+from cspbench.corpora.features import read_audio
+from cspbench.result import LatencyReport
+from cspbench.runtime import extension
+from cspbench.runtime.latency.engines import Source, make_engine
+from cspbench.runtime.latency.measure import measure, quiet_place
+from cspbench.spec import LatencySpec
+
+
+def measure_latency(dense: Source, pruned: Source, utterances: Sequence[Utterance], spec: LatencySpec) -> LatencyReport:
+    """Stream the same audio through the dense and the pruned, packed recogniser in turns.
+
+    Both run on the native engine where it was built, with the dense recogniser in torch beside them and the pruned one
+    in int8; elsewhere both run in torch, the pruned one on CSR. The report's protocol says which. Waits until nobody
+    else measures on this machine.
+
+    Args:
+        dense: the recogniser before pruning.
+        pruned: the recogniser after pruning.
+        utterances: what is streamed; the first `spec.utterances` of them.
+        spec: threads, warm-up and repetitions.
+    """
+    audio = [read_audio(u.audio, u.origin)[0] for u in utterances[: spec.utterances]]
+    sources = {"torch": dense, "dense": dense, "packed": pruned, "int8": pruned}
+    if not extension.available():
+        sources = {"torch": dense, "torch-csr": pruned}
+    with quiet_place(spec.threads) as place:
+        engines = [make_engine(name, source, spec.threads) for name, source in sources.items()]
+        found = measure(engines, audio, dense.pace, spec, place)
+    before, after = (found.engines[name] for name in (("dense", "packed") if extension.available() else sources))
+    told = _native_words() if extension.available() else {"dense": before.engine, "packed": after.engine}
+    return LatencyReport(
+        dense=before,
+        packed=after,
+        protocol=found.protocol | told | {"dtype": "fp32", "conclusive": found.noise.conclusive},
+        engines=found.engines,
+        ratios=found.ratios,
+        noise=found.noise,
+    )
+
+
+def _native_words() -> dict[str, str]:
+    """What the native engines ran on, alike for all trials on a machine; formats are told with each engine."""
+    engine = f"native engine ({extension.require('the native engine').current()})"
+    return {
+        "dense": f"{engine}, every weight, fp32",
+        "packed": f"{engine}, without zeros, fp32, formats by measured cost",
+    }

@@ -1,0 +1,1 @@
+"""Trials wherever they run: a spec in, a result out. Knows neither Optuna nor MLflow."""

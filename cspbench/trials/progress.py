@@ -1,0 +1,190 @@
+"""What a person sees of a sweep: bars with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from cspbench.spec import TrialSpec
+from cspbench.training.events import Event
+from cspbench.trials.work import Outcome
+
+PLAIN_INTERVAL = 15.0
+"""Seconds between plain lines about the same work."""
+
+
+class Display(Protocol):
+    """Receives all that happens in a sweep; as a context manager it tidies up the terminal."""
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+
+    def expect(self, trials: int) -> None:
+        """From here on, `trials` trials are to come."""
+
+    def event(self, label: str, event: Event) -> None:
+        """Progress of the work called `label`."""
+
+    def ended(self, outcome: Outcome, cached: bool) -> None:
+        """A trial has ended; `cached` if its result was there before."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def make_display(console: Console) -> Display:
+    """The display that suits where the console leads."""
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+def label_of(spec: TrialSpec) -> str:
+    """A trial in a few words."""
+    return f"{spec.method.name} {100 * spec.sparsity:.4g} % seed {spec.seed}"
+
+
+class Clock:
+    """Estimates the time left from the trials that really ran; those found finished cost nothing."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._start = now()
+        self.total = self.ended = self._ran = 0
+
+    def expect(self, trials: int) -> None:
+        """Start counting, also anew."""
+        self._start = self._now()
+        self.total, self.ended, self._ran = trials, 0, 0
+
+    def count(self, cached: bool) -> None:
+        """One more has ended."""
+        self.ended += 1
+        self._ran += not cached
+
+    def left(self) -> str:
+        """Such as ``about 5 min left``; empty while there is nothing to go by."""
+        remaining = self.total - self.ended
+        if not self._ran or remaining <= 0:
+            return ""
+        return f"about {duration((self._now() - self._start) / self._ran * remaining)} left"
+
+
+def duration(seconds: float) -> str:
+    """Such as ``40 s``, ``5 min`` or ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _sentence(outcome: Outcome, cached: bool) -> str:
+    label, result = label_of(outcome.spec), outcome.result
+    if result is None:
+        return f"{label}: FAILED: {outcome.error}"
+    # WER of dev: whoever watches may still change settings, and test is to be looked at when they stand.
+    return (
+        f"{label}: dev WER {100 * result.dev.wer:.1f} % (dense {100 * result.dense_dev.wer:.1f} %), "
+        f"{result.latency.packed.median_ms:.3f} ms a step (dense {result.latency.dense.median_ms:.3f}), "
+        f"{result.size_bytes / 1e6:.2f} MB, {'had finished before' if cached else duration(result.seconds)}"
+    )
+
+
+class Lines:
+    """Plain lines for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._clock = Clock()
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def expect(self, trials: int) -> None:
+        self._clock.expect(trials)
+
+    def event(self, label: str, event: Event) -> None:
+        stage, at = self._said.get(label, ("", 0.0))
+        now = time.monotonic()
+        if event.stage != stage or event.message or now - at >= PLAIN_INTERVAL:
+            self._said[label] = (event.stage, now)
+            self.note(f"  {label}: {_stage(event)}")
+
+    def ended(self, outcome: Outcome, cached: bool) -> None:
+        self._clock.count(cached)
+        left = self._clock.left()
+        self.note(f"[{self._clock.ended}/{self._clock.total}] {_sentence(outcome, cached)}{'; ' if left else ''}{left}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def _stage(event: Event) -> str:
+    parts = [event.stage]
+    if event.total:
+        parts.append(f"{event.step}/{event.total}")
+    parts += [f"{name} {value:.4g}" for name, value in event.metrics.items()]
+    return " ".join([*parts, event.message]).strip()
+
+
+class Bars:
+    """Live bars: one for the sweep, one for each piece of work under way."""
+
+    def __init__(self, console: Console) -> None:
+        self._clock = Clock()
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        self._progress = Progress(*columns, console=console)
+        self._tasks: dict[str, TaskID] = {}
+        self._sweep: TaskID | None = None
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def expect(self, trials: int) -> None:
+        self._clock.expect(trials)
+        self._drop_all()
+        self._sweep = self._progress.add_task("sweep", total=trials, note="")
+
+    def event(self, label: str, event: Event) -> None:
+        if label not in self._tasks:
+            self._tasks[label] = self._progress.add_task(label, total=None, note="")
+        if event.message:
+            self.note(f"{label}: {event.message}")
+        metrics = " ".join(f"{name} {value:.4g}" for name, value in event.metrics.items())
+        self._progress.update(
+            self._tasks[label], completed=event.step, total=event.total or None, note=f"{event.stage} {metrics}"
+        )
+
+    def ended(self, outcome: Outcome, cached: bool) -> None:
+        self._clock.count(cached)
+        task = self._tasks.pop(label_of(outcome.spec), None)
+        if task is not None:
+            self._progress.remove_task(task)
+        self.note(_sentence(outcome, cached))
+        if self._sweep is not None:
+            self._progress.update(self._sweep, completed=self._clock.ended, note=self._clock.left())
+
+    def _drop_all(self) -> None:
+        for task in self._tasks.values():
+            self._progress.remove_task(task)
+        self._tasks.clear()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop_all()
+        self._progress.stop()

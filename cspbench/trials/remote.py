@@ -1,0 +1,138 @@
+"""Trials that run somewhere else: a file of specs there, a folder of results back.
+
+Running needs neither Optuna nor MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from cspbench.errors import ConfigError
+from cspbench.result import TrialResult
+from cspbench.spec import TrialSpec
+from cspbench.store import Store
+from cspbench.trials.executors import make_executor, run_all
+from cspbench.trials.progress import Display, label_of
+from cspbench.trials.records import TrialLog
+from cspbench.trials.work import Outcome, train_dense_models
+
+LOG = "trials.jsonl"
+"""What became of the trials of a results folder."""
+
+
+def read_specs(path: Path, corpus_path: Path | None = None) -> list[TrialSpec]:
+    """Read a file of specs, one JSON object a line.
+
+    Args:
+        path: as written by `cspbench trials export`.
+        corpus_path: where the audio lies on this machine, in place of what the specs say.
+
+    Raises:
+        ConfigError: unreadable, or all lines that are no specs.
+    """
+    specs, problems = {}, []
+    for number, line in _lines(path):
+        try:
+            spec = TrialSpec.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            problems.append(f"  line {number}: {'.'.join(map(str, first['loc'])) or 'spec'}: {first['msg']}")
+            continue
+        if corpus_path is not None:
+            spec = _moved(spec, corpus_path)
+        specs[spec.id] = spec
+    if problems:
+        raise ConfigError("\n".join([f"{path}: lines that are no trial specs", *problems]))
+    if not specs:
+        raise ConfigError(f"{path} holds no trial specs")
+    return list(specs.values())
+
+
+def run_specs(specs: list[TrialSpec], out: Path, workers: int, device: str, display: Display) -> list[Outcome]:
+    """Run specs into a results folder; those finished there are not run again. Returns all outcomes."""
+    store = Store(out)
+    log = TrialLog(out / LOG)
+    cached = {spec.id for spec in specs if (store.trial(spec.id) / "result.json").exists()}
+    missing = [spec.dense for spec in specs if spec.id not in cached]
+    train_dense_models(missing, store, device, lambda event: display.event("dense model", event))
+    display.expect(len(specs))
+    outcomes = []
+    with make_executor(workers, store, device, lambda spec, event: display.event(label_of(spec), event)) as executor:
+        for outcome in run_all(iter(specs), executor):
+            log.write(outcome.spec, "failed" if outcome.result is None else "complete", outcome.error)
+            display.ended(outcome, cached=outcome.spec.id in cached)
+            outcomes.append(outcome)
+    return outcomes
+
+
+def take_in(folder: Path, store: Store) -> list[Outcome]:
+    """Copy the finished trials of a results folder into the store, with the dense recognisers they started from.
+
+    All results are checked before anything is copied; what the store has already is left as it is.
+
+    Raises:
+        ConfigError: the folder holds no trials, or something that is none.
+    """
+    outcomes = list(_outcomes(folder))
+    if not outcomes:
+        raise ConfigError(f"{folder} holds no trials: give the folder that `cspbench trials run` wrote to")
+    source = Store(folder)
+    for outcome in outcomes:
+        if outcome.result is not None:
+            _copy(source.trial(outcome.spec.id), store.trial(outcome.spec.id))
+            _copy(source.dense(outcome.spec.dense.id), store.dense(outcome.spec.dense.id))
+    return outcomes
+
+
+def _outcomes(folder: Path) -> Iterator[Outcome]:
+    latest = {}
+    for number, line in _lines(folder / LOG):
+        try:
+            record = json.loads(line)
+            spec = TrialSpec.model_validate(record["spec"])
+            latest[spec.id] = (spec, record["error"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{folder / LOG}, line {number}: no trial record: {error}") from None
+    store = Store(folder)
+    for spec, failure in latest.values():
+        path = store.trial(spec.id) / "result.json"
+        result = _checked(path, spec.id) if path.exists() else None
+        yield Outcome(spec, result, None if result else failure or "not finished")
+
+
+def _checked(path: Path, trial_id: str) -> TrialResult:
+    try:
+        result = TrialResult.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigError(f"{path} is no trial result: {error}") from None
+    if result.trial_id != trial_id:
+        raise ConfigError(f"{path} is the result of trial {result.trial_id}, not of {trial_id}")
+    return result
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the files of a folder, its result last: a folder with a result is complete."""
+    if (target / "result.json").exists() or not source.is_dir():
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    files = [path for path in source.iterdir() if path.is_file() and not path.is_symlink() and path.name[0] != "."]
+    for path in sorted(files, key=lambda path: path.name == "result.json"):
+        shutil.copyfile(path, target / path.name)
+
+
+def _moved(spec: TrialSpec, corpus_path: Path) -> TrialSpec:
+    corpus = spec.dense.corpus.model_copy(update={"path": str(corpus_path.absolute())})
+    return spec.model_copy(update={"dense": spec.dense.model_copy(update={"corpus": corpus})})
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    yield from ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())

@@ -1,0 +1,150 @@
+"""The command line: what it prints, where, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.fake_studies import write_study
+from support.fake_trial import calls, fake_trials  # noqa: F401 - a fixture
+
+from cspbench import __version__
+from cspbench.cli import main
+from cspbench.config import load_config, parse_override
+from cspbench.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version") == (0, f"cspbench {__version__}\n", "")
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("sweep", "compare", "trials", "methods", "data", "results", "report", "ui"):
+        assert re.search(rf"\b{command}\b", out)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, cspbench.cli; print([m for m in ('torch', 'optuna', 'mlflow', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_wrong_sweep_file_is_one_message_and_exit_code_2(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("name: a\nsparsity: [2]\nmethods: [magnitud]\n")
+    code, out, err = run("sweep", file, "--root", tmp_path / "runs", "--set", "prune.epochs=0", "--trials", 0)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[0] == f"error: {file}: 4 problems"
+    assert "--set prune.epochs=0: prune.epochs: should be greater than or equal to 1, got 0" in err
+    assert "--trials 0: trials: should be greater than or equal to 1, got 0" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [("sweep",), ("swep",), ("sweep", "x.yaml", "--wokers", "2"), ("data", "stats")])
+def test_usage_errors_exit_with_2(run: Run, words: tuple[str, ...]) -> None:
+    assert run(*words)[0] == 2
+
+
+def test_a_programming_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["cspbench", "methods"])
+    monkeypatch.setattr("cspbench.pruning.catalogue.describe_methods", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+@pytest.mark.usefixtures("fake_trials")
+def test_a_sweep_from_file_to_table(run: Run, tmp_path: Path, an4_path: Path) -> None:
+    """On AN4 as it lies here, with training stood in for: export, sweep, results, report."""
+    file, root = tmp_path / "sweep.yaml", tmp_path / "runs"
+    file.write_text(f"name: demo\ncorpus: {{name: an4, path: {an4_path}}}\nsparsity: [0.13, 0.5]\nmethods: [csp]\n")
+    code, out, _ = run("trials", "export", file, "--root", root)
+    assert code == 0
+    assert [json.loads(line)["sparsity"] for line in out.splitlines()] == [0.13, 0.5]
+    code, out, err = run("sweep", file, "--root", root)
+    assert code == 1
+    assert re.search(r"csp +│ 50 +│ 50\.00 +│ 10\.0 \[", out)
+    assert f"cspbench ui --root {root}" in out
+    assert "1 of this run's trials failed" in err
+    assert "csp 13 % seed 0: thirteen is not possible" in err
+    assert "[2/2] csp 50 % seed 0: dev WER 11.0 %" in err
+    assert len(calls(root)) == 2
+    code, out, _ = run("results", "demo", "--json", "--root", root)
+    assert code == 0
+    assert [row["state"] for row in json.loads(out)] == ["failed", "complete"]
+    code, out, _ = run("results", "demo", "--csv", "--root", root)
+    assert out.splitlines()[0].startswith("trial_id,")
+    code, out, _ = run("report", "demo", "--root", root)
+    assert all(Path(line).is_file() for line in out.splitlines())
+
+
+def test_results_of_a_study_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    write_study(tmp_path, "demo")
+    code, out, err = run("results", "dmo", "--root", tmp_path)
+    assert (code, out) == (1, "")
+    assert "did you mean 'demo'?" in err
+
+
+def test_methods_and_corpora_describe_themselves(run: Run) -> None:
+    code, out, _ = run("methods", "--json")
+    assert code == 0
+    csp = next(method for method in json.loads(out) if method["name"] == "csp")
+    assert {"name", "summary", "source", "options"} == csp.keys()
+    assert "damping" in run("methods")[1]
+    code, out, _ = run("data", "list", "--json")
+    assert {"an4", "fsdd", "librispeech", "manifest", "spoken_commands"} <= {c["name"] for c in json.loads(out)}
+    assert "SYNTHETIC" in run("data", "list")[1]
+
+
+def test_data_stats_and_prepare(run: Run, tmp_path: Path, an4_path: Path) -> None:
+    words = ("an4", "--path", an4_path, "--root", tmp_path)
+    code, out, _ = run("data", "stats", *words, "--json")
+    assert code == 0
+    assert [row["split"] for row in json.loads(out)] == ["train", "dev", "test"]
+    code, out, _ = run("data", "prepare", *words)
+    assert code == 0
+    assert "utterances are fine; fingerprint" in out
+    code, _, err = run("data", "stats", "an4", "--path", tmp_path / "absent", "--root", tmp_path)
+    assert code == 2
+    assert "no such file or folder" in err
+
+
+def test_ui_of_an_empty_root_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("ui", "--root", tmp_path)
+    assert code == 2
+    assert "nothing is logged under" in err
+
+
+def test_ui_listens_on_the_loopback_address_only(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow" / "mlflow.db").touch()
+    started = []
+    monkeypatch.setattr("os.execve", lambda *call: started.append(call))
+    code, out, _ = run("ui", "--root", tmp_path, "--port", 5001)
+    assert code == 0
+    assert "http://127.0.0.1:5001" in out
+    _, command, environment = started[0]
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--backend-store-uri") + 1] == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted(path for path in (ROOT / "sweeps").glob("*.yaml") if not path.stem.startswith("compare")),  # another kind
+    ids=lambda path: path.stem,
+)
+def test_the_sweeps_people_run_are_valid(file: Path) -> None:
+    config = load_config(file)
+    assert config.name == file.stem
+
+
+def test_overrides_of_the_main_job_are_checked() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        load_config(ROOT / "sweeps" / "rnnt.yaml", [parse_override("prune.epoch=1")])

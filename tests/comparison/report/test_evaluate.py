@@ -1,0 +1,428 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.fake_finals import Finals
+
+from cspbench.comparison.report import compare, load_comparison, recorded_errors, write_comparison
+from cspbench.comparison.report.figures import _apart, pictures
+from cspbench.comparison.report.page import summary_page
+from cspbench.comparison.report.word_errors import ComparisonError
+from cspbench.report.bootstrap import paired_bootstrap
+from cspbench.report.significance import holm, mapsswe
+
+FIELD = {"csp": 0.05, "magnitude": 0.12, "movement": 0.15, "lottery": 0.11, "rigl": 0.13}
+QUICK = {"resamples": 200}
+
+
+def compared(finals, **changes):
+    return compare(finals.frame, finals.hypotheses, **QUICK | changes)
+
+
+def row(table, **keys):
+    """The one row of a table with these values."""
+    found = table
+    for key, value in keys.items():
+        found = found[found[key] == value]
+    assert len(found) == 1, found
+    return found.iloc[0]
+
+
+@pytest.fixture(scope="module")
+def both():
+    """Five methods on two corpora, one of them in folds, and three methods without training."""
+    finals = Finals().fill(FIELD)
+    finals.folds, finals.speakers = (0, 1, 2), 2
+    finals.fill(FIELD, corpus="fsdd")
+    post = {"csp_post": 0.2, "wanda": 0.4, "magnitude_post": 0.45}
+    finals.fill(post, corpus="fsdd", steps=0, train_seconds=1.0, tuning_trials=0)
+    finals.folds, finals.speakers = (None,), 5
+    finals.fill(post, steps=0, train_seconds=1.0, tuning_trials=0)
+    return finals
+
+
+@pytest.fixture(scope="module")
+def comparison(both):
+    return compared(both)
+
+
+@pytest.fixture(scope="module")
+def written(comparison, tmp_path_factory):
+    """Folder of the comparison, and what was written into it."""
+    folder = tmp_path_factory.mktemp("comparison")
+    return folder, write_comparison(comparison, folder, "cspbench compare mine.yaml")
+
+
+def test_wer_is_errors_over_words_over_seeds_and_folds():
+    finals = Finals(utterances=2)
+    for seed, (first, second) in {1: ([1, 0, 1, 0], [5, 5]), 2: ([0, 0, 0, 0], [5, 4])}.items():
+        finals.add("csp", first, seed=seed, fold=0)
+        finals.add("csp", second, seed=seed, fold=1)
+    cell = compared(finals).cells.iloc[0]
+    # Fold 0: 1 error on average in 20 words; fold 1: 9.5 in 10. A mean of the four trials would say 0.5.
+    assert cell["wer"] == pytest.approx(10.5 / 30)
+    assert cell["wer_std"] == pytest.approx(np.std([12 / 30, 9 / 30], ddof=1))
+    assert (cell["trials"], cell["seeds"], cell["folds"], cell["missing"]) == (4, 2, 2, 0)
+
+
+def test_seeds_that_met_different_folds_have_no_spread_of_their_own():
+    finals = Finals()
+    for fold in range(3):
+        finals.add("csp", [fold] * 16, seed=fold, fold=fold)
+    assert math.isnan(compared(finals).cells.iloc[0]["wer_std"])
+
+
+def test_seeds_are_averaged_not_counted_as_more_speech():
+    once, thrice = Finals(), Finals()
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.binomial(5, 0.2, 40).tolist(), rng.binomial(5, 0.3, 40).tolist()
+    for finals, seeds in ((once, [1]), (thrice, [1, 2, 3])):
+        for seed in seeds:
+            finals.add("csp", ours, seed=seed)
+            finals.add("magnitude", theirs, seed=seed)
+    one, three = compared(once).tests.iloc[0], compared(thrice).tests.iloc[0]
+    same = ["difference", "low", "high", "p_bootstrap", "z_mapsswe", "p_mapsswe", "segments", "words"]
+    assert one[same].to_dict() == pytest.approx(three[same].to_dict())
+    assert (one["pairs"], three["pairs"]) == (1, 3)
+
+
+def test_a_duel_is_the_tests_of_significance_on_averaged_errors(both, comparison):
+    duel = row(comparison.tests, corpus="an4", sparsity_requested=0.9, rival="rigl")
+    heard = {
+        method: [both.heard[f"an4-None-{method}-0.9-{seed}"]["edits"].to_numpy() for seed in (1, 2, 3)]
+        for method in ("csp", "rigl")
+    }
+    ours, theirs = (np.mean(heard[method], axis=0) for method in ("csp", "rigl"))
+    who = both.heard["an4-None-csp-0.9-1"]["speaker"]
+    words = np.full(len(who), 5)
+    test = paired_bootstrap(ours, theirs, words, groups=who, studentised=True, resamples=200)
+    expected = (test.difference, test.low, test.high, test.p_value)
+    assert tuple(duel[["difference", "low", "high", "p_bootstrap"]]) == pytest.approx(expected)
+    assert duel["z_mapsswe"] == pytest.approx(mapsswe(ours, theirs).z)
+    assert duel["relative_reduction"] == pytest.approx(1 - ours.sum() / theirs.sum())
+    won = sum(a.sum() < b.sum() for a, b in zip(*heard.values(), strict=True))
+    tied = sum(a.sum() == b.sum() for a, b in zip(*heard.values(), strict=True))
+    assert (duel["wins"], duel["pairs"]) == (won + tied / 2, 3)
+
+
+def test_holm_takes_all_rivals_of_a_row_for_a_family(comparison):
+    for _, family in comparison.tests.groupby(["corpus", "kind", "sparsity_requested"]):
+        for name in ("p_bootstrap", "p_mapsswe"):
+            assert family[f"{name}_holm"].tolist() == holm(family[name]).tolist()
+    trained = comparison.tests[comparison.tests["kind"] == "trained"]
+    assert trained.groupby(["corpus", "sparsity_requested"]).size().tolist() == [4] * 6
+
+
+def test_the_pool_adds_up_words_and_speakers(comparison):
+    pooled = row(comparison.tests, corpus="pooled", sparsity_requested=0.9, rival="magnitude")
+    parts = [row(comparison.tests, corpus=c, sparsity_requested=0.9, rival="magnitude") for c in ("an4", "fsdd")]
+    assert pooled["words"] == sum(part["words"] for part in parts) == 5 * (40 + 48)
+    assert pooled["segments"] == 88
+    expected = sum(part["difference"] * part["words"] for part in parts) / pooled["words"]
+    assert pooled["difference"] == pytest.approx(expected)
+    assert pooled["pairs"] == 3 + 9
+    assert pooled["drawn"] == "an4: 5 speakers; fsdd: 6 speakers"
+
+
+def test_speakers_of_different_folds_are_drawn_together():
+    finals = Finals(utterances=3)
+    for fold in (0, 1):
+        finals.add("csp", [1, 0, 2] * 5, fold=fold)
+        finals.add("magnitude", [2, 1, 2] * 5, fold=fold)
+    for heard in finals.heard.values():
+        heard["speaker"] = heard["speaker"].str.slice(5)  # the same five speakers in both folds
+    duel = compared(finals).tests.iloc[0]
+    assert (duel["drawn"], duel["segments"]) == ("an4: 5 speakers", 30)
+
+
+def test_too_few_speakers_to_draw_are_said():
+    finals = Finals(speakers=1, utterances=40).fill({"csp": 0.1, "magnitude": 0.2}, [0.9])
+    comparison = compared(finals)
+    assert comparison.tests.iloc[0]["drawn"] == "an4: 40 utterances (of 1 speaker)"
+    assert comparison.cells.iloc[0]["wer_low"] < comparison.cells.iloc[0]["wer"] < comparison.cells.iloc[0]["wer_high"]
+    assert comparison.verdicts.iloc[0]["note"].startswith("by utterances for want of speakers")
+
+
+def test_a_corpus_of_one_speaker_joins_the_pool():
+    finals = Finals().fill({"csp": 0.1, "magnitude": 0.3}, [0.9])
+    finals.speakers = 1
+    finals.fill({"csp": 0.1, "magnitude": 0.3}, [0.9], corpus="fsdd")
+    pooled = row(compared(finals).tests, corpus="pooled")
+    assert pooled["drawn"] == "an4: 5 speakers; fsdd: 1 speaker"
+    assert pooled["low"] < pooled["difference"] < pooled["high"] < 0
+
+
+def test_the_best_rival_is_the_one_with_the_lowest_wer(comparison):
+    for _, verdict in comparison.verdicts.iterrows():
+        keys = ["corpus", "kind", "sparsity_requested"]
+        rivals = comparison.tests[(comparison.tests[keys] == verdict[keys]).all(axis=1)]
+        if verdict["against"] == "main":
+            rivals = rivals[rivals["rival"].isin(["magnitude", "movement", "lottery", "magnitude_post"])]
+        assert verdict["rival_wer"] == rivals["rival_wer"].min()
+        assert verdict["rivals"] == ", ".join(rivals["rival"])
+
+
+def test_a_plain_lead_is_significant_and_a_draw_is_no_worse(comparison):
+    won = row(comparison.verdicts, corpus="pooled", kind="trained", sparsity_requested=0.9, against="main")
+    assert won["verdict"] == "significantly better"
+    assert (won["significant"], won["not_worse"], won["non_inferior"], won["lower_everywhere"]) == (True,) * 4
+    assert won["at_worst"] < 0
+    finals, rng = Finals(), np.random.default_rng(3)
+    for seed in (1, 2):
+        finals.add("csp", rng.binomial(5, 0.1, 40).tolist(), seed=seed)
+        finals.add("lottery", rng.binomial(5, 0.1, 40).tolist(), seed=seed)
+    drawn = row(compared(finals).verdicts, against="main")
+    assert not drawn["significant"]
+    assert drawn["not_worse"]
+    assert not drawn["non_inferior"]  # forty utterances cannot say so
+
+
+def test_a_champion_that_loses_is_told():
+    finals = Finals().fill({"csp": 0.3, "magnitude": 0.05}, [0.9])
+    verdict = row(compared(finals).verdicts, against="all")
+    assert verdict["verdict"] == "significantly worse"
+    assert (verdict["not_worse"], verdict["non_inferior"], verdict["lower_everywhere"]) == (False,) * 3
+    assert verdict["relative_reduction"] < -1
+
+
+def test_the_mean_reduction_takes_each_corpus_with_its_own_best_rival(comparison):
+    keys = {"kind": "trained", "sparsity_requested": 0.5, "against": "main"}
+    parts = [row(comparison.verdicts, corpus=c, **keys)["relative_reduction"] for c in ("an4", "fsdd")]
+    pooled = row(comparison.verdicts, corpus="pooled", **keys)
+    assert pooled["mean_reduction"] == pytest.approx(np.mean(parts))
+    assert pooled["lower_everywhere"] == (min(parts) > 0)
+
+
+def test_a_lead_of_one_corpus_alone_is_told():
+    finals = Finals().fill({"csp": 0.05, "lottery": 0.4}, [0.9])
+    finals.fill({"csp": 0.2, "lottery": 0.02}, [0.9], corpus="fsdd")
+    comparison = compared(finals)
+    pooled = row(comparison.verdicts, corpus="pooled", against="main")
+    assert pooled["difference"] < 0
+    assert not pooled["lower_everywhere"]
+    assert summary_page(comparison).count("not lower than the best rival on every corpus") == 2
+
+
+def test_variants_of_a_main_rival_count_as_it():
+    finals = Finals().fill({"csp": 0.1, "movement_soft": 0.12, "movements": 0.11}, [0.9])
+    assert row(compared(finals).verdicts, against="main")["rivals"] == "movement_soft"
+
+
+def test_post_training_methods_stand_apart(comparison):
+    tests = comparison.tests
+    assert set(tests.loc[tests["kind"] == "post-training", "champion"]) == {"csp_post"}
+    assert set(tests.loc[tests["kind"] == "post-training", "rival"]) == {"wanda", "magnitude_post"}
+    assert not set(tests.loc[tests["kind"] == "trained", "rival"]) & {"wanda", "csp_post", "magnitude_post"}
+    post = comparison.cells[comparison.cells["kind"] == "post-training"]
+    assert set(post["steps_ratio"]) == {0.0}
+
+
+def test_extra_steps_are_shown():
+    finals = Finals().fill({"csp": 0.1}, [0.9]).fill({"lottery": 0.1}, [0.9], steps=300, train_seconds=90.0)
+    comparison = compared(finals)
+    assert row(comparison.cells, method="lottery")["steps_ratio"] == 3.0
+    budget = row(comparison.budgets, method="lottery")
+    assert (budget["steps_ratio"], budget["seconds_ratio"], budget["tuning_trials"]) == (3.0, 3.0, "3")
+
+
+def test_unequal_starts_and_settings_are_told():
+    finals = Finals().fill({"csp": 0.1, "magnitude": 0.1, "set": 0.1}, [0.9])
+    for trial in finals.rows:
+        if trial["method"] == "magnitude" and trial["seed"] == 2:
+            trial["dense_id"] = "another"
+        if trial["method"] == "set":
+            trial["params"] = f"{trial['seed']}"
+    budgets = compared(finals).budgets.set_index("method")
+    assert budgets["same_dense"].to_dict() == {"csp": True, "magnitude": False, "set": True}
+    assert budgets["one_setting"].to_dict() == {"csp": True, "magnitude": True, "set": False}
+
+
+def test_what_is_missing_is_counted_and_named():
+    finals = Finals().fill({"csp": 0.1, "magnitude": 0.2, "lottery": 0.15})
+    frame = finals.frame
+    gone = (frame["method"] == "magnitude") & (frame["sparsity_requested"] == 0.9)
+    failed = (frame["method"] == "lottery") & (frame["sparsity_requested"] == 0.9) & (frame["seed"] == 2)
+    frame.loc[failed, ["state", "wer"]] = ["failed", float("nan")]
+    comparison = compare(frame[~gone], finals.hypotheses, **QUICK)
+    cell = row(comparison.cells, method="magnitude", sparsity_requested=0.9)
+    assert (cell["trials"], cell["missing"], cell["note"]) == (0, 3, "3 of 3 trials missing: 3 not run")
+    assert math.isnan(cell["wer"])
+    assert row(comparison.cells, method="lottery", sparsity_requested=0.9)["note"] == "1 of 3 trials missing: 1 failed"
+    duel = row(comparison.tests, rival="magnitude", sparsity_requested=0.9)
+    assert (duel["pairs"], duel["missing"]) == (0, 3)
+    assert duel["note"] == "magnitude has 0 of 3 trials; nothing to test on an4"
+    assert math.isnan(duel["p_bootstrap_holm"])
+    duel = row(comparison.tests, rival="lottery", sparsity_requested=0.9)
+    assert (duel["pairs"], duel["missing"], duel["note"]) == (2, 1, "lottery has 2 of 3 trials")
+    assert duel["p_mapsswe_holm"] == duel["p_mapsswe"]  # the only test that could be made
+    verdict = row(comparison.verdicts, against="main", sparsity_requested=0.9)
+    assert verdict["note"] == "not tested: magnitude; incomplete: lottery"
+
+
+def test_a_run_without_partner_takes_no_part():
+    finals = Finals()
+    for seed, edits in {1: 1, 2: 5}.items():
+        finals.add("csp", [edits, 0] * 20, seed=seed)
+    finals.add("magnitude", [1, 1] * 20, seed=1)
+    duel = compared(finals).tests.iloc[0]
+    assert (duel["champion_wer"], duel["rival_wer"]) == (pytest.approx(0.1), pytest.approx(0.2))
+
+
+def test_a_champion_that_has_not_run_at_a_sparsity_leaves_a_gap():
+    finals = Finals().fill({"csp": 0.1}, [0.5]).fill({"magnitude": 0.1}, [0.5, 0.9])
+    verdict = row(compared(finals).verdicts, sparsity_requested=0.9, against="main")
+    assert (verdict["verdict"], verdict["note"]) == ("missing", "not tested: magnitude")
+
+
+def test_only_the_rivals_asked_for_take_part(both):
+    comparison = compared(both, rivals=["lottery"])
+    assert set(comparison.tests["rival"]) == {"lottery"}
+    assert set(comparison.cells["method"]) == {"csp", "lottery", "csp_post"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda frame: frame.drop(columns=["steps", "fold"]), "lack fold, steps"),
+        (lambda frame: frame[frame["method"] != "csp"], r"no trial of 'csp' to compare \(methods: magnitude\)"),
+        (lambda frame: pd.concat([frame, frame.tail(1)]), "two final trials of magnitude at 90 % with seed 3"),
+    ],
+)
+def test_trials_that_make_no_comparison_are_refused(spoil, message):
+    finals = Finals().fill({"csp": 0.1, "magnitude": 0.1}, [0.9])
+    with pytest.raises(ComparisonError, match=message):
+        compare(spoil(finals.frame), finals.hypotheses)
+
+
+def test_trials_of_different_test_sets_are_refused():
+    finals = Finals()
+    finals.add("csp", [1, 0, 1])
+    finals.add("magnitude", [1, 0])
+    with pytest.raises(
+        ComparisonError, match=r"\(magnitude\) was not tested on the utterances of other trials of an4:"
+    ):
+        compared(finals)
+
+
+def test_order_of_hypotheses_does_not_matter(both, comparison):
+    shuffled = compare(both.frame, lambda trial: both.heard[trial].sample(frac=1, random_state=1), **QUICK)
+    pd.testing.assert_frame_equal(shuffled.tests, comparison.tests)
+
+
+def test_everything_is_written_and_read_back(comparison, written):
+    folder, paths = written
+    names = {path.name for path in paths}
+    assert {path.name for path in folder.iterdir()} == names
+    tables = ("finals", "cells", "tests", "verdicts", "budgets")
+    pngs = {f"{name}.png" for name in names if name.endswith(".svg") for name in [name[:-4]]}
+    assert pngs == {
+        f"{kind}_{corpus}.png" for kind in ("wer_vs_sparsity", "wer_vs_cost") for corpus in ("an4", "fsdd")
+    } | {f"lead_{corpus}.png" for corpus in ("an4", "fsdd", "pooled")}
+    assert {*(f"{name}.csv" for name in tables), "utterances.csv", "errors.csv", "summary.md"} <= names
+    back = load_comparison(folder)
+    for name in tables:
+        expected = getattr(comparison, name).reset_index(drop=True)
+        pd.testing.assert_frame_equal(getattr(back, name), expected, check_dtype=False, rtol=1e-5)
+
+
+def test_the_written_errors_are_enough_to_test_again(comparison, written):
+    folder, _ = written
+    again = compare(load_comparison(folder).finals, recorded_errors(folder), **QUICK)
+    pd.testing.assert_frame_equal(again.tests, comparison.tests)
+    pd.testing.assert_frame_equal(again.cells.drop(columns="dev_wer"), comparison.cells.drop(columns="dev_wer"))
+
+
+def test_a_speaker_called_na_is_read_back(tmp_path):
+    finals = Finals()
+    trial = finals.add("csp", [1, 0] * 20)
+    finals.add("magnitude", [1, 1] * 20)
+    for heard in finals.heard.values():
+        heard["speaker"] = heard["speaker"].replace({"an4s0": "NA", "an4s1": "None"})
+    comparison = compared(finals)
+    write_comparison(comparison, tmp_path)
+    assert set(recorded_errors(tmp_path)(trial)["speaker"]) == {"NA", "None", "an4s2", "an4s3", "an4s4"}
+    again = compare(load_comparison(tmp_path).finals, recorded_errors(tmp_path), **QUICK)
+    pd.testing.assert_frame_equal(again.tests, comparison.tests)
+
+
+def test_seeds_that_share_a_dense_recogniser_are_told_of(comparison):
+    said = "All seeds of fsdd prune one dense recogniser"
+    assert said not in summary_page(comparison)
+    finals = Finals()
+    for seed in (1, 2):
+        for method in ("csp", "magnitude"):
+            finals.add(method, [1, 0] * 20, seed=seed, corpus="fsdd", dense_id="one")
+            finals.add(method, [1, 0] * 20, seed=seed)
+    assert said in summary_page(compared(finals))
+
+
+def test_the_summary_says_what_came_out(written):
+    text = written[1][-1].read_text()
+    assert text.startswith("# csp against 6 methods on an4, fsdd\n\nComplete: ")
+    assert "| pooled | 90 % |" in text
+    assert "significantly better" in text
+    assert "![lead_pooled](lead_pooled.png)" in text
+    assert "Drawn: fsdd: 6 speakers." in text
+    assert text.endswith("Made by `cspbench compare mine.yaml`.\n")
+    heads = [line for line in text.splitlines() if line.startswith("| ---")]
+    assert len(heads) == 9  # four of verdicts, four of cells, one of budgets
+
+
+def test_an_unfinished_comparison_says_so_first():
+    finals = Finals().fill({"csp": 0.1, "magnitude": 0.2, "set": 0.3})
+    frame = finals.frame
+    frame.loc[(frame["method"] == "set") & (frame["sparsity_requested"] == 0.9), "state"] = "failed"
+    text = summary_page(compare(frame, finals.hypotheses, **QUICK))
+    assert "**Unfinished: 3 of 18 trials are missing** (why: cells.csv).\n\n- an4 at 90 %: nothing of set" in text
+    assert "| set | " in text
+    assert " missing | " in text
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(ComparisonError, match=r"finals\.csv is missing"):
+        load_comparison(tmp_path)
+
+
+def test_pictures_show_every_method_once(comparison):
+    drawn = pictures(comparison)
+    trained, post = drawn["wer_vs_sparsity_fsdd"].axes
+    assert {text.get_text() for text in trained.texts} == {*FIELD, "dense"}
+    assert {text.get_text() for text in post.texts} == {"csp_post", "wanda", "magnitude_post", "dense"}
+    assert trained.get_ylim() == post.get_ylim()
+    legend = drawn["wer_vs_cost_an4"].axes[0].get_legend()
+    assert len(legend.get_texts()) == 8
+    assert [axes.get_title() for axes in drawn["lead_pooled"].axes] == ["50 % sparsity", "90 % sparsity"]
+
+
+def test_only_main_rivals_and_the_champion_have_a_colour(comparison):
+    trained = pictures(comparison)["wer_vs_sparsity_an4"].axes[0]
+    colours = {text.get_text(): text.get_color() for text in trained.texts}
+    assert colours["rigl"] == "0.3"
+    assert len({colours[name] for name in ("csp", "magnitude", "movement", "lottery")}) == 4
+
+
+def test_a_rival_without_errors_and_infinite_bars_are_drawn_around():
+    finals = Finals()
+    finals.add("csp", [1] + [0] * 39)  # one speaker of five makes all the errors: many draws have no spread
+    finals.add("magnitude", [0] * 40)
+    finals.add("rigl", [2] + [0] * 39)
+    comparison = compared(finals)
+    assert row(comparison.tests, rival="rigl")["high"] == math.inf
+    drawn = pictures(comparison)["lead_an4"]
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["rigl"]
+    assert "no error at all: magnitude." in drawn.texts[0].get_text().replace("\n", " ")
+
+
+def test_nothing_recognised_at_all_is_drawn():
+    finals = Finals()
+    finals.add("csp", [0] * 40)
+    finals.add("random", [5] * 40)  # WER 100 %, and its interval but for rounding
+    assert "wer_vs_cost_an4" in pictures(compared(finals))
+
+
+def test_labels_keep_their_distance():
+    placed = _apart([0.5, 0.5, 0.51, 0.9], 0.1)
+    assert np.diff(sorted(placed)).min() > 0.0999
+    assert placed[3] == pytest.approx(0.9)
+    assert _apart([0.0, 0.0], 0.1) == pytest.approx([0.0, 0.1], abs=1e-3)

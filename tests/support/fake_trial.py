@@ -1,0 +1,90 @@
+"""Stands in for `cspbench.trials.run`: the same folders and results, at once, and misbehaving on demand.
+
+Sparsities with a meaning: 0.13 raises, 0.17 kills its process every time, 0.19 kills it the first time. A file
+``kill-after`` in the store's root holds the number of trials after which the process is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from support.fake_studies import result
+
+from cspbench.errors import PruningError
+from cspbench.result import TrialResult
+from cspbench.spec import DenseSpec, TrialSpec
+from cspbench.store import Store, write_json
+from cspbench.training.events import Event, Listener, silent
+
+WER = {"csp": 0.05, "lottery": 0.07, "magnitude": 0.08, "movement": 0.06}
+
+
+def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: Listener = silent) -> TrialResult:
+    folder = store.trial(spec.id)
+    if (folder / "result.json").exists():
+        return TrialResult.model_validate_json((folder / "result.json").read_text())
+    assert (store.dense(spec.dense.id) / "result.json").exists(), "the dense model comes first"
+    _count(store.root / "trials.log", spec.id)
+    progress(Event("prune", 1, 2, metrics={"loss": 1.0}))
+    _misbehave(spec, store)
+    write_json(folder / "spec.json", spec.model_dump(mode="json"))
+    rows = [{"step": i, "epoch": i // 10, "loss": 1 / (i + 1), "learning_rate": 0.1} for i in range(40)]
+    rows[-1] |= {"dev_wer": 0.1, "sparsity": spec.sparsity}
+    (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    heard = {"id": "u1", "reference": "one two", "hypothesis": "one too", "edits": 1, "words": 2}
+    (folder / "hypotheses.jsonl").write_text(json.dumps(heard) + "\n")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    write_json(folder / "model.json", {})
+    wer = round(WER[spec.method.name] + spec.sparsity / 10 + spec.seed / 1000, 6)
+    outcome = result(spec, wer, dev=wer + 0.01)
+    write_json(folder / "result.json", outcome.model_dump(mode="json"))
+    progress(Event("evaluate", 2, 2))
+    return outcome
+
+
+def train_dense(spec: DenseSpec, store: Store, *, device: str = "auto", progress: Listener = silent) -> None:
+    if not (store.dense(spec.id) / "result.json").exists():
+        _count(store.root / "dense.log", spec.id)
+        write_json(store.dense(spec.id) / "result.json", {})
+
+
+def calls(root: Path, kind: str = "trials") -> list[str]:
+    """Ids of what was really worked on, in order."""
+    path = root / f"{kind}.log"
+    return path.read_text().split() if path.exists() else []
+
+
+def install() -> None:
+    """Take the place of the real module in this process."""
+    module = ModuleType("cspbench.trials.run")
+    module.__dict__.update(run_trial=run_trial, train_dense=train_dense)
+    sys.modules["cspbench.trials.run"] = module
+
+
+@pytest.fixture
+def fake_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cspbench.trials.run", ModuleType("placeholder"))
+    install()
+
+
+def _count(path: Path, id: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(f"{id}\n")
+
+
+def _misbehave(spec: TrialSpec, store: Store) -> None:
+    limit = store.root / "kill-after"
+    tried = calls(store.root).count(spec.id)
+    if spec.sparsity == 0.13:
+        raise PruningError("thirteen is not possible")
+    if spec.sparsity == 0.17 or (spec.sparsity == 0.19 and tried == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if limit.exists() and len(calls(store.root)) > int(limit.read_text()):
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,63 @@
+"""What a person sees while a sweep runs."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from support.fake_studies import result, spec
+
+from cspbench.training.events import Event
+from cspbench.trials.progress import Bars, Clock, Lines, duration, make_display
+from cspbench.trials.work import Outcome
+
+
+def test_time_left_counts_only_what_really_ran() -> None:
+    now = iter([0.0, 100.0, 160.0])
+    clock = Clock(now=lambda: next(now))
+    clock.expect(5)  # at 100
+    assert clock.left() == ""
+    clock.count(cached=True)
+    assert clock.left() == ""
+    clock.count(cached=False)  # took 60 seconds
+    assert clock.left() == "about 3 min left"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (89, "89 s"), (300, "5 min"), (7800, "2 h 10 min")])
+def test_durations_in_words(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream)
+    trial = spec("csp", 0.9)
+    with make_display(console) as display:
+        assert isinstance(display, Lines)
+        display.expect(2)
+        for step in range(50):
+            display.event("csp", Event("prune", step, 50, metrics={"loss": 1.5}))
+        display.ended(Outcome(trial, result(trial, 0.051)), cached=False)
+        display.ended(Outcome(trial, error="no [brackets] lost"), cached=False)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "  csp: prune 0/50 loss 1.5"
+    assert lines[1].startswith("[1/2] csp 90 % seed 0: dev WER 5.1 % (dense 2.0 %), 0.210 ms a step (dense 0.800), 1.4")
+    assert lines[2] == "[2/2] csp 90 % seed 0: FAILED: no [brackets] lost"
+    assert len(lines) == 3
+
+
+def test_bars_on_a_terminal() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=120)
+    trial = spec("csp", 0.9)
+    with make_display(console) as display:
+        assert isinstance(display, Bars)
+        display.event("dense model", Event("dense", 1, 2))
+        display.expect(2)
+        display.event("csp 90 % seed 0", Event("prune", 3, 50, metrics={"loss": 1.5}))
+        display.ended(Outcome(trial, result(trial, 0.051)), cached=True)
+    text = stream.getvalue()
+    assert "dev WER 5.1 % (dense 2.0 %)" in text
+    assert "had finished before" in text
+    assert "1/2" in text
