@@ -35,24 +35,24 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image
 
-from cspbench.comparison.report import compare, load_comparison, recorded_errors
+from cspbench.comparison.report import evaluate_finals, load_evaluation, recorded_errors
 from cspbench.comparison.report.figures import pictures, styles
 from cspbench.comparison.report.page import verdict_row
 from cspbench.report.results import load_hypotheses
 from cspbench.store import Store
 
-comparison = load_comparison(FOLDER)
-finals, champion = comparison.finals, comparison.champion
+comparison = load_evaluation(FOLDER)
+finals, proposed = comparison.finals, comparison.proposed
 done = finals[finals["state"] == "complete"]
-style = styles(finals["method"], champion)
-rivals = set(finals["method"]) - {champion, f"{champion}_post"}
-print(f"{champion} against {len(rivals)} methods: {len(done)} of {len(finals)} trials finished")
+style = styles(finals["method"], proposed)
+rivals = set(finals["method"]) - {proposed, f"{proposed}_post"}
+print(f"{proposed} against {len(rivals)} methods: {len(done)} of {len(finals)} trials finished")
 
 # %% [markdown]
 # ## What came out
-# The champion against the best of magnitude, movement and lottery, then against the best of all. Errors of an utterance
-# are averaged over seeds; differences (percentage points, negative: the champion is better) come with the 95 % interval
-# of a paired bootstrap over speakers; p-values are Holm-corrected over the rivals of the row.
+# The proposed method against the best of magnitude, movement and lottery, then against the best of all. Errors of an
+# utterance are averaged over seeds; differences (percentage points, negative: the proposed method is better) come with
+# the 95 % interval of a paired bootstrap over speakers; p-values are Holm-corrected over the rivals of the row.
 
 # %%
 for against in ("main", "all"):
@@ -70,11 +70,11 @@ for picture in pictures(comparison).values():
 
 # %% [markdown]
 # ## Was it fair?
-# Dev trials that chose each setting, optimiser steps and seconds beside the champion's, whether the runs started from
-# the same dense models, and whether the seeds of a cell share one setting.
+# Dev trials that chose each setting, optimiser steps and seconds beside the proposed method's, whether the runs started
+# from the same dense models, and whether the seeds of a cell share one setting.
 
 # %%
-display(comparison.budgets)  # noqa: F821 - Jupyter's
+display(comparison.costs)  # noqa: F821 - Jupyter's
 
 # %% [markdown]
 # The settings that were chosen on dev, by method and sparsity:
@@ -112,13 +112,13 @@ plt.show()
 
 # %% [markdown]
 # ## Every run
-# The champion's WER minus the rival's in each pair of runs (same seed, fold and dense model), percentage points: no
-# mean hides a seed.
+# The proposed method's WER minus the rival's in each pair of runs (same seed, fold and dense model), percentage points:
+# no mean hides a seed.
 
 # %%
 keys = ["corpus", "sparsity_requested", "fold", "seed"]
-ours = done[done["method"] == champion].set_index(keys)["wer"].rename("ours")
-pairs = done[(done["kind"] == "trained") & (done["method"] != champion)].join(ours, on=keys).dropna(subset=["ours"])
+ours = done[done["method"] == proposed].set_index(keys)["wer"].rename("ours")
+pairs = done[(done["kind"] == "trained") & (done["method"] != proposed)].join(ours, on=keys).dropna(subset=["ours"])
 pairs["gap"] = 100 * (pairs["ours"] - pairs["wer"])
 main = [method for method in ("magnitude", "movement", "lottery") if method in set(pairs["method"])]
 figure, panels = plt.subplots(1, len(corpora), figsize=(5.4 * len(corpora), 3.8), layout="constrained", squeeze=False)
@@ -132,24 +132,24 @@ for axes, corpus in zip(panels[0], corpora, strict=True):
         axes.scatter(places, part["gap"], color=look.colour, marker=look.marker, s=26, alpha=0.8, label=method)
     axes.axhline(0, color="0.5", linewidth=0.8)
     axes.set_xticks(range(len(levels)), [f"{100 * level:g} %" for level in levels])
-    axes.set(title=corpus, ylabel=f"WER of {champion} minus rival's")
+    axes.set(title=corpus, ylabel=f"WER of {proposed} minus rival's")
 panels[0][0].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
 # ## What they hear
-# If the trials themselves are at hand: the test utterances that the champion gets most wrong at the highest sparsity,
-# beside what its best main rival heard in the paired run.
+# If the trials themselves are at hand: the test utterances that the proposed method gets most wrong at the highest
+# sparsity, beside what its best main rival heard in the paired run.
 
 # %%
 highest = comparison.verdicts[comparison.verdicts["against"] == "main"].dropna(subset=["best_rival", "difference"])
-highest = highest[(highest["champion"] == champion) & highest["corpus"].isin(corpora)]
+highest = highest[(highest["proposed"] == proposed) & highest["corpus"].isin(corpora)]
 if len(highest):
     verdict = highest.sort_values("sparsity_requested").iloc[-1]
     cell = done[(done["corpus"] == verdict["corpus"]) & (done["sparsity_requested"] == verdict["sparsity_requested"])]
-    first, second = (cell[cell["method"] == method] for method in (champion, verdict["best_rival"]))
+    first, second = (cell[cell["method"] == method] for method in (proposed, verdict["best_rival"]))
     pair = first.merge(second, on=["fold", "seed"]).iloc[0]
-    names = {champion: pair["trial_id_x"], verdict["best_rival"]: pair["trial_id_y"]}
+    names = {proposed: pair["trial_id_x"], verdict["best_rival"]: pair["trial_id_y"]}
     if all((Store(ROOT).trial(trial) / "hypotheses.jsonl").is_file() for trial in names.values()):
         heard = [load_hypotheses(Store(ROOT), trial).set_index("id") for trial in names.values()]
         worst = heard[0].sort_values("edits", ascending=False).index[:8]
@@ -167,6 +167,6 @@ if len(highest):
 # %%
 columns = ["corpus", "kind", "sparsity_requested", "rival", "difference", "z_mapsswe"]
 if (FOLDER / "errors.csv").is_file():
-    again = compare(finals, recorded_errors(FOLDER), champion, resamples=200).tests  # these columns draw nothing
+    again = evaluate_finals(finals, recorded_errors(FOLDER), proposed, resamples=200).tests  # the columns draw nothing
     pd.testing.assert_frame_equal(again[columns], comparison.tests[columns], rtol=1e-4, atol=1e-9)
     print(f"{len(again)} tests made again from {FOLDER / 'errors.csv'}: they agree")

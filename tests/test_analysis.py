@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from support.fake_finals import Finals
 from support.fake_studies import record, spec, write_study
 
-from cspbench.comparison.report import compare, write_comparison
+from cspbench.comparison.report import evaluate_finals, write_evaluation
 from cspbench.store import Store, write_atomic
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "analysis" / "pareto.py"
@@ -83,7 +83,7 @@ def test_a_study_without_the_compared_methods_still_runs(tmp_path, monkeypatch):
 def test_the_notebook_of_a_comparison_shows_it(tmp_path, monkeypatch):
     finals = Finals().fill({"csp": 0.05, "magnitude": 0.12, "lottery": 0.11, "set": 0.2})
     finals.fill({"csp_post": 0.2, "wanda": 0.4}, steps=0)
-    write_comparison(compare(finals.frame, finals.hypotheses, resamples=200), tmp_path / "compare")
+    write_evaluation(evaluate_finals(finals.frame, finals.hypotheses, resamples=200), tmp_path / "compare")
     for trial in ("an4-None-csp-0.9-1", "an4-None-lottery-0.9-1"):
         heard = finals.heard[trial].assign(hypothesis=f"heard by {trial}")
         path = Store(tmp_path / "runs").trial(trial) / "hypotheses.jsonl"

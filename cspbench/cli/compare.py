@@ -15,8 +15,8 @@ from cspbench.cli.sweep import RUNS, TrialsError, interrupt, overrides
 from cspbench.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from cspbench.comparison.config import CompareConfig
-    from cspbench.comparison.plan import Only
+    from cspbench.comparison.config import ComparisonConfig
+    from cspbench.comparison.plan import Subset
     from cspbench.comparison.run import ComparisonSummary, Stage
     from cspbench.store import Store
 
@@ -50,11 +50,11 @@ def compare(
     root: Root = RUNS,
 ) -> None:
     """Tune methods alike, retrain what was chosen on dev with fresh seeds, and test who is better; resumes."""
-    from cspbench.comparison.config import load_comparison
+    from cspbench.comparison.config import load_comparison_config
     from cspbench.store import Store
 
     signal.signal(signal.SIGTERM, interrupt)
-    config = load_comparison(file, overrides(set_ or [], workers=workers, device=device))
+    config = load_comparison_config(file, overrides(set_ or [], workers=workers, device=device))
     part, store = _part(config, only, sparsity, corpus), Store(root)
     stages: tuple[Stage, ...] = ("tune", "final", "report") if stage is None else (stage.value,)
     if collect is not None:
@@ -68,8 +68,8 @@ def compare(
         _run(config, store, stages, part, _command(file, set_ or []))
 
 
-def _part(config: CompareConfig, only: str | None, sparsity: str | None, corpus: str | None) -> Only:
-    from cspbench.comparison.plan import Only
+def _part(config: ComparisonConfig, only: str | None, sparsity: str | None, corpus: str | None) -> Subset:
+    from cspbench.comparison.plan import Subset
 
     shares = None
     if sparsity is not None:
@@ -80,7 +80,7 @@ def _part(config: CompareConfig, only: str | None, sparsity: str | None, corpus:
             raise ConfigError(f"--sparsity {sparsity}: must be numbers of the file ({known})") from None
         if not shares <= set(config.sparsity):
             raise ConfigError(f"--sparsity {sparsity}: must be sparsities of the file ({known})")
-    return Only(
+    return Subset(
         _labels("--only", only, [entry.key for entry in config.methods]),
         shares,
         _labels("--corpus", corpus, [entry.key for entry in config.corpora]),
@@ -103,7 +103,7 @@ def _command(file: Path, changes: list[str]) -> str:
     return shlex.join(["cspbench", "compare", str(file), *(word for text in changes for word in ("--set", text))])
 
 
-def _collect(config: CompareConfig, folder: Path, store: Store) -> None:
+def _collect(config: ComparisonConfig, folder: Path, store: Store) -> None:
     from cspbench.comparison.run import collect_comparison
     from cspbench.trials.progress import make_display
 
@@ -112,7 +112,7 @@ def _collect(config: CompareConfig, folder: Path, store: Store) -> None:
     messages().print(f"{count} trials of this comparison taken from {folder}", soft_wrap=True)
 
 
-def _export(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: Only) -> None:
+def _export(config: ComparisonConfig, store: Store, stages: tuple[Stage, ...], part: Subset) -> None:
     from cspbench.comparison.run import missing_specs
     from cspbench.trials.progress import make_display
 
@@ -122,18 +122,18 @@ def _export(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part
         typer.echo(spec.model_dump_json())
 
 
-def _print_plan(config: CompareConfig, store: Store, part: Only) -> None:
-    from cspbench.comparison.estimate import dense_missing, shares
+def _print_plan(config: ComparisonConfig, store: Store, part: Subset) -> None:
+    from cspbench.comparison.estimate import dense_missing, stage_estimates
     from cspbench.comparison.plan import resolve_comparison
     from cspbench.trials.progress import duration
 
     plan = resolve_comparison(config, store, messages().print)
-    rows = shares(plan, store, part)
+    rows = stage_estimates(plan, store, part)
     print_rows(
         [
             {
                 "stage": row.stage,
-                "corpus": row.place,
+                "corpus": row.corpus,
                 "trials": row.trials,
                 "finished": row.finished,
                 "failed": row.failed,
@@ -153,7 +153,7 @@ def _print_plan(config: CompareConfig, store: Store, part: Only) -> None:
         output().print("no estimate where no trial has finished", soft_wrap=True)
 
 
-def _run(config: CompareConfig, store: Store, stages: tuple[Stage, ...], part: Only, command: str) -> None:
+def _run(config: ComparisonConfig, store: Store, stages: tuple[Stage, ...], part: Subset, command: str) -> None:
     from cspbench.comparison.run import run_comparison
     from cspbench.sweep.tracking import ui_command
     from cspbench.trials.progress import make_display

@@ -1,1 +1,1 @@
-"""Methods compared on equal budgets: what to run, which settings to take, what came out."""
+"""Methods compared on equal costs: what to run, which settings to take, what came out."""

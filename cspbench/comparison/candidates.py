@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from cspbench.comparison.config import CompareConfig, ComparedMethod, axes_entry
+from cspbench.comparison.config import ComparedMethod, ComparisonConfig, axes_entry
 from cspbench.config import Axis, Choice
 from cspbench.errors import ConfigError
 from cspbench.spec import MethodSpec
@@ -20,7 +20,7 @@ ATTEMPTS = 200
 
 
 @dataclass(frozen=True)
-class Cell:
+class TuningCell:
     """A method at a sparsity at which settings are tried, and those it tries: the first is the default."""
 
     method: str
@@ -33,7 +33,7 @@ class Cell:
         return self.method, self.sparsity
 
 
-def cells(config: CompareConfig) -> list[Cell]:
+def cells(config: ComparisonConfig) -> list[TuningCell]:
     """What is tuned: sparsity by sparsity, every tuned method with the same settings at each.
 
     Raises:
@@ -43,7 +43,7 @@ def cells(config: CompareConfig) -> list[Cell]:
         return []
     tuned = [entry for entry in config.methods if entry.tuned]
     drawn = {entry.key: candidates(entry, config.tuning.trials, config.tuning.seed) for entry in tuned}
-    return [Cell(entry.key, sparsity, drawn[entry.key]) for sparsity in config.tuning.at for entry in tuned]
+    return [TuningCell(entry.key, sparsity, drawn[entry.key]) for sparsity in config.tuning.at for entry in tuned]
 
 
 def default_setting(entry: ComparedMethod) -> MethodSpec:

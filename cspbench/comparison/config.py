@@ -20,7 +20,7 @@ from cspbench.hyper import Frozen
 from cspbench.spec import CorpusSpec, FeatureSpec, LatencySpec, ModelSpec, TrainSpec
 
 Seeds = Annotated[tuple[Seed, ...], Distinct]
-Shares = Annotated[tuple[Share, ...], Distinct]
+Sparsities = Annotated[tuple[Share, ...], Distinct]
 
 BROKEN = "?"
 """Label of a corpus that could not be read, and is reported as such."""
@@ -89,20 +89,22 @@ class Tuning(Frozen):
     """How settings are found: the same number of random settings for every tuned method, the first its default."""
 
     trials: int = Field(3, ge=1, description="settings tried for each tuned method and sparsity")
-    at: Shares = Field(min_length=1, description="sparsities; the others take the setting of that of nearest density")
+    at: Sparsities = Field(
+        min_length=1, description="sparsities; the others take the setting of that of nearest density"
+    )
     corpora: tuple[str, ...] | None = Field(None, description="labels; the settings are carried to the other corpora")
     folds: Seeds | None = Field(None, description="folds of corpora that have some")
     seed: Seed = 0
 
 
-class CompareConfig(Frozen):
+class ComparisonConfig(Frozen):
     """A whole comparison file."""
 
     name: Name = Field(description="names the study and its MLflow experiment")
     corpora: tuple[ComparedCorpus, ...] = Field(min_length=1)
-    sparsity: Shares = Field(min_length=1, description="absolute shares of zeros, the most urgent first")
+    sparsity: Sparsities = Field(min_length=1, description="absolute shares of zeros, the most urgent first")
     methods: tuple[Annotated[ComparedMethod, BareName], ...] = Field(min_length=1)
-    champion: str = Field("csp", description="label of the method that all others are tested against")
+    proposed: str = Field("csp", description="label of the method that all others are tested against")
     tuning: Tuning | None = None
     seeds: Seeds = Field((1, 2, 3), min_length=1, description="fresh ones: never that of the tuning")
     latency: LatencySpec = LatencySpec()
@@ -115,7 +117,7 @@ class CompareConfig(Frozen):
         return [entry for entry in self.corpora if chosen is None or entry.key in chosen]
 
 
-def load_comparison(path: Path | str, overrides: Iterable[Override] = ()) -> CompareConfig:
+def load_comparison_config(path: Path | str, overrides: Iterable[Override] = ()) -> ComparisonConfig:
     """Read and check a comparison file.
 
     Raises:
@@ -131,14 +133,14 @@ def axes_entry(entry: ComparedMethod) -> MethodEntry:
     return MethodEntry(name=entry.name, params={**fixed, **axes}, search=entry.tune is True)
 
 
-def compare_problems(config: CompareConfig) -> Iterator[Problem]:
+def comparison_problems(config: ComparisonConfig) -> Iterator[Problem]:
     """Everything wrong with a file whose single values are right."""
     yield from _corpora_problems(config)
     yield from _methods_problems(config)
     yield from _tuning_problems(config)
 
 
-def _corpora_problems(config: CompareConfig) -> Iterator[Problem]:
+def _corpora_problems(config: ComparisonConfig) -> Iterator[Problem]:
     yield from _twice([entry.key for entry in config.corpora], "corpora")
     for index, entry in enumerate(config.corpora):
         at: Location = ("corpora", index)
@@ -155,12 +157,12 @@ def _corpora_problems(config: CompareConfig) -> Iterator[Problem]:
             )
 
 
-def _methods_problems(config: CompareConfig) -> Iterator[Problem]:
+def _methods_problems(config: ComparisonConfig) -> Iterator[Problem]:
     labels = [entry.key for entry in config.methods]
     yield from _twice(labels, "methods")
-    if config.champion not in labels and all(labels):
-        hint = did_you_mean(config.champion, labels)
-        yield Problem(("champion",), f"no method is labelled '{config.champion}'{hint} (labels: {', '.join(labels)})")
+    if config.proposed not in labels and all(labels):
+        hint = did_you_mean(config.proposed, labels)
+        yield Problem(("proposed",), f"no method is labelled '{config.proposed}'{hint} (labels: {', '.join(labels)})")
     for index, entry in enumerate(config.methods):
         at: Location = ("methods", index)
         found = list(_entry_problems(entry, at))
@@ -193,7 +195,7 @@ def _scarcity(entry: ComparedMethod, trials: int, at: Location) -> Iterator[Prob
             yield Problem(at, f"{settings} settings at most, the default included; tuning.trials asks for {trials}")
 
 
-def _tuning_problems(config: CompareConfig) -> Iterator[Problem]:
+def _tuning_problems(config: ComparisonConfig) -> Iterator[Problem]:
     tuned = [entry.key for entry in config.methods if entry.tuned]
     tuning = config.tuning
     if tuning is None:
@@ -214,7 +216,7 @@ def _tuning_problems(config: CompareConfig) -> Iterator[Problem]:
         yield from _fold_problems(config, tuning)
 
 
-def _fold_problems(config: CompareConfig, tuning: Tuning) -> Iterator[Problem]:
+def _fold_problems(config: ComparisonConfig, tuning: Tuning) -> Iterator[Problem]:
     """Settings are chosen on the dev speakers of a fold, so those must not be reported on in another."""
     divided = [(entry.key, entry.folds) for entry in config.tuned_corpora() if entry.folds is not None]
     at: Location = ("tuning", "folds")
@@ -240,8 +242,8 @@ def _twice(labels: list[str], key: str) -> Iterator[Problem]:
 
 
 COMPARISON = Kind(
-    CompareConfig,
-    compare_problems,
+    ComparisonConfig,
+    comparison_problems,
     stand_ins={"name": "unnamed", "corpora": [{"label": BROKEN}], "sparsity": [0.0], "methods": [""]},
     items={"methods": "", "corpora": {"label": BROKEN}},
 )

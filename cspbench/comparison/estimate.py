@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from cspbench.comparison.plan import ALL, ComparisonPlan, Only, Place
-from cspbench.comparison.selection import Book, choose, chosen
+from cspbench.comparison.plan import ALL, ComparisonPlan, PreparedCorpus, Subset
+from cspbench.comparison.selection import ComparisonRecords, chosen_settings, select_settings
 from cspbench.store import Store
 
 
 @dataclass(frozen=True)
-class Share:
-    """The trials of one stage at one place.
+class StageEstimate:
+    """The trials of one stage on one corpus (and fold).
 
     Attributes:
         stage: ``dense``, ``tune`` or ``final``.
-        place: corpus and fold.
+        corpus: label of the corpus, and fold.
         steps: optimiser steps of one trial, by the budget: a method may need more, or none.
         trials: how many there are.
         finished: of them, with a result.
@@ -26,7 +26,7 @@ class Share:
     """
 
     stage: str
-    place: str
+    corpus: str
     steps: int
     trials: int
     finished: int
@@ -42,26 +42,26 @@ class Share:
 @dataclass(frozen=True)
 class _Item:
     stage: str
-    place: Place
+    prepared: PreparedCorpus
     method: str
     seconds: float | None  # that it took; None if it has no result
     failed: bool
 
 
-def shares(plan: ComparisonPlan, store: Store, only: Only = ALL) -> list[Share]:
-    """Count what there is to do, stage by stage and place by place.
+def stage_estimates(plan: ComparisonPlan, store: Store, only: Subset = ALL) -> list[StageEstimate]:
+    """Count what there is to do, stage by stage and corpus by corpus.
 
     A trial not yet run is held to take as long as the mean of its method on its corpus, or else of all methods there.
     """
     items = [*_tuning(plan, store, only), *_finals(plan, store, only)]
     groups: dict[tuple[str, str], list[_Item]] = {}
     for item in items:
-        groups.setdefault((item.stage, item.place.label), []).append(item)
+        groups.setdefault((item.stage, item.prepared.label), []).append(item)
     return [
-        Share(
+        StageEstimate(
             stage=stage,
-            place=label,
-            steps=group[0].place.steps,
+            corpus=label,
+            steps=group[0].prepared.steps,
             trials=len(group),
             finished=sum(item.seconds is not None for item in group),
             failed=sum(item.failed for item in group),
@@ -71,7 +71,7 @@ def shares(plan: ComparisonPlan, store: Store, only: Only = ALL) -> list[Share]:
     ]
 
 
-def dense_missing(plan: ComparisonPlan, store: Store, only: Only = ALL) -> int:
+def dense_missing(plan: ComparisonPlan, store: Store, only: Subset = ALL) -> int:
     """Dense recognisers that have to be trained first."""
     settings = {cell.key: cell.candidates[0] for cell in plan.cells}  # any will do: all start from the same
     tasks = [*plan.tuning_tasks(only), *plan.final_tasks(settings, only)]
@@ -79,28 +79,30 @@ def dense_missing(plan: ComparisonPlan, store: Store, only: Only = ALL) -> int:
     return sum(not (store.dense(id) / "result.json").is_file() for id in ids)
 
 
-def _tuning(plan: ComparisonPlan, store: Store, only: Only) -> Iterator[_Item]:
-    book = Book(store, plan.config.name)
+def _tuning(plan: ComparisonPlan, store: Store, only: Subset) -> Iterator[_Item]:
+    records = ComparisonRecords(store, plan.config.name)
     for task in plan.tuning_tasks(only):
-        result = book.result(task)
-        place = plan.places[task.corpus, task.fold]
+        result = records.result(task)
+        prepared = plan.prepared_corpora[task.corpus, task.fold]
         yield _Item(
-            "tune", place, task.method, None if result is None else result.seconds, book.error(task) is not None
+            "tune", prepared, task.method, None if result is None else result.seconds, records.error(task) is not None
         )
 
 
-def _finals(plan: ComparisonPlan, store: Store, only: Only) -> Iterator[_Item]:
-    book = Book(store, plan.config.name)
-    settings = chosen(choose(plan, book))
-    for slot in plan.slots(only):
-        task = plan.final_task(slot, settings)
-        result = book.result(task) if task is not None else None
-        failed = task is not None and book.error(task) is not None
-        yield _Item("final", slot.place, slot.entry.key, None if result is None else result.seconds, failed)
+def _finals(plan: ComparisonPlan, store: Store, only: Subset) -> Iterator[_Item]:
+    records = ComparisonRecords(store, plan.config.name)
+    settings = chosen_settings(select_settings(plan, records))
+    for planned in plan.planned_runs(only):
+        task = plan.final_task(planned, settings)
+        result = records.result(task) if task is not None else None
+        failed = task is not None and records.error(task) is not None
+        yield _Item("final", planned.prepared, planned.entry.key, None if result is None else result.seconds, failed)
 
 
 def _expected(item: _Item, known: list[_Item]) -> float | None:
-    here = [other for other in known if other.seconds is not None and other.place.entry.key == item.place.entry.key]
+    here = [
+        other for other in known if other.seconds is not None and other.prepared.entry.key == item.prepared.entry.key
+    ]
     alike = [other for other in here if other.method == item.method] or here
     return fmean(other.seconds for other in alike if other.seconds is not None) if alike else None
 

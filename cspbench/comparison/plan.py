@@ -7,19 +7,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cspbench.comparison.candidates import Cell, cells, default_setting
-from cspbench.comparison.config import CompareConfig, ComparedCorpus, ComparedMethod
+from cspbench.comparison.candidates import TuningCell, cells, default_setting
+from cspbench.comparison.config import ComparedCorpus, ComparedMethod, ComparisonConfig
 from cspbench.spec import CorpusSpec, DenseSpec, Fold, MethodSpec, TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.plan import prepare_corpus
 
-Chosen = Mapping[tuple[str, float], MethodSpec]
+ChosenSettings = Mapping[tuple[str, float], MethodSpec]
 """Settings by label of the method and the sparsity they were tuned at."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One trial and its place in the comparison.
+    """One trial, and what it is for in the comparison.
 
     Attributes:
         corpus: label of the corpus.
@@ -37,31 +37,31 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Only:
+class Subset:
     """A part of a comparison; None stands for all."""
 
     methods: frozenset[str] | None = None
     sparsity: frozenset[float] | None = None
     corpora: frozenset[str] | None = None
 
-    def corpus(self, label: str) -> bool:
+    def includes_corpus(self, label: str) -> bool:
         """Whether a corpus belongs to it."""
         return self.corpora is None or label in self.corpora
 
-    def method(self, label: str) -> bool:
+    def includes_method(self, label: str) -> bool:
         """Whether a method belongs to it."""
         return self.methods is None or label in self.methods
 
-    def share(self, sparsity: float) -> bool:
+    def includes_sparsity(self, sparsity: float) -> bool:
         """Whether a sparsity belongs to it."""
         return self.sparsity is None or sparsity in self.sparsity
 
 
-ALL = Only()
+ALL = Subset()
 
 
 @dataclass(frozen=True)
-class Place:
+class PreparedCorpus:
     """A corpus in one of its divisions, prepared."""
 
     entry: ComparedCorpus
@@ -82,10 +82,10 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Slot:
-    """A number to be reported: a method on a corpus at a sparsity under a seed."""
+class PlannedRun:
+    """A run to be reported: a method on a corpus at a sparsity under a seed."""
 
-    place: Place
+    prepared: PreparedCorpus
     entry: ComparedMethod
     sparsity: float
     seed: int
@@ -97,58 +97,58 @@ class ComparisonPlan:
 
     Attributes:
         config: the checked file.
-        places: prepared corpora by label and fold, those of the finals and of the tuning.
+        prepared_corpora: prepared corpora by label and fold, those of the finals and of the tuning.
         cells: what is tuned, in the order of sparsities, then methods.
     """
 
-    config: CompareConfig
-    places: Mapping[tuple[str, int | None], Place]
-    cells: tuple[Cell, ...]
+    config: ComparisonConfig
+    prepared_corpora: Mapping[tuple[str, int | None], PreparedCorpus]
+    cells: tuple[TuningCell, ...]
 
     @property
     def synthetic(self) -> bool:
         """Whether any audio was made by a machine."""
-        return any(place.synthetic for place in self.places.values())
+        return any(prepared.synthetic for prepared in self.prepared_corpora.values())
 
-    def tuning_tasks(self, only: Only = ALL) -> list[Task]:
+    def tuning_tasks(self, only: Subset = ALL) -> list[Task]:
         """Trials that settings are chosen by, of the sparsities that the finals of `only` take settings from."""
         tuning = self.config.tuning
         if tuning is None:
             return []
-        wanted = {self.tuned_at(sparsity) for sparsity in self.config.sparsity if only.share(sparsity)}
-        cells = [cell for cell in self.cells if cell.sparsity in wanted and only.method(cell.method)]
+        wanted = {self.tuned_at(sparsity) for sparsity in self.config.sparsity if only.includes_sparsity(sparsity)}
+        cells = [cell for cell in self.cells if cell.sparsity in wanted and only.includes_method(cell.method)]
         return [
-            self._task(place, cell.method, cell.candidates[number], cell.sparsity, tuning.seed, number)
+            self._task(prepared, cell.method, cell.candidates[number], cell.sparsity, tuning.seed, number)
             for sparsity in tuning.at
             for number in range(tuning.trials)
             for cell in cells
             if cell.sparsity == sparsity
-            for place in self.tuning_places()
-            if only.corpus(place.entry.key)
+            for prepared in self.tuning_corpora()
+            if only.includes_corpus(prepared.entry.key)
         ]
 
-    def slots(self, only: Only = ALL) -> Iterator[Slot]:
+    def planned_runs(self, only: Subset = ALL) -> Iterator[PlannedRun]:
         """What is to be reported, sparsity by sparsity in the order of the file, and in each seed by seed."""
-        for sparsity in filter(only.share, self.config.sparsity):
+        for sparsity in filter(only.includes_sparsity, self.config.sparsity):
             for order, seed in enumerate(self.config.seeds):
-                for place in self.final_places(order):
+                for prepared in self.final_corpora(order):
                     for entry in self.config.methods:
-                        if only.corpus(place.entry.key) and only.method(entry.key):
-                            yield Slot(place, entry, sparsity, seed)
+                        if only.includes_corpus(prepared.entry.key) and only.includes_method(entry.key):
+                            yield PlannedRun(prepared, entry, sparsity, seed)
 
-    def final_task(self, slot: Slot, chosen: Chosen) -> Task | None:
-        """The trial that fills a slot; None while its setting is not chosen."""
-        setting = self.setting(slot.entry, slot.sparsity, chosen)
+    def final_task(self, planned: PlannedRun, chosen: ChosenSettings) -> Task | None:
+        """The trial of a planned run; None while its setting is not chosen."""
+        setting = self.setting(planned.entry, planned.sparsity, chosen)
         if setting is None:
             return None
-        return self._task(slot.place, slot.entry.key, setting, slot.sparsity, slot.seed, None)
+        return self._task(planned.prepared, planned.entry.key, setting, planned.sparsity, planned.seed, None)
 
-    def final_tasks(self, chosen: Chosen, only: Only = ALL) -> list[Task]:
-        """Trials that fill the slots whose setting is known."""
-        tasks = (self.final_task(slot, chosen) for slot in self.slots(only))
+    def final_tasks(self, chosen: ChosenSettings, only: Subset = ALL) -> list[Task]:
+        """Trials of the planned runs whose setting is known."""
+        tasks = (self.final_task(planned, chosen) for planned in self.planned_runs(only))
         return [task for task in tasks if task is not None]
 
-    def setting(self, entry: ComparedMethod, sparsity: float, chosen: Chosen) -> MethodSpec | None:
+    def setting(self, entry: ComparedMethod, sparsity: float, chosen: ChosenSettings) -> MethodSpec | None:
         """What a method runs with at a sparsity; None while that is not chosen."""
         if not entry.tuned:
             return default_setting(entry)
@@ -162,20 +162,26 @@ class ComparisonPlan:
         at = self.config.tuning.at if self.config.tuning is not None else (sparsity,)
         return min(at, key=lambda tuned: round(abs(math.log((1 - tuned) / (1 - sparsity))), 9))
 
-    def tuning_places(self) -> list[Place]:
+    def tuning_corpora(self) -> list[PreparedCorpus]:
         """Where settings are tried."""
-        return [self.places[entry.key, fold] for entry, fold in _tuning_keys(self.config)]
+        return [self.prepared_corpora[entry.key, fold] for entry, fold in _tuning_keys(self.config)]
 
-    def final_places(self, order: int) -> list[Place]:
+    def final_corpora(self, order: int) -> list[PreparedCorpus]:
         """Where the seed number `order` is run."""
-        return [self.places[entry.key, fold] for entry, fold in _final_keys(self.config, order)]
+        return [self.prepared_corpora[entry.key, fold] for entry, fold in _final_keys(self.config, order)]
 
     def _task(
-        self, place: Place, label: str, method: MethodSpec, sparsity: float, seed: int, candidate: int | None
+        self,
+        prepared: PreparedCorpus,
+        label: str,
+        method: MethodSpec,
+        sparsity: float,
+        seed: int,
+        candidate: int | None,
     ) -> Task:
-        entry = place.entry
+        entry = prepared.entry
         dense = DenseSpec(
-            corpus=place.spec,
+            corpus=prepared.spec,
             features=entry.features,
             model=entry.model,
             training=entry.dense.training,
@@ -190,10 +196,10 @@ class ComparisonPlan:
             latency=self.config.latency,
             seed=seed,
         )
-        return Task(entry.key, label, place.fold, candidate, spec)
+        return Task(entry.key, label, prepared.fold, candidate, spec)
 
 
-def resolve_comparison(config: CompareConfig, store: Store, note: Callable[[str], None]) -> ComparisonPlan:
+def resolve_comparison(config: ComparisonConfig, store: Store, note: Callable[[str], None]) -> ComparisonPlan:
     """Prepare and check the corpora of a comparison in all the divisions it needs, and draw the settings to try.
 
     Args:
@@ -206,14 +212,14 @@ def resolve_comparison(config: CompareConfig, store: Store, note: Callable[[str]
         ConfigError: a method with fewer settings than are to be tried.
     """
     finals = (_final_keys(config, order) for order in range(len(config.seeds)))
-    places: dict[tuple[str, int | None], Place] = {}
+    prepared_corpora: dict[tuple[str, int | None], PreparedCorpus] = {}
     for entry, fold in itertools.chain(_tuning_keys(config), *finals):
-        if (entry.key, fold) not in places:
-            places[entry.key, fold] = _prepare(entry, fold, store, note)
-    return ComparisonPlan(config, places, tuple(cells(config)))
+        if (entry.key, fold) not in prepared_corpora:
+            prepared_corpora[entry.key, fold] = _prepare(entry, fold, store, note)
+    return ComparisonPlan(config, prepared_corpora, tuple(cells(config)))
 
 
-def _tuning_keys(config: CompareConfig) -> Iterator[tuple[ComparedCorpus, int | None]]:
+def _tuning_keys(config: ComparisonConfig) -> Iterator[tuple[ComparedCorpus, int | None]]:
     if config.tuning is None or not any(entry.tuned for entry in config.methods):
         return
     for entry in config.tuned_corpora():
@@ -221,7 +227,7 @@ def _tuning_keys(config: CompareConfig) -> Iterator[tuple[ComparedCorpus, int | 
             yield entry, fold
 
 
-def _final_keys(config: CompareConfig, order: int) -> Iterator[tuple[ComparedCorpus, int | None]]:
+def _final_keys(config: ComparisonConfig, order: int) -> Iterator[tuple[ComparedCorpus, int | None]]:
     for entry in config.corpora:
         if entry.folds is None:
             yield entry, None
@@ -231,9 +237,9 @@ def _final_keys(config: CompareConfig, order: int) -> Iterator[tuple[ComparedCor
             yield entry, entry.folds.use[order % len(entry.folds.use)]
 
 
-def _prepare(entry: ComparedCorpus, fold: int | None, store: Store, note: Callable[[str], None]) -> Place:
+def _prepare(entry: ComparedCorpus, fold: int | None, store: Store, note: Callable[[str], None]) -> PreparedCorpus:
     spec = entry.corpus
     if entry.folds is not None and fold is not None:
         spec = spec.model_copy(update={"fold": Fold(index=fold, of=entry.folds.of)})
     corpus, prepared = prepare_corpus(spec, store, note)
-    return Place(entry, fold, prepared, len(corpus.split("train")), corpus.synthetic)
+    return PreparedCorpus(entry, fold, prepared, len(corpus.split("train")), corpus.synthetic)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cspbench.comparison.config import CompareConfig
-from cspbench.comparison.plan import ALL, ComparisonPlan, Only, Task, resolve_comparison
-from cspbench.comparison.selection import Book, Choice, choose, chosen
+from cspbench.comparison.config import ComparisonConfig
+from cspbench.comparison.plan import ALL, ComparisonPlan, Subset, Task, resolve_comparison
+from cspbench.comparison.selection import ComparisonRecords, Selection, chosen_settings, select_settings
 from cspbench.comparison.tables import warnings, write_tables
 from cspbench.errors import ConfigError
 from cspbench.spec import TrialSpec
@@ -26,7 +26,7 @@ from cspbench.trials.remote import take_in
 from cspbench.trials.work import Outcome, train_dense_models
 
 if TYPE_CHECKING:
-    from cspbench.comparison.report import Comparison
+    from cspbench.comparison.report import Evaluation
 
 Stage = Literal["tune", "final", "report"]
 STAGES: tuple[Stage, ...] = ("tune", "final", "report")
@@ -48,17 +48,17 @@ class ComparisonSummary:
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
-    comparison: Comparison | None = None
+    comparison: Evaluation | None = None
 
 
 def run_comparison(
-    config: CompareConfig,
+    config: ComparisonConfig,
     store: Store,
     display: Display,
     executor: Executor | None = None,
     *,
     stages: Sequence[Stage] = STAGES,
-    only: Only = ALL,
+    only: Subset = ALL,
     command: str = "",
 ) -> ComparisonSummary:
     """Run what is left to do of a comparison.
@@ -98,7 +98,7 @@ def run_comparison(
 
 
 def missing_specs(
-    config: CompareConfig, store: Store, display: Display, stages: Sequence[Stage] = STAGES, only: Only = ALL
+    config: ComparisonConfig, store: Store, display: Display, stages: Sequence[Stage] = STAGES, only: Subset = ALL
 ) -> list[TrialSpec]:
     """What remains to be run of the present stage: of tuning until every trial of it has ended, then of the finals.
 
@@ -107,18 +107,18 @@ def missing_specs(
     Raises:
         ConfigError: finals are asked for whose settings cannot be chosen yet.
     """
-    plan, book = resolve_comparison(config, store, display.note), Book(store, config.name)
+    plan, records = resolve_comparison(config, store, display.note), ComparisonRecords(store, config.name)
     tuning = plan.tuning_tasks(only)
-    if "tune" in stages and ("final" not in stages or any(book.outcome(task) is None for task in tuning)):
+    if "tune" in stages and ("final" not in stages or any(records.outcome(task) is None for task in tuning)):
         tasks = tuning
     else:
-        choices = choose(plan, book)
+        choices = select_settings(plan, records)
         _refuse_undecided(plan, choices, only)
-        tasks = plan.final_tasks(chosen(choices), only)
-    return list({task.spec.id: task.spec for task in tasks if book.result(task) is None}.values())
+        tasks = plan.final_tasks(chosen_settings(choices), only)
+    return list({task.spec.id: task.spec for task in tasks if records.result(task) is None}.values())
 
 
-def collect_comparison(config: CompareConfig, folder: Path, store: Store, display: Display) -> int:
+def collect_comparison(config: ComparisonConfig, folder: Path, store: Store, display: Display) -> int:
     """Take trials that ran elsewhere into the store; what failed there is noted here. Returns how many belong to it.
 
     Raises:
@@ -127,15 +127,15 @@ def collect_comparison(config: CompareConfig, folder: Path, store: Store, displa
     plan = resolve_comparison(config, store, display.note)
     with alone(store.study(config.name)):
         outcomes = {outcome.spec.id: outcome for outcome in take_in(folder, store)}
-        book, known = Book(store, config.name), 0
+        records, known = ComparisonRecords(store, config.name), 0
         # Finals are known once settings are, and those may follow from what has just come in.
-        for find in (plan.tuning_tasks, lambda: plan.final_tasks(chosen(choose(plan, book)))):
+        for find in (plan.tuning_tasks, lambda: plan.final_tasks(chosen_settings(select_settings(plan, records)))):
             for task in find():
                 outcome = outcomes.pop(task.spec.id, None)
                 if outcome is not None:
                     known += 1
-                    if book.result(task) is None or outcome.result is not None:
-                        book.settle(task, outcome)
+                    if records.result(task) is None or outcome.result is not None:
+                        records.settle(task, outcome)
     if outcomes:
         display.note(
             f"{len(outcomes)} trials of {folder} are in the store now but belong to nothing in this comparison"
@@ -144,22 +144,22 @@ def collect_comparison(config: CompareConfig, folder: Path, store: Store, displa
 
 
 class _Run:
-    """Carries tasks to the executor, and outcomes back to the book and MLflow."""
+    """Carries tasks to the executor, and outcomes back to the records and MLflow."""
 
     def __init__(self, plan: ComparisonPlan, store: Store, display: Display, command: str) -> None:
         self.summary = ComparisonSummary(plan.config.name)
         self._plan, self._store, self._display, self._command = plan, store, display, command
-        self._book = Book(store, plan.config.name)
+        self._records = ComparisonRecords(store, plan.config.name)
         self._tracker: Tracker | None = None
 
-    def stages(self, stages: Sequence[Stage], only: Only, executor: Executor) -> None:
+    def stages(self, stages: Sequence[Stage], only: Subset, executor: Executor) -> None:
         if "tune" in stages:
             self._work("tuning", self._plan.tuning_tasks(only), executor)
-        choices = choose(self._plan, self._book)
+        choices = select_settings(self._plan, self._records)
         if "final" in stages:
             _refuse_undecided(self._plan, choices, only)
             self._tracker = self._open_tracker()
-            self._work("finals", self._plan.final_tasks(chosen(choices), only), executor)
+            self._work("finals", self._plan.final_tasks(chosen_settings(choices), only), executor)
         if "report" in stages:
             self._report(choices)
 
@@ -170,7 +170,7 @@ class _Run:
 
     def _work(self, what: str, tasks: list[Task], executor: Executor) -> None:
         """Run the tasks without a result; a trial that several tasks mean runs once."""
-        left = {task.spec.id: task for task in tasks if self._book.result(task) is None}
+        left = {task.spec.id: task for task in tasks if self._records.result(task) is None}
         self._display.note(f"{what}: {len(tasks)} trials, {len(tasks) - len(left)} had finished before")
         train_dense_models(
             (task.spec.dense for task in left.values()),
@@ -184,28 +184,28 @@ class _Run:
 
     def _begun(self, tasks: Iterable[Task]) -> Iterator[TrialSpec]:
         for task in tasks:
-            self._book.begin(task)
+            self._records.begin(task)
             yield task.spec
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
-        self._book.settle(task, outcome)
+        self._records.settle(task, outcome)
         if outcome.result is None:
             self.summary.failures.append(f"{task.corpus}: {label_of(outcome.spec)}: {outcome.error}")
         if self._tracker is not None:
             self._tracker.log(outcome)
         self._display.ended(outcome if task.candidate is None else _on_dev(outcome), cached=False)
 
-    def _report(self, choices: list[Choice]) -> None:
+    def _report(self, choices: list[Selection]) -> None:
         self._tracker = self._tracker or self._open_tracker()
-        for task in self._plan.final_tasks(chosen(choices)):
-            outcome = self._book.outcome(task)
+        for task in self._plan.final_tasks(chosen_settings(choices)):
+            outcome = self._records.outcome(task)
             if outcome is not None:  # logged already, unless it came from elsewhere or a kill came between
                 self._tracker.log(outcome)
         self._display.note("writing the tables")
         self.summary.comparison, self.summary.files = write_tables(
-            self._plan, choices, self._book, self._store, self._command
+            self._plan, choices, self._records, self._store, self._command
         )
-        self.summary.warnings = list(warnings(self._plan, choices, self._book))
+        self.summary.warnings = list(warnings(self._plan, choices, self._records))
 
     def _open_tracker(self) -> Tracker:
         plan, config = self._plan, self._plan.config
@@ -218,10 +218,10 @@ class _Run:
         return tracker
 
 
-def _refuse_undecided(plan: ComparisonPlan, choices: list[Choice], only: Only) -> None:
+def _refuse_undecided(plan: ComparisonPlan, choices: list[Selection], only: Subset) -> None:
     """Finals wait for tuning: a setting must not depend on how far that happened to get."""
-    wanted = {plan.tuned_at(sparsity) for sparsity in plan.config.sparsity if only.share(sparsity)}
-    open_ = [c for c in choices if c.missing and only.method(c.cell.method) and c.cell.sparsity in wanted]
+    wanted = {plan.tuned_at(sparsity) for sparsity in plan.config.sparsity if only.includes_sparsity(sparsity)}
+    open_ = [c for c in choices if c.missing and only.includes_method(c.cell.method) and c.cell.sparsity in wanted]
     if open_:
         cells = ", ".join(f"{c.cell.method} at {100 * c.cell.sparsity:g} %" for c in open_)
         raise ConfigError(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from cspbench.comparison.candidates import Cell
-from cspbench.comparison.plan import Chosen, ComparisonPlan, Task
+from cspbench.comparison.candidates import TuningCell
+from cspbench.comparison.plan import ChosenSettings, ComparisonPlan, Task
 from cspbench.result import TrialResult
 from cspbench.spec import MethodSpec
 from cspbench.store import Store
@@ -16,7 +16,7 @@ from cspbench.trials.records import TrialLog
 from cspbench.trials.work import Outcome
 
 
-class Book:
+class ComparisonRecords:
     """What is known of a comparison's trials: results lie in the store, failures in the study's lists.
 
     Args:
@@ -64,7 +64,7 @@ class Book:
 
 
 @dataclass(frozen=True)
-class Tried:
+class CandidateOutcome:
     """What became of one setting in tuning; `dev_wer` (a fraction) is None unless every trial of it finished."""
 
     setting: MethodSpec
@@ -75,11 +75,11 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """A cell, what it tried, and which it takes: `number` is None while trials are missing, or if all failed."""
 
-    cell: Cell
-    tried: tuple[Tried, ...]
+    cell: TuningCell
+    tried: tuple[CandidateOutcome, ...]
     number: int | None
 
     @property
@@ -106,7 +106,7 @@ class Choice:
         return next(error for tried in self.tried for error in tried.errors)
 
 
-def choose(plan: ComparisonPlan, book: Book) -> list[Choice]:
+def select_settings(plan: ComparisonPlan, records: ComparisonRecords) -> list[Selection]:
     """Decide every cell whose trials have all ended: lowest mean dev WER over corpora and folds, of equals the earlier.
 
     A candidate of which any trial failed does not take part: its mean would be over easier ground.
@@ -115,17 +115,17 @@ def choose(plan: ComparisonPlan, book: Book) -> list[Choice]:
     for task in plan.tuning_tasks():
         assert task.candidate is not None
         tasks.setdefault((task.method, task.spec.sparsity, task.candidate), []).append(task)
-    return [_decide(cell, [tasks[*cell.key, n] for n in range(len(cell.candidates))], book) for cell in plan.cells]
+    return [_decide(cell, [tasks[*cell.key, n] for n in range(len(cell.candidates))], records) for cell in plan.cells]
 
 
-def chosen(choices: Iterable[Choice]) -> Chosen:
+def chosen_settings(choices: Iterable[Selection]) -> ChosenSettings:
     """The settings that were decided on."""
     return {c.cell.key: c.cell.candidates[c.number] for c in choices if c.number is not None}
 
 
-def describe(plan: ComparisonPlan, choices: Iterable[Choice]) -> list[dict[str, Any]]:
+def describe_selections(plan: ComparisonPlan, choices: Iterable[Selection]) -> list[dict[str, Any]]:
     """Choices as JSON, for ``choices.json``."""
-    where = [place.label for place in plan.tuning_places()]
+    where = [prepared.label for prepared in plan.tuning_corpora()]
     return [
         {
             "method": choice.cell.method,
@@ -151,18 +151,18 @@ def describe(plan: ComparisonPlan, choices: Iterable[Choice]) -> list[dict[str, 
     ]
 
 
-def _decide(cell: Cell, tasks: list[list[Task]], book: Book) -> Choice:
-    tried = tuple(_tried(setting, own, book) for setting, own in zip(cell.candidates, tasks, strict=True))
+def _decide(cell: TuningCell, tasks: list[list[Task]], records: ComparisonRecords) -> Selection:
+    tried = tuple(_tried(setting, own, records) for setting, own in zip(cell.candidates, tasks, strict=True))
     finished = [(t.dev_wer, number) for number, t in enumerate(tried) if t.dev_wer is not None]
     settled = not any(t.missing for t in tried)
-    return Choice(cell, tried, min(finished)[1] if settled and finished else None)
+    return Selection(cell, tried, min(finished)[1] if settled and finished else None)
 
 
-def _tried(setting: MethodSpec, tasks: list[Task], book: Book) -> Tried:
-    results = [result for task in tasks if (result := book.result(task)) is not None]
-    errors = tuple(error for task in tasks if (error := book.error(task)) is not None)
+def _tried(setting: MethodSpec, tasks: list[Task], records: ComparisonRecords) -> CandidateOutcome:
+    results = [result for task in tasks if (result := records.result(task)) is not None]
+    errors = tuple(error for task in tasks if (error := records.error(task)) is not None)
     whole = len(results) == len(tasks)
-    return Tried(
+    return CandidateOutcome(
         setting=setting,
         dev_wer=fmean(result.dev.wer for result in results) if whole else None,
         trials=tuple(task.spec.id for task in tasks),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.comparison.config import load_comparison
+from cspbench.comparison.config import load_comparison_config
 from cspbench.config import load_config, parse_override
 from cspbench.errors import ConfigError
 
@@ -37,19 +37,19 @@ def write(folder: Path, text: str) -> Path:
 
 def message(folder: Path, text: str, *overrides: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        load_comparison(write(folder, text), map(parse_override, overrides))
+        load_comparison_config(write(folder, text), map(parse_override, overrides))
     assert caught.value.exit_code == 2
     return [line.strip() for line in str(caught.value).splitlines()]
 
 
 def test_a_good_file_says_what_it_says(tmp_path: Path) -> None:
-    config = load_comparison(write(tmp_path, GOOD))
+    config = load_comparison_config(write(tmp_path, GOOD))
     assert [entry.key for entry in config.corpora] == ["an4", "fsdd"]
     assert [entry.key for entry in config.methods] == ["csp", "magnitude", "movement", "csp_plain"]
     assert [entry.tuned for entry in config.methods] == [True, True, False, False]
     assert config.sparsity == (0.9, 0.975, 0.5)  # the order is kept
     assert [entry.key for entry in config.tuned_corpora()] == ["fsdd"]
-    assert config.champion == "csp"
+    assert config.proposed == "csp"
 
 
 def test_all_problems_come_in_one_pass_with_line_path_and_suggestion(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ methods:
   - {name: movement, params: {variant: hrad}}
   - {name: lottery, tun: true}
   - {name: lottery, tune: {}}
-champion: cps
+proposed: cps
 tunin: 3
 """
     lines = message(tmp_path, text)
@@ -112,7 +112,7 @@ tunin: 3
         ("corpora.1.corpus.fold={index: 0, of: 6}", "corpora.1.corpus.fold: the folds of this corpus say which"),
         ("corpora.0.label=fsdd", "corpora.1: 'fsdd' is there already"),
         ("corpora=[]", "corpora: Tuple should have at least 1 item"),
-        ("champion=cps", "champion: no method is labelled 'cps'; did you mean 'csp'? (labels: csp, magnitude, mov"),
+        ("proposed=cps", "proposed: no method is labelled 'cps'; did you mean 'csp'? (labels: csp, magnitude, mov"),
         ("methods.3.label=csp", "methods.3: 'csp' is there already: give each a label of its own"),
         ("methods.3.params.ensemble=[identity]", "methods.3.params.ensemble: "),  # values only: lists belong to tune
         ("methods.0.tune.damping=[0.5, 3]", "methods.0.tune.damping.1: should be less than or equal to 1, got 3"),
@@ -129,7 +129,7 @@ def test_overrides_are_judged_like_the_file(tmp_path: Path, change: str, expecte
 
 
 def test_the_comparison_people_run_is_valid_and_shares_the_dense_recogniser_of_the_sweep() -> None:
-    config = load_comparison(SWEEPS / "compare.yaml")
+    config = load_comparison_config(SWEEPS / "compare.yaml")
     assert config.name == "compare"
     sweep = load_config(SWEEPS / "an4.yaml")
     an4 = next(entry for entry in config.corpora if entry.key == "an4")
@@ -138,7 +138,7 @@ def test_the_comparison_people_run_is_valid_and_shares_the_dense_recogniser_of_t
 
 
 def test_the_cross_validation_people_run_tests_every_speaker_once() -> None:
-    config = load_comparison(SWEEPS / "compare_speakers.yaml")
+    config = load_comparison_config(SWEEPS / "compare_speakers.yaml")
     folds = config.corpora[0].folds
     assert folds is not None
     assert sorted(folds.use) == list(range(folds.of))

@@ -16,8 +16,8 @@ from support import fake_trial
 from support.fake_studies import result
 from support.fake_trial import calls
 
-from cspbench.comparison.config import CompareConfig
-from cspbench.comparison.plan import ALL, Only, resolve_comparison
+from cspbench.comparison.config import ComparisonConfig
+from cspbench.comparison.plan import ALL, Subset, resolve_comparison
 from cspbench.comparison.run import collect_comparison, missing_specs, run_comparison
 from cspbench.errors import ConfigError, PruningError
 from cspbench.result import TrialResult
@@ -30,7 +30,7 @@ from cspbench.trials.progress import Lines
 from cspbench.trials.remote import run_specs
 from cspbench.trials.work import Outcome
 
-Configure = Callable[..., CompareConfig]
+Configure = Callable[..., ComparisonConfig]
 Rates = Callable[[TrialSpec], tuple[float, float]]
 pytestmark = pytest.mark.usefixtures("fake_trials")
 
@@ -41,7 +41,7 @@ TUNED = {"name": "magnitude", "tune": {"end": [0.4, 0.6, 0.8]}}
 def comparison(corpus: dict[str, Any]) -> Configure:
     """Make a comparison: two methods tuned and one not, at two sparsities, two seeds."""
 
-    def make(**changes: Any) -> CompareConfig:
+    def make(**changes: Any) -> ComparisonConfig:
         data = {
             "name": "demo",
             "corpora": [{"label": "noise", "corpus": corpus}],
@@ -50,7 +50,7 @@ def comparison(corpus: dict[str, Any]) -> Configure:
             "tuning": {"trials": 3, "at": [0.9], "seed": 0},
             "seeds": [1, 2],
         }
-        return CompareConfig.model_validate(data | changes)
+        return ComparisonConfig.model_validate(data | changes)
 
     return make
 
@@ -70,8 +70,8 @@ def quick_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("cspbench.comparison.run.Tracker", NoTracker)
     monkeypatch.setattr("cspbench.comparison.run.open_client", lambda _: None)
-    monkeypatch.setattr("cspbench.comparison.report.write_comparison", lambda *_: [])
-    monkeypatch.setattr("cspbench.comparison.report.compare", lambda *_: None)
+    monkeypatch.setattr("cspbench.comparison.report.write_evaluation", lambda *_: [])
+    monkeypatch.setattr("cspbench.comparison.report.evaluate_finals", lambda *_: None)
 
 
 def executor(store: Store, rates: Rates) -> InProcess:
@@ -202,13 +202,13 @@ from support import fake_trial
 fake_trial.install()
 from pathlib import Path
 from rich.console import Console
-from cspbench.comparison.config import CompareConfig
+from cspbench.comparison.config import ComparisonConfig
 from cspbench.store import Store
 from unittest.mock import MagicMock
 from cspbench.comparison import run
 run.open_client = run.Tracker = MagicMock()
 from cspbench.trials.progress import Lines
-config = CompareConfig.model_validate_json(Path({str(file)!r}).read_text())
+config = ComparisonConfig.model_validate_json(Path({str(file)!r}).read_text())
 run.run_comparison(config, Store({str(store.root)!r}), Lines(Console(quiet=True)))
 """
     for limit in (4, 10):  # in the middle of tuning, in the middle of the finals
@@ -303,7 +303,7 @@ def test_a_person_may_stop_it_anywhere(comparison: Configure, store: Store, disp
 
 def test_parts_of_a_comparison(comparison: Configure, store: Store, display: Lines) -> None:
     config = comparison(tuning={"trials": 3, "at": [0.9, 0.5]})
-    run_comparison(config, store, display, only=Only(frozenset({"csp", "movement"}), frozenset({0.5})))
+    run_comparison(config, store, display, only=Subset(frozenset({"csp", "movement"}), frozenset({0.5})))
     assert len(calls(store.root)) == 3 + 2 * 2
     table = finals(store)
     assert len(table) == 12  # all that is asked for is listed

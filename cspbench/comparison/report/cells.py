@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cspbench.comparison.report.word_errors import Errors, error_rate
+from cspbench.comparison.report.word_errors import TrialErrors, error_rate
 from cspbench.report.bootstrap import crossed_bootstrap
 
 TRAINED, POST = "trained", "post-training"
@@ -48,13 +48,13 @@ def grid(finals: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, i
                     yield {"corpus": corpus, "kind": kind, "method": method, "sparsity_requested": sparsity}, cell, due
 
 
-def cell_table(finals: pd.DataFrame, errors: Errors, champion: str, *, resamples: int = 10_000) -> pd.DataFrame:
+def cell_table(finals: pd.DataFrame, errors: TrialErrors, proposed: str, *, resamples: int = 10_000) -> pd.DataFrame:
     """Tabulate what each method reached.
 
     Args:
-        finals: trials of a `Comparison`.
+        finals: trials of a `Evaluation`.
         errors: word errors of the finished ones.
-        champion: method whose training run is the measure of steps.
+        proposed: method whose training run is the measure of steps.
         resamples: draws of each interval.
 
     Returns:
@@ -68,11 +68,11 @@ def cell_table(finals: pd.DataFrame, errors: Errors, champion: str, *, resamples
           fold has a seed of its own;
         - ``dev_wer``, on which settings were chosen, and ``dense_wer``: means over trials;
         - ``seeds, folds, trials`` finished, ``missing`` trials, ``note`` on them;
-        - ``steps``, ``train_seconds``: means over trials; ``steps_ratio``: steps over those of the champion's pruning
-          run on the same corpus and fold (3 for a lottery ticket of three rounds);
+        - ``steps``, ``train_seconds``: means over trials; ``steps_ratio``: steps over those of the proposed method's
+          pruning run on the same corpus and fold (3 for a lottery ticket of three rounds);
         - ``tuning_trials``: how many dev trials chose the setting.
     """
-    ratio = steps_ratio(finals, champion)
+    ratio = steps_ratio(finals, proposed)
     rows = []
     for key, cell, due in grid(finals):
         done = cell[cell["state"] == "complete"]
@@ -101,9 +101,9 @@ def cell_table(finals: pd.DataFrame, errors: Errors, champion: str, *, resamples
     return pd.DataFrame(rows, columns=CELLS)
 
 
-def steps_ratio(finals: pd.DataFrame, champion: str) -> pd.Series:
-    """Steps of each trial over those of the champion's training on the same corpus and fold; NaN where unknown."""
-    own = finals[(finals["method"] == champion) & (finals["state"] == "complete")]
+def steps_ratio(finals: pd.DataFrame, proposed: str) -> pd.Series:
+    """Steps of each trial over the proposed method's on the same corpus and fold; NaN where unknown."""
+    own = finals[(finals["method"] == proposed) & (finals["state"] == "complete")]
     budget = own.groupby(["corpus", "fold"])["steps"].median()
     places = pd.MultiIndex.from_frame(finals[["corpus", "fold"]])
     return finals["steps"].astype(float) / budget.reindex(places).set_axis(finals.index)
@@ -117,7 +117,7 @@ def missing_note(cell: pd.DataFrame, due: int) -> str:
     return f"{states.sum() + absent} of {due} trials missing: {', '.join(parts)}" if parts else ""
 
 
-def _seed_std(done: pd.DataFrame, errors: Errors) -> float:
+def _seed_std(done: pd.DataFrame, errors: TrialErrors) -> float:
     """Standard deviation over the seeds that were run on every fold of the cell: others differ by their speech too."""
     folds = done.groupby("seed")["fold"].nunique()
     whole = folds.index[folds == done["fold"].nunique()]

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: WER over sparsity, WER over training cost, and the champion's lead over each rival."""
+"""Figures of a comparison: WER over sparsity and over training cost, and the proposed method's lead over rivals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from cspbench.comparison.report.cells import POST, TRAINED
-from cspbench.comparison.report.evaluate import Comparison
+from cspbench.comparison.report.evaluate import Evaluation
 from cspbench.comparison.report.paired_tests import POOLED
 from cspbench.comparison.report.verdicts import LEVEL, main_name
 from cspbench.report.axes import axis
@@ -28,7 +28,7 @@ COST_AT = 0.9
 """Sparsity at which WER is drawn over training cost."""
 
 
-def pictures(comparison: Comparison) -> dict[str, Figure]:
+def pictures(comparison: Evaluation) -> dict[str, Figure]:
     """Draw everything there is to draw: file name without ending -> figure."""
     result: dict[str, Figure] = {}
     for corpus, cells in comparison.cells.groupby("corpus"):
@@ -42,7 +42,7 @@ def pictures(comparison: Comparison) -> dict[str, Figure]:
     return result
 
 
-def sparsity_figure(comparison: Comparison, corpus: str) -> Figure:
+def sparsity_figure(comparison: Evaluation, corpus: str) -> Figure:
     """Test WER over sparsity of one corpus, trained and post-training methods apart."""
     cells = comparison.cells[comparison.cells["corpus"] == corpus]
     there = [kind for kind in (TRAINED, POST) if cells.loc[cells["kind"] == kind, "wer"].notna().any()]
@@ -52,7 +52,7 @@ def sparsity_figure(comparison: Comparison, corpus: str) -> Figure:
     _scale_wer(panels[0], 100 * pd.concat([cells["wer"], cells["dense_wer"]]), 100 * cells["wer_high"].max())
     for axes, kind in zip(panels, there, strict=True):
         own = dots[(dots["corpus"] == corpus) & (dots["kind"] == kind)]
-        _draw_sparsity(axes, cells[cells["kind"] == kind], own, comparison.champion)
+        _draw_sparsity(axes, cells[cells["kind"] == kind], own, comparison.proposed)
         axes.set_title(f"{kind} methods", fontsize=10)
     picture.suptitle(f"{corpus}: test WER by sparsity", fontsize=12)
     return picture
@@ -70,8 +70,8 @@ def seeds(finals: pd.DataFrame) -> pd.DataFrame:
     return sums.assign(wer=sums["edits"] / sums["words"])[sums["folds"] == sums["due"]]
 
 
-def cost_figure(comparison: Comparison, corpus: str, sparsity: float = COST_AT) -> Figure:
-    """Test WER over seconds of training, at one sparsity; steps are named where they exceed the champion's."""
+def cost_figure(comparison: Evaluation, corpus: str, sparsity: float = COST_AT) -> Figure:
+    """Test WER over seconds of training, at one sparsity; steps are named where they exceed the proposed method's."""
     cells = comparison.cells[comparison.cells["corpus"] == corpus]
     cells = (
         cells[np.isclose(cells["sparsity_requested"], sparsity)]
@@ -81,7 +81,7 @@ def cost_figure(comparison: Comparison, corpus: str, sparsity: float = COST_AT) 
     caption = "Bars: 95 % interval." + _UNTRAINED * bool((cells["kind"] == POST).any())
     picture = _figure(width=7.6, height=5.4, caption=caption)
     axes = picture.subplots()
-    look_of = styles(cells["method"], comparison.champion)
+    look_of = styles(cells["method"], comparison.proposed)
     x, y = cells["train_seconds"].clip(lower=0.1), 100 * cells["wer"]
     axes.set_xscale("log")
     _scale_wer(axes, y, 100 * cells["wer_high"].max())
@@ -101,7 +101,7 @@ def cost_figure(comparison: Comparison, corpus: str, sparsity: float = COST_AT) 
     return picture
 
 
-def lead_figure(comparison: Comparison, corpus: str) -> Figure:
+def lead_figure(comparison: Evaluation, corpus: str) -> Figure:
     """Relative WER reduction against each rival with its interval, a panel a sparsity; corpus may be "pooled"."""
     tests = comparison.tests[comparison.tests["corpus"] == corpus].dropna(subset=["difference"])
     faultless = tests["relative_reduction"].isna()
@@ -114,7 +114,7 @@ def lead_figure(comparison: Comparison, corpus: str) -> Figure:
     picture = _figure(
         max(6.0, 1.2 + 2.5 * len(sparsities)), 1.6 + 0.27 * len(order), _LEAD_CAPTION + without + dagger + _drawn(tests)
     )
-    look_of = styles([rival for rival, _ in order], comparison.champion)
+    look_of = styles([rival for rival, _ in order], comparison.proposed)
     panels = picture.subplots(1, len(sparsities), sharex=True, sharey=True, squeeze=False)[0]
     for axes, sparsity in zip(panels, sparsities, strict=True):
         _draw_lead(axes, tests[tests["sparsity_requested"] == sparsity], order, look_of)
@@ -125,7 +125,7 @@ def lead_figure(comparison: Comparison, corpus: str) -> Figure:
     panels[0].set_ylim(len(order) - 0.5, -0.5)
     panels[0].set_xlim(*_lead_limits(tests))
     title = "all corpora together" if corpus == POOLED else corpus
-    picture.suptitle(f"{title}: {comparison.champion} against each rival", fontsize=12)
+    picture.suptitle(f"{title}: {comparison.proposed} against each rival", fontsize=12)
     return picture
 
 
@@ -141,20 +141,20 @@ _LEAD_CAPTION = (
 )
 
 
-def _shifts(methods: pd.Series, champion: str) -> dict[str, float]:
-    """Places beside a sparsity by method, so that bars do not hide each other; the champion's is in the middle."""
-    rivals = sorted(set(methods) - {champion})
+def _shifts(methods: pd.Series, proposed: str) -> dict[str, float]:
+    """Offsets by method, so that bars do not hide each other; the proposed method is in the middle."""
+    rivals = sorted(set(methods) - {proposed})
     beside = [(number // 2 + 1) * (-1) ** number for number in range(len(rivals))]
-    return {champion: 0.0} | {rival: 0.03 * place for rival, place in zip(rivals, beside, strict=True)}
+    return {proposed: 0.0} | {rival: 0.03 * place for rival, place in zip(rivals, beside, strict=True)}
 
 
-def _draw_sparsity(axes: Axes, cells: pd.DataFrame, dots: pd.DataFrame, champion: str) -> None:
+def _draw_sparsity(axes: Axes, cells: pd.DataFrame, dots: pd.DataFrame, proposed: str) -> None:
     x = axis("sparsity")
-    look_of = styles(sorted(cells["method"].unique()), champion)
-    shifts = _shifts(cells.dropna(subset=["wer"])["method"], champion)
+    look_of = styles(sorted(cells["method"].unique()), proposed)
+    shifts = _shifts(cells.dropna(subset=["wer"])["method"], proposed)
     ends = []
     for method, part in cells.dropna(subset=["wer"]).sort_values("sparsity_requested").groupby("method"):
-        style, front = look_of[str(method)], str(method) in (champion, f"{champion}_post")
+        style, front = look_of[str(method)], str(method) in (proposed, f"{proposed}_post")
         across, up = x.place(part["sparsity_requested"]) + shifts[str(method)], 100 * part["wer"].to_numpy()
         bars = 100 * np.abs([part["wer"] - part["wer_low"], part["wer_high"] - part["wer"]])
         look: dict[str, Any] = {"color": style.colour, "zorder": 6 if front else 4}
@@ -219,8 +219,8 @@ def _order(tests: pd.DataFrame, kind: str) -> list[tuple[str, str]]:
     return [(str(rival), kind) for rival in means.index]
 
 
-def styles(methods: Iterable[str], champion: str) -> dict[str, Look]:
-    """Colour for the champion and the rivals a claim is made against; the rest in greys told apart by marker and label.
+def styles(methods: Iterable[str], proposed: str) -> dict[str, Look]:
+    """Colours for the proposed method and the rivals a claim is made against; greys for the rest.
 
     Fourteen hues are more than an eye can tell apart, colour-blind or not.
     """
@@ -228,7 +228,7 @@ def styles(methods: Iterable[str], champion: str) -> dict[str, Look]:
     given = looks(plain.values())
     result = {}
     for method, name in plain.items():
-        family = champion if name == champion else main_name(name)
+        family = proposed if name == proposed else main_name(name)
         colour = looks([family])[family].colour if family else _GREY
         result[method] = Look(colour, given[name].marker)
     return result

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from cspbench.comparison.report.evaluate import Comparison
+from cspbench.comparison.report.evaluate import Evaluation
 from cspbench.comparison.report.figures import pictures
 from cspbench.comparison.report.page import summary_page
-from cspbench.comparison.report.word_errors import ComparisonError, Errors
+from cspbench.comparison.report.word_errors import ComparisonError, TrialErrors
 from cspbench.report.figures import save
 from cspbench.store import write_atomic
 
-TABLES = ("finals", "cells", "tests", "verdicts", "budgets")
+TABLES = ("finals", "cells", "tests", "verdicts", "costs")
 _TEXTS = ("trial_id", "dense_id", "params", "note", "drawn", "id", "speaker", "edits", "best_rival")
 
 
-def write_comparison(comparison: Comparison, folder: Path | str, command: str = "") -> list[Path]:
+def write_evaluation(comparison: Evaluation, folder: Path | str, command: str = "") -> list[Path]:
     """Write a comparison into `folder`.
 
-    Written are ``finals.csv`` (one row a trial), ``cells.csv``, ``tests.csv``, ``verdicts.csv``, ``budgets.csv``; the
+    Written are ``finals.csv`` (one row a trial), ``cells.csv``, ``tests.csv``, ``verdicts.csv``, ``costs.csv``; the
     word errors behind them, ``utterances.csv`` and ``errors.csv``, so that anyone can test again without the trials'
     folders (see `recorded_errors`); pictures as PNG and SVG; and ``summary.md``. Numbers keep six digits.
 
@@ -45,28 +45,28 @@ def write_comparison(comparison: Comparison, folder: Path | str, command: str = 
     return [*(path for paths in drawn.values() for path in paths), *(folder / file for file in texts)]
 
 
-def load_comparison(folder: Path | str) -> Comparison:
-    """Read back the tables that `write_comparison` wrote; ``errors`` is None (see `recorded_errors`).
+def load_evaluation(folder: Path | str) -> Evaluation:
+    """Read back the tables that `write_evaluation` wrote; ``errors`` is None (see `recorded_errors`).
 
     Raises:
         ComparisonError: a table is missing.
     """
-    finals, cells, tests, verdicts, budgets = (_read(Path(folder), name) for name in TABLES)
+    finals, cells, tests, verdicts, costs = (_read(Path(folder), name) for name in TABLES)
     if tests.empty:
         raise ComparisonError(f"{folder}: tests.csv holds no test")
-    champion = str(tests["champion"].iloc[0]).removesuffix("_post")
-    return Comparison(champion, finals, cells, tests, verdicts, budgets)
+    proposed = str(tests["proposed"].iloc[0]).removesuffix("_post")
+    return Evaluation(proposed, finals, cells, tests, verdicts, costs)
 
 
 def recorded_errors(folder: Path | str) -> Callable[[str], pd.DataFrame]:
-    """The word errors of a written comparison, as `compare` takes them.
+    """The word errors of a written comparison, as `evaluate_finals` takes them.
 
     Returns:
         From a trial's id to its test utterances: ``id, speaker, reference, edits, words``; references are not kept,
         and empty.
 
     Example:
-        >>> again = compare(load_comparison(folder).finals, recorded_errors(folder))  # doctest: +SKIP
+        >>> again = evaluate_finals(load_evaluation(folder).finals, recorded_errors(folder))  # doctest: +SKIP
     """
     utterances = _read(Path(folder), "utterances")
     errors = _read(Path(folder), "errors").set_index("trial_id")
@@ -90,13 +90,13 @@ def _read(folder: Path, name: str) -> pd.DataFrame:
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise ComparisonError(f"{path} is missing: write it with `cspbench compare`")
-    texts = [*_TEXTS, "tuning_trials"] if name == "budgets" else _TEXTS  # there it may be a range
-    # Only what is empty is absent: a speaker may be called NA.
+    texts = [*_TEXTS, "tuning_trials"] if name == "costs" else _TEXTS  # there it may be a range
+    # Subset what is empty is absent: a speaker may be called NA.
     table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
     return table.fillna({column: "" for column in texts if column in table})
 
 
-def _error_tables(errors: Errors) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _error_tables(errors: TrialErrors) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Test utterances, and a row a trial with its errors in their order: small, where a row an utterance is not."""
     utterances = [
         pd.DataFrame(

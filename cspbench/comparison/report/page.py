@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cspbench.comparison.report.cells import POST, TRAINED
-from cspbench.comparison.report.evaluate import Comparison
+from cspbench.comparison.report.evaluate import Evaluation
 from cspbench.comparison.report.paired_tests import POOLED
 from cspbench.comparison.report.verdicts import LEVEL, MARGIN
 from cspbench.report.page import markdown_rows
@@ -19,7 +19,7 @@ NOTES = (
     "over words, the mean over seeds, folds of a cross-validation added up.",
     "Intervals of WERs are 95 % bootstrap over speakers and training seeds. Methods share the test speech, so their "
     "intervals may overlap where the paired tests tell them apart.",
-    "The best rival of a row is the one with the lowest test WER: the champion has to beat the luckiest. “Mean "
+    "The best rival of a row is the one with the lowest test WER: the proposed method has to beat the luckiest. “Mean "
     "reduction” of the pool is the mean of the corpora's, each against its own best rival.",
     "Differences are in percentage points, with the 95 % interval of a paired bootstrap that draws whole speakers "
     "within each corpus, studentised because speakers are few. p-values: that bootstrap, and MAPSSWE (the "
@@ -36,7 +36,7 @@ NOTES = (
 """What a reader must know; printed below the tables."""
 
 
-def summary_page(comparison: Comparison, pictures: Sequence[str] = (), command: str = "") -> str:
+def summary_page(comparison: Evaluation, pictures: Sequence[str] = (), command: str = "") -> str:
     """Word a comparison as a Markdown page.
 
     Args:
@@ -45,15 +45,15 @@ def summary_page(comparison: Comparison, pictures: Sequence[str] = (), command: 
         command: the line that made the comparison.
     """
     corpora = ", ".join(sorted(comparison.finals["corpus"].unique()))
-    rivals = set(comparison.finals["method"]) - {comparison.champion, f"{comparison.champion}_post"}
-    parts = [f"# {comparison.champion} against {len(rivals)} methods on {corpora}", _state(comparison)]
+    rivals = set(comparison.finals["method"]) - {comparison.proposed, f"{comparison.proposed}_post"}
+    parts = [f"# {comparison.proposed} against {len(rivals)} methods on {corpora}", _state(comparison)]
     parts += ["## Against the best of magnitude, movement and lottery", *_verdicts(comparison, "main")]
     parts += ["## Against the best of all", *_verdicts(comparison, "all")]
     for corpus, cells in comparison.cells.groupby("corpus", sort=True):
         parts += [f"## Test WER on {corpus} (%)", *_cells(cells)]
         parts += [f"![{name}]({name}.png)" for name in pictures if name.endswith(f"_{corpus}")]
     parts += [f"![{name}]({name}.png)" for name in pictures if name.endswith(f"_{POOLED}")]
-    parts += ["## What each method was given", markdown_rows([_budget(row) for row in _rows(comparison.budgets)])]
+    parts += ["## What each method was given", markdown_rows([_budget(row) for row in _rows(comparison.costs)])]
     parts += ["## How to read this", "".join(f"- {note}\n" for note in _notes(comparison.finals))]
     if command:
         parts.append(f"Made by `{command}`.")
@@ -70,7 +70,7 @@ def _notes(finals: pd.DataFrame) -> list[str]:
     return [*NOTES, said]
 
 
-def _state(comparison: Comparison) -> str:
+def _state(comparison: Evaluation) -> str:
     """How much of the comparison there is; what is missing is named."""
     cells = comparison.cells
     due, missing = int((cells["trials"] + cells["missing"]).sum()), int(cells["missing"].sum())
@@ -93,7 +93,7 @@ def _lacking(cells: pd.DataFrame) -> str:
     return "; ".join(said)
 
 
-def _verdicts(comparison: Comparison, against: str) -> list[str]:
+def _verdicts(comparison: Evaluation, against: str) -> list[str]:
     """A table for each kind, the pool first."""
     table = comparison.verdicts[comparison.verdicts["against"] == against]
     parts = []
@@ -112,7 +112,7 @@ def verdict_row(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "corpus": str(row["corpus"]),
         "sparsity": _sparsity(row),
-        f"{row['champion']} WER": _percent(row["champion_wer"], ".2f"),
+        f"{row['proposed']} WER": _percent(row["proposed_wer"], ".2f"),
         "best rival": f"{row['best_rival']} {_percent(row['rival_wer'], '.2f')}" if tested else "–",
         "reduction": _percent(row["relative_reduction"], ".1f", " %"),
         "mean reduction": _percent(row["mean_reduction"], ".1f", " %"),
@@ -185,7 +185,7 @@ def _budget(row: Mapping[str, Any]) -> dict[str, str]:
         "dev trials that chose it": str(row["tuning_trials"]),
         "steps": _number(row["steps_ratio"], ".3g", "×"),
         "seconds": _number(row["train_seconds"], ".0f"),
-        "of the champion's": _number(row["seconds_ratio"], ".2f", "×"),
+        "relative to the proposed": _number(row["seconds_ratio"], ".2f", "×"),
         "same dense models": "yes" if row["same_dense"] else "NO",
         "one setting a cell": "yes" if row["one_setting"] else "NO",
         "trials": f"{row['trials']}" + (f" ({row['unfinished']} unfinished)" if row["unfinished"] else ""),

@@ -1,4 +1,4 @@
-"""The champion against each rival: paired tests at equal sparsity, by corpus and over all corpora together."""
+"""The proposed method against each rival: paired tests at equal sparsity, by corpus and over all corpora together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cspbench.comparison.report.cells import POST
-from cspbench.comparison.report.word_errors import RUN, Block, Errors, difference, error_rate, mean_errors, words
+from cspbench.comparison.report.word_errors import RUN, Block, TrialErrors, difference, error_rate, mean_errors, words
 from cspbench.report.bootstrap import crossed_bootstrap, paired_bootstrap
 from cspbench.report.significance import holm, mapsswe
 
@@ -20,46 +20,48 @@ FAMILY = ["corpus", "kind", "sparsity_requested"]
 """Tests that are corrected together: all rivals at one sparsity of one corpus (or of the pool)."""
 
 TESTS = [
-    *("corpus", "kind", "sparsity_requested", "champion", "rival", "champion_wer", "rival_wer"),
+    *("corpus", "kind", "sparsity_requested", "proposed", "rival", "proposed_wer", "rival_wer"),
     *("relative_reduction", "difference", "low", "high", "p_bootstrap", "p_bootstrap_holm"),
     *("z_mapsswe", "p_mapsswe", "p_mapsswe_holm", "seeds_low", "seeds_high", "wins", "pairs", "missing"),
     *("segments", "words", "drawn", "note"),
 ]
-"""Columns of a `duel_table`."""
+"""Columns of a `paired_test_table`."""
 
 
-def duel_table(finals: pd.DataFrame, errors: Errors, champion: str, *, resamples: int = 10_000) -> pd.DataFrame:
-    """Test the champion against each rival.
+def paired_test_table(
+    finals: pd.DataFrame, errors: TrialErrors, proposed: str, *, resamples: int = 10_000
+) -> pd.DataFrame:
+    """Test the proposed method against each rival.
 
     Runs are compared in pairs: same seed, same fold, hence the same dense model and speech; a run whose partner is
     missing takes no part, and is counted. Over all corpora together, errors and words add up, so that a corpus weighs
     as many words as it has; the bootstrap draws within each corpus (in all at once if one has a single speaker).
 
     Args:
-        finals: trials of a `Comparison`.
+        finals: trials of a `Evaluation`.
         errors: word errors of the finished ones.
-        champion: method under test; ``<champion>_post`` among the post-training methods.
+        proposed: method under test; ``<proposed>_post`` among the post-training methods.
         resamples: draws of each bootstrap.
 
     Returns:
         One row a corpus (or "pooled", where there are several), kind, sparsity and rival:
 
-        - ``champion_wer, rival_wer`` on test over the pairs; ``difference`` of the two, champion's minus rival's:
-          negative favours the champion; ``relative_reduction`` = -difference / rival_wer: positive favours it;
+        - ``proposed_wer, rival_wer`` on test over the pairs; ``difference``: the proposed method's minus the rival's,
+          negative favours the proposed method; ``relative_reduction`` = -difference / rival_wer: positive favours it;
         - ``low, high, p_bootstrap``: 95 % interval and p-value of the difference by the paired, studentised bootstrap
           over what ``drawn`` says: speakers, or utterances for want of speakers (see `FEWEST_SPEAKERS`);
         - ``z_mapsswe, p_mapsswe``: matched-pairs test over ``segments``, which are the utterances: each was recorded
           apart (or joined from recordings), so errors of one cannot spill into the next;
         - ``p_…_holm``: corrected over the rivals of the same row of `FAMILY` that could be tested;
         - ``seeds_low, seeds_high``: 95 % interval of the difference with training seeds redrawn beside speakers;
-        - ``wins`` of the champion among the ``pairs`` of runs (ties count half), ``missing`` pairs, ``words`` of the
-          test set, ``note``.
+        - ``wins`` of the proposed method among the ``pairs`` of runs (ties count half), ``missing`` pairs,
+          ``words`` of the test set, ``note``.
     """
     rows = []
     for key, scope in _scopes(finals):
-        ours = champion if key["kind"] != POST else f"{champion}_post"
+        ours = proposed if key["kind"] != POST else f"{proposed}_post"
         for rival in sorted(set(scope["method"]) - {ours}):
-            rows.append({**key, "champion": ours, "rival": rival} | _duel(scope, errors, ours, rival, resamples))
+            rows.append({**key, "proposed": ours, "rival": rival} | _paired_test(scope, errors, ours, rival, resamples))
     table = pd.DataFrame(rows, columns=TESTS)
     for name in ("p_bootstrap", "p_mapsswe"):
         table[f"{name}_holm"] = table.groupby(FAMILY)[name].transform(holm) if rows else table[name]
@@ -82,7 +84,7 @@ def _scopes(finals: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame
                 )
 
 
-def _duel(scope: pd.DataFrame, errors: Errors, ours: str, rival: str, resamples: int) -> dict[str, Any]:
+def _paired_test(scope: pd.DataFrame, errors: TrialErrors, ours: str, rival: str, resamples: int) -> dict[str, Any]:
     """Measures of one row; NaN where there is no pair, or where a corpus of the pool has none."""
     ours_blocks: list[Block] = []
     rival_blocks: list[Block] = []
@@ -131,7 +133,7 @@ def _tested(ours: Sequence[Block], rivals: Sequence[Block], resamples: int) -> d
     by_run = np.concatenate([block.edits.sum(axis=1) for block in apart])
     rate = error_rate(rivals)
     return {
-        **{"champion_wer": error_rate(ours), "rival_wer": rate},
+        **{"proposed_wer": error_rate(ours), "rival_wer": rate},
         "relative_reduction": 0.0 - gap / rate if rate > 0 else float("nan"),
         **{"difference": gap, "low": paired.low, "high": paired.high},
         "p_bootstrap": paired.p_value,

@@ -29,7 +29,7 @@ def verdict_lines(verdicts: pd.DataFrame) -> Iterator[str]:
             continue
         text = (
             f"{row['corpus']}, {row['kind']}, {_percent(row['sparsity_requested'])}: "
-            f"{row['champion']} {100 * row['champion_wer']:.2f}, {row['best_rival']} (best of {row['against']}) "
+            f"{row['proposed']} {100 * row['proposed_wer']:.2f}, {row['best_rival']} (best of {row['against']}) "
             f"{100 * row['rival_wer']:.2f}: {row['verdict']}, {100 * row['relative_reduction']:+.1f} % reduction"
         )
         yield text + (f"; {row['note']}" if row["note"] else "")

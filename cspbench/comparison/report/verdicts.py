@@ -1,4 +1,4 @@
-"""The champion against the best of its rivals: better, no worse, or worse?"""
+"""The proposed method against the best of its rivals: better, no worse, or worse?"""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MARGIN = 0.10
 """How much worse, relative to the rival's WER, still passes for no worse in a test of non-inferiority."""
 
 VERDICTS = [
-    *("corpus", "kind", "sparsity_requested", "champion", "against", "rivals", "best_rival"),
-    *("champion_wer", "rival_wer", "relative_reduction", "mean_reduction", "lower_everywhere"),
+    *("corpus", "kind", "sparsity_requested", "proposed", "against", "rivals", "best_rival"),
+    *("proposed_wer", "rival_wer", "relative_reduction", "mean_reduction", "lower_everywhere"),
     *("difference", "low", "high", "seeds_low", "seeds_high"),
     *("p_bootstrap", "p_bootstrap_holm", "p_mapsswe", "p_mapsswe_holm"),
     *("significant", "not_worse", "at_worst", "non_inferior", "wins", "pairs", "verdict", "note"),
@@ -28,18 +28,18 @@ VERDICTS = [
 """Columns of a `verdict_table`."""
 
 _COPIED = [
-    *("champion_wer", "rival_wer", "relative_reduction", "difference", "low", "high", "seeds_low", "seeds_high"),
+    *("proposed_wer", "rival_wer", "relative_reduction", "difference", "low", "high", "seeds_low", "seeds_high"),
     *("p_bootstrap", "p_bootstrap_holm", "p_mapsswe", "p_mapsswe_holm", "wins", "pairs"),
 ]
 
 
 def verdict_table(tests: pd.DataFrame, main: Sequence[str] = MAIN) -> pd.DataFrame:
-    """Judge the champion by its best rival, which is the one with the lowest test WER of the row.
+    """Judge the proposed method by its best rival, which is the one with the lowest test WER of the row.
 
     That the rival is picked on test is to the rivals' advantage: it is the luckiest of them that must be beaten.
 
     Args:
-        tests: a `duel_table`.
+        tests: a `paired_test_table`.
         main: the rivals of the rows ``against`` "main".
 
     Returns:
@@ -51,10 +51,10 @@ def verdict_table(tests: pd.DataFrame, main: Sequence[str] = MAIN) -> pd.DataFra
         - ``p_…_holm``: corrected over the ``rivals`` of this row, which are its family;
         - ``significant``: both tests say p < 0.05 after Holm's correction, in either direction. Stricter than need be:
           to beat the best of a set is to beat all of it, for which each test may keep its own level;
-        - ``not_worse``: the champion's WER is lower, or the 95 % interval of the difference holds zero. This says no
-          more than that no harm was shown: a small test set shows little;
-        - ``at_worst``: upper end of the interval, relative to the rival's WER: how much worse the champion may still
-          be; ``non_inferior``: that this is at most `MARGIN`, which a small test set cannot say by being small;
+        - ``not_worse``: the proposed method's WER is lower, or the 95 % interval of the difference holds zero. This
+          says no more than that no harm was shown: a small test set shows little;
+        - ``at_worst``: upper end of the interval, relative to the rival's WER: how much worse the proposed method may
+          still be; ``non_inferior``: that this is at most `MARGIN`, which a small test set cannot say by being small;
         - ``verdict`` in words; ``note``: rivals and pairs that are missing.
     """
     rows = [
@@ -81,7 +81,7 @@ def main_name(rival: str, main: Sequence[str] = MAIN) -> str | None:
 
 def _contests(tests: pd.DataFrame, main: Sequence[str]) -> Iterator[tuple[dict[str, Any], str, pd.DataFrame]]:
     for values, part in tests.groupby(FAMILY, sort=False):
-        key = dict(zip(FAMILY, values, strict=True)) | {"champion": part["champion"].iloc[0]}
+        key = dict(zip(FAMILY, values, strict=True)) | {"proposed": part["proposed"].iloc[0]}
         of_main = part[part["rival"].map(lambda rival: main_name(rival, main) is not None)]
         if len(of_main):
             yield key, "main", of_main

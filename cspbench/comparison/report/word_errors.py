@@ -62,7 +62,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Errors:
+class TrialErrors:
     """Word errors of finished trials.
 
     Attributes:
@@ -78,7 +78,7 @@ class Errors:
     speakers: dict[str, int]
 
     @classmethod
-    def read(cls, trials: pd.DataFrame, hypotheses: Hypotheses) -> Errors:
+    def read(cls, trials: pd.DataFrame, hypotheses: Hypotheses) -> TrialErrors:
         """Read the hypotheses of every finished trial.
 
         Raises:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from support.fake_finals import Finals
 
-from cspbench.comparison.report import compare, load_comparison, recorded_errors, write_comparison
+from cspbench.comparison.report import evaluate_finals, load_evaluation, recorded_errors, write_evaluation
 from cspbench.comparison.report.figures import _apart, pictures
 from cspbench.comparison.report.page import summary_page
 from cspbench.comparison.report.word_errors import ComparisonError
@@ -17,7 +17,7 @@ QUICK = {"resamples": 200}
 
 
 def compared(finals, **changes):
-    return compare(finals.frame, finals.hypotheses, **QUICK | changes)
+    return evaluate_finals(finals.frame, finals.hypotheses, **QUICK | changes)
 
 
 def row(table, **keys):
@@ -51,7 +51,7 @@ def comparison(both):
 def written(comparison, tmp_path_factory):
     """Folder of the comparison, and what was written into it."""
     folder = tmp_path_factory.mktemp("comparison")
-    return folder, write_comparison(comparison, folder, "cspbench compare mine.yaml")
+    return folder, write_evaluation(comparison, folder, "cspbench compare mine.yaml")
 
 
 def test_wer_is_errors_over_words_over_seeds_and_folds():
@@ -87,8 +87,8 @@ def test_seeds_are_averaged_not_counted_as_more_speech():
     assert (one["pairs"], three["pairs"]) == (1, 3)
 
 
-def test_a_duel_is_the_tests_of_significance_on_averaged_errors(both, comparison):
-    duel = row(comparison.tests, corpus="an4", sparsity_requested=0.9, rival="rigl")
+def test_a_paired_test_is_the_tests_of_significance_on_averaged_errors(both, comparison):
+    test = row(comparison.tests, corpus="an4", sparsity_requested=0.9, rival="rigl")
     heard = {
         method: [both.heard[f"an4-None-{method}-0.9-{seed}"]["edits"].to_numpy() for seed in (1, 2, 3)]
         for method in ("csp", "rigl")
@@ -96,14 +96,14 @@ def test_a_duel_is_the_tests_of_significance_on_averaged_errors(both, comparison
     ours, theirs = (np.mean(heard[method], axis=0) for method in ("csp", "rigl"))
     who = both.heard["an4-None-csp-0.9-1"]["speaker"]
     words = np.full(len(who), 5)
-    test = paired_bootstrap(ours, theirs, words, groups=who, studentised=True, resamples=200)
-    expected = (test.difference, test.low, test.high, test.p_value)
-    assert tuple(duel[["difference", "low", "high", "p_bootstrap"]]) == pytest.approx(expected)
-    assert duel["z_mapsswe"] == pytest.approx(mapsswe(ours, theirs).z)
-    assert duel["relative_reduction"] == pytest.approx(1 - ours.sum() / theirs.sum())
+    bootstrap = paired_bootstrap(ours, theirs, words, groups=who, studentised=True, resamples=200)
+    expected = (bootstrap.difference, bootstrap.low, bootstrap.high, bootstrap.p_value)
+    assert tuple(test[["difference", "low", "high", "p_bootstrap"]]) == pytest.approx(expected)
+    assert test["z_mapsswe"] == pytest.approx(mapsswe(ours, theirs).z)
+    assert test["relative_reduction"] == pytest.approx(1 - ours.sum() / theirs.sum())
     won = sum(a.sum() < b.sum() for a, b in zip(*heard.values(), strict=True))
     tied = sum(a.sum() == b.sum() for a, b in zip(*heard.values(), strict=True))
-    assert (duel["wins"], duel["pairs"]) == (won + tied / 2, 3)
+    assert (test["wins"], test["pairs"]) == (won + tied / 2, 3)
 
 
 def test_holm_takes_all_rivals_of_a_row_for_a_family(comparison):
@@ -132,8 +132,8 @@ def test_speakers_of_different_folds_are_drawn_together():
         finals.add("magnitude", [2, 1, 2] * 5, fold=fold)
     for heard in finals.heard.values():
         heard["speaker"] = heard["speaker"].str.slice(5)  # the same five speakers in both folds
-    duel = compared(finals).tests.iloc[0]
-    assert (duel["drawn"], duel["segments"]) == ("an4: 5 speakers", 30)
+    test = compared(finals).tests.iloc[0]
+    assert (test["drawn"], test["segments"]) == ("an4: 5 speakers", 30)
 
 
 def test_too_few_speakers_to_draw_are_said():
@@ -178,7 +178,7 @@ def test_a_plain_lead_is_significant_and_a_draw_is_no_worse(comparison):
     assert not drawn["non_inferior"]  # forty utterances cannot say so
 
 
-def test_a_champion_that_loses_is_told():
+def test_a_proposed_method_that_loses_is_told():
     finals = Finals().fill({"csp": 0.3, "magnitude": 0.05}, [0.9])
     verdict = row(compared(finals).verdicts, against="all")
     assert verdict["verdict"] == "significantly worse"
@@ -211,7 +211,7 @@ def test_variants_of_a_main_rival_count_as_it():
 
 def test_post_training_methods_stand_apart(comparison):
     tests = comparison.tests
-    assert set(tests.loc[tests["kind"] == "post-training", "champion"]) == {"csp_post"}
+    assert set(tests.loc[tests["kind"] == "post-training", "proposed"]) == {"csp_post"}
     assert set(tests.loc[tests["kind"] == "post-training", "rival"]) == {"wanda", "magnitude_post"}
     assert not set(tests.loc[tests["kind"] == "trained", "rival"]) & {"wanda", "csp_post", "magnitude_post"}
     post = comparison.cells[comparison.cells["kind"] == "post-training"]
@@ -222,7 +222,7 @@ def test_extra_steps_are_shown():
     finals = Finals().fill({"csp": 0.1}, [0.9]).fill({"lottery": 0.1}, [0.9], steps=300, train_seconds=90.0)
     comparison = compared(finals)
     assert row(comparison.cells, method="lottery")["steps_ratio"] == 3.0
-    budget = row(comparison.budgets, method="lottery")
+    budget = row(comparison.costs, method="lottery")
     assert (budget["steps_ratio"], budget["seconds_ratio"], budget["tuning_trials"]) == (3.0, 3.0, "3")
 
 
@@ -233,9 +233,9 @@ def test_unequal_starts_and_settings_are_told():
             trial["dense_id"] = "another"
         if trial["method"] == "set":
             trial["params"] = f"{trial['seed']}"
-    budgets = compared(finals).budgets.set_index("method")
-    assert budgets["same_dense"].to_dict() == {"csp": True, "magnitude": False, "set": True}
-    assert budgets["one_setting"].to_dict() == {"csp": True, "magnitude": True, "set": False}
+    costs = compared(finals).costs.set_index("method")
+    assert costs["same_dense"].to_dict() == {"csp": True, "magnitude": False, "set": True}
+    assert costs["one_setting"].to_dict() == {"csp": True, "magnitude": True, "set": False}
 
 
 def test_what_is_missing_is_counted_and_named():
@@ -244,18 +244,18 @@ def test_what_is_missing_is_counted_and_named():
     gone = (frame["method"] == "magnitude") & (frame["sparsity_requested"] == 0.9)
     failed = (frame["method"] == "lottery") & (frame["sparsity_requested"] == 0.9) & (frame["seed"] == 2)
     frame.loc[failed, ["state", "wer"]] = ["failed", float("nan")]
-    comparison = compare(frame[~gone], finals.hypotheses, **QUICK)
+    comparison = evaluate_finals(frame[~gone], finals.hypotheses, **QUICK)
     cell = row(comparison.cells, method="magnitude", sparsity_requested=0.9)
     assert (cell["trials"], cell["missing"], cell["note"]) == (0, 3, "3 of 3 trials missing: 3 not run")
     assert math.isnan(cell["wer"])
     assert row(comparison.cells, method="lottery", sparsity_requested=0.9)["note"] == "1 of 3 trials missing: 1 failed"
-    duel = row(comparison.tests, rival="magnitude", sparsity_requested=0.9)
-    assert (duel["pairs"], duel["missing"]) == (0, 3)
-    assert duel["note"] == "magnitude has 0 of 3 trials; nothing to test on an4"
-    assert math.isnan(duel["p_bootstrap_holm"])
-    duel = row(comparison.tests, rival="lottery", sparsity_requested=0.9)
-    assert (duel["pairs"], duel["missing"], duel["note"]) == (2, 1, "lottery has 2 of 3 trials")
-    assert duel["p_mapsswe_holm"] == duel["p_mapsswe"]  # the only test that could be made
+    test = row(comparison.tests, rival="magnitude", sparsity_requested=0.9)
+    assert (test["pairs"], test["missing"]) == (0, 3)
+    assert test["note"] == "magnitude has 0 of 3 trials; nothing to test on an4"
+    assert math.isnan(test["p_bootstrap_holm"])
+    test = row(comparison.tests, rival="lottery", sparsity_requested=0.9)
+    assert (test["pairs"], test["missing"], test["note"]) == (2, 1, "lottery has 2 of 3 trials")
+    assert test["p_mapsswe_holm"] == test["p_mapsswe"]  # the only test that could be made
     verdict = row(comparison.verdicts, against="main", sparsity_requested=0.9)
     assert verdict["note"] == "not tested: magnitude; incomplete: lottery"
 
@@ -265,11 +265,11 @@ def test_a_run_without_partner_takes_no_part():
     for seed, edits in {1: 1, 2: 5}.items():
         finals.add("csp", [edits, 0] * 20, seed=seed)
     finals.add("magnitude", [1, 1] * 20, seed=1)
-    duel = compared(finals).tests.iloc[0]
-    assert (duel["champion_wer"], duel["rival_wer"]) == (pytest.approx(0.1), pytest.approx(0.2))
+    test = compared(finals).tests.iloc[0]
+    assert (test["proposed_wer"], test["rival_wer"]) == (pytest.approx(0.1), pytest.approx(0.2))
 
 
-def test_a_champion_that_has_not_run_at_a_sparsity_leaves_a_gap():
+def test_a_proposed_method_that_has_not_run_at_a_sparsity_leaves_a_gap():
     finals = Finals().fill({"csp": 0.1}, [0.5]).fill({"magnitude": 0.1}, [0.5, 0.9])
     verdict = row(compared(finals).verdicts, sparsity_requested=0.9, against="main")
     assert (verdict["verdict"], verdict["note"]) == ("missing", "not tested: magnitude")
@@ -292,7 +292,7 @@ def test_only_the_rivals_asked_for_take_part(both):
 def test_trials_that_make_no_comparison_are_refused(spoil, message):
     finals = Finals().fill({"csp": 0.1, "magnitude": 0.1}, [0.9])
     with pytest.raises(ComparisonError, match=message):
-        compare(spoil(finals.frame), finals.hypotheses)
+        evaluate_finals(spoil(finals.frame), finals.hypotheses)
 
 
 def test_trials_of_different_test_sets_are_refused():
@@ -306,7 +306,7 @@ def test_trials_of_different_test_sets_are_refused():
 
 
 def test_order_of_hypotheses_does_not_matter(both, comparison):
-    shuffled = compare(both.frame, lambda trial: both.heard[trial].sample(frac=1, random_state=1), **QUICK)
+    shuffled = evaluate_finals(both.frame, lambda trial: both.heard[trial].sample(frac=1, random_state=1), **QUICK)
     pd.testing.assert_frame_equal(shuffled.tests, comparison.tests)
 
 
@@ -314,13 +314,13 @@ def test_everything_is_written_and_read_back(comparison, written):
     folder, paths = written
     names = {path.name for path in paths}
     assert {path.name for path in folder.iterdir()} == names
-    tables = ("finals", "cells", "tests", "verdicts", "budgets")
+    tables = ("finals", "cells", "tests", "verdicts", "costs")
     pngs = {f"{name}.png" for name in names if name.endswith(".svg") for name in [name[:-4]]}
     assert pngs == {
         f"{kind}_{corpus}.png" for kind in ("wer_vs_sparsity", "wer_vs_cost") for corpus in ("an4", "fsdd")
     } | {f"lead_{corpus}.png" for corpus in ("an4", "fsdd", "pooled")}
     assert {*(f"{name}.csv" for name in tables), "utterances.csv", "errors.csv", "summary.md"} <= names
-    back = load_comparison(folder)
+    back = load_evaluation(folder)
     for name in tables:
         expected = getattr(comparison, name).reset_index(drop=True)
         pd.testing.assert_frame_equal(getattr(back, name), expected, check_dtype=False, rtol=1e-5)
@@ -328,7 +328,7 @@ def test_everything_is_written_and_read_back(comparison, written):
 
 def test_the_written_errors_are_enough_to_test_again(comparison, written):
     folder, _ = written
-    again = compare(load_comparison(folder).finals, recorded_errors(folder), **QUICK)
+    again = evaluate_finals(load_evaluation(folder).finals, recorded_errors(folder), **QUICK)
     pd.testing.assert_frame_equal(again.tests, comparison.tests)
     pd.testing.assert_frame_equal(again.cells.drop(columns="dev_wer"), comparison.cells.drop(columns="dev_wer"))
 
@@ -340,9 +340,9 @@ def test_a_speaker_called_na_is_read_back(tmp_path):
     for heard in finals.heard.values():
         heard["speaker"] = heard["speaker"].replace({"an4s0": "NA", "an4s1": "None"})
     comparison = compared(finals)
-    write_comparison(comparison, tmp_path)
+    write_evaluation(comparison, tmp_path)
     assert set(recorded_errors(tmp_path)(trial)["speaker"]) == {"NA", "None", "an4s2", "an4s3", "an4s4"}
-    again = compare(load_comparison(tmp_path).finals, recorded_errors(tmp_path), **QUICK)
+    again = evaluate_finals(load_evaluation(tmp_path).finals, recorded_errors(tmp_path), **QUICK)
     pd.testing.assert_frame_equal(again.tests, comparison.tests)
 
 
@@ -366,14 +366,14 @@ def test_the_summary_says_what_came_out(written):
     assert "Drawn: fsdd: 6 speakers." in text
     assert text.endswith("Made by `cspbench compare mine.yaml`.\n")
     heads = [line for line in text.splitlines() if line.startswith("| ---")]
-    assert len(heads) == 9  # four of verdicts, four of cells, one of budgets
+    assert len(heads) == 9  # four of verdicts, four of cells, one of costs
 
 
 def test_an_unfinished_comparison_says_so_first():
     finals = Finals().fill({"csp": 0.1, "magnitude": 0.2, "set": 0.3})
     frame = finals.frame
     frame.loc[(frame["method"] == "set") & (frame["sparsity_requested"] == 0.9), "state"] = "failed"
-    text = summary_page(compare(frame, finals.hypotheses, **QUICK))
+    text = summary_page(evaluate_finals(frame, finals.hypotheses, **QUICK))
     assert "**Unfinished: 3 of 18 trials are missing** (why: cells.csv).\n\n- an4 at 90 %: nothing of set" in text
     assert "| set | " in text
     assert " missing | " in text
@@ -381,7 +381,7 @@ def test_an_unfinished_comparison_says_so_first():
 
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(ComparisonError, match=r"finals\.csv is missing"):
-        load_comparison(tmp_path)
+        load_evaluation(tmp_path)
 
 
 def test_pictures_show_every_method_once(comparison):
@@ -395,7 +395,7 @@ def test_pictures_show_every_method_once(comparison):
     assert [axes.get_title() for axes in drawn["lead_pooled"].axes] == ["50 % sparsity", "90 % sparsity"]
 
 
-def test_only_main_rivals_and_the_champion_have_a_colour(comparison):
+def test_only_main_rivals_and_the_proposed_method_have_a_colour(comparison):
     trained = pictures(comparison)["wer_vs_sparsity_an4"].axes[0]
     colours = {text.get_text(): text.get_color() for text in trained.texts}
     assert colours["rigl"] == "0.3"

@@ -1,4 +1,4 @@
-"""Was the comparison fair? What each method was given, beside what the champion was given."""
+"""Was the comparison fair? What each method was given, beside what the proposed method was given."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import pandas as pd
 from cspbench.comparison.report.cells import POST, steps_ratio
 from cspbench.comparison.report.word_errors import RUN
 
-BUDGETS = [
+COSTS = [
     *("corpus", "kind", "method", "tuning_trials", "steps_ratio", "train_seconds", "seconds_ratio"),
     *("same_dense", "one_setting", "trials", "unfinished"),
 ]
-"""Columns of a `budget_table`."""
+"""Columns of a `cost_table`."""
 
 
-def budget_table(finals: pd.DataFrame, champion: str) -> pd.DataFrame:
+def cost_table(finals: pd.DataFrame, proposed: str) -> pd.DataFrame:
     """Tabulate what each method was given on each corpus.
 
     Returns:
         One row a corpus, kind and method:
 
         - ``tuning_trials``: dev trials that chose its settings: the number, or lowest–highest over sparsities;
-        - ``steps_ratio``: optimiser steps over the champion's, mean; ``train_seconds``: mean, and ``seconds_ratio``
-          over the champion's: seconds mean little where trials ran on several machines, or side by side;
-        - ``same_dense``: its runs start from the dense models of the champion's runs of equal fold and seed;
+        - ``steps_ratio``: optimiser steps over the proposed method's, mean; ``train_seconds``: mean, and
+          ``seconds_ratio`` over that of the proposed method: means little where trials ran on several machines;
+        - ``same_dense``: its runs start from the dense models of the proposed method's runs of equal fold and seed;
         - ``one_setting``: all seeds and folds of a cell have the same hyperparameters;
         - ``trials`` finished, ``unfinished``.
     """
-    done = finals[finals["state"] == "complete"].assign(ratio=steps_ratio(finals, champion))
+    done = finals[finals["state"] == "complete"].assign(ratio=steps_ratio(finals, proposed))
     rows = []
     for (kind, corpus, method), part in finals.groupby(["kind", "corpus", "method"], sort=True):
         own = done[(done["corpus"] == corpus) & (done["method"] == method)]
-        ours = done[(done["corpus"] == corpus) & (done["method"] == (f"{champion}_post" if kind == POST else champion))]
+        ours = done[(done["corpus"] == corpus) & (done["method"] == (f"{proposed}_post" if kind == POST else proposed))]
         settings = own.groupby("sparsity_requested")["params"].agg(lambda params: params.astype(str).nunique())
         rows.append(
             {
@@ -45,7 +45,7 @@ def budget_table(finals: pd.DataFrame, champion: str) -> pd.DataFrame:
                 **{"trials": len(own), "unfinished": len(part) - len(own)},
             }
         )
-    table = pd.DataFrame(rows, columns=BUDGETS)
+    table = pd.DataFrame(rows, columns=COSTS)
     return table.sort_values(["kind", "corpus", "method"], key=lambda c: c.ne("trained") if c.name == "kind" else c)
 
 
