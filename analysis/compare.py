@@ -150,7 +150,7 @@ if len(highest):
     first, second = (cell[cell["method"] == method] for method in (proposed, verdict["best_rival"]))
     pair = first.merge(second, on=["fold", "seed"]).iloc[0]
     names = {proposed: pair["trial_id_x"], verdict["best_rival"]: pair["trial_id_y"]}
-    if all((Store(ROOT).trial(trial) / "hypotheses.jsonl").is_file() for trial in names.values()):
+    if all(Store(ROOT).trial(trial).hypotheses.is_file() for trial in names.values()):
         heard = [load_hypotheses(Store(ROOT), trial).set_index("id") for trial in names.values()]
         worst = heard[0].sort_values("edits", ascending=False).index[:8]
         sides = {method: own.loc[worst, "hypothesis"] for method, own in zip(names, heard, strict=True)}

@@ -1,14 +1,16 @@
-"""Where results live: one root, one folder a stage, every folder named by the hash of what it holds.
+"""Paths of all results: one root, one folder a stage, every folder named by the hash of what it holds.
 
 ::
 
     runs/
       corpora/             audio made or joined by a corpus loader
       features/<id>/       log-mel features
-      dense/<id>/          a trained dense recogniser
-      trials/<id>/         a finished (or interrupted) trial
-      studies/<name>/      what belongs to one sweep: its file, the Optuna study, the list of its trials, its report
+      dense/<id>/          a trained dense recogniser: `DenseFolder`
+      trials/<id>/         a finished (or interrupted) trial: `TrialFolder`
+      studies/<name>/      what belongs to one sweep or comparison: `StudyFolder`
       mlflow/              the tracking database and artifacts
+
+File names are written here and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,114 @@ from filelock import FileLock
 from cspbench.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Files of a trained recogniser, dense or pruned."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        """The spec it was trained from."""
+        return self.path / "spec.json"
+
+    @property
+    def result(self) -> Path:
+        """The outcome. It is written last: a folder that has it is complete."""
+        return self.path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        """True once the result is there."""
+        return self.result.is_file()
+
+    @property
+    def curve(self) -> Path:
+        """The training curve, one JSON object a line."""
+        return self.path / "curve.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """Shape, tokenizer and front end of the recogniser."""
+        return self.path / "model.json"
+
+    @property
+    def weights(self) -> Path:
+        """Weights of the recogniser."""
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State of an interrupted training; removed once the result is there."""
+        return self.path / "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class DenseFolder(ModelFolder):
+    """Files of a trained dense recogniser."""
+
+    def snapshot(self, fraction: float) -> Path:
+        """Weights at a fraction of the training steps, in thousandths."""
+        return self.path / f"snapshot-{round(fraction * 1000):04d}.safetensors"
+
+
+@dataclass(frozen=True)
+class TrialFolder(ModelFolder):
+    """Files of a trial."""
+
+    @property
+    def hypotheses(self) -> Path:
+        """References and hypotheses of the test utterances, one JSON object a line."""
+        return self.path / "hypotheses.jsonl"
+
+    @property
+    def error(self) -> Path:
+        """Traceback of the last attempt, if it failed."""
+        return self.path / "error.txt"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Files of a sweep or a comparison."""
+
+    path: Path
+
+    @property
+    def trials(self) -> Path:
+        """The list of its trials, one JSON object whenever one starts or ends."""
+        return self.path / "trials.jsonl"
+
+    @property
+    def tuning(self) -> Path:
+        """The list of a comparison's tuning trials."""
+        return self.path / "tuning.jsonl"
+
+    @property
+    def sweep(self) -> Path:
+        """The sweep file as it was resolved, and its identity."""
+        return self.path / "sweep.json"
+
+    @property
+    def comparison_file(self) -> Path:
+        """The comparison file as it was resolved."""
+        return self.path / "comparison.json"
+
+    @property
+    def comparison(self) -> Path:
+        """Folder of a comparison's tables."""
+        return self.path / "comparison"
+
+    @property
+    def report(self) -> Path:
+        """Folder of figures and tables."""
+        return self.path / "report"
+
+    @property
+    def optuna(self) -> Path:
+        """Database of the Optuna study."""
+        return self.path / "optuna.db"
 
 
 class Store:
@@ -46,14 +157,19 @@ class Store:
     def features(self, id: str) -> Path:
         return self._child("features", id)
 
-    def dense(self, id: str) -> Path:
-        return self._child("dense", id)
+    def dense(self, id: str) -> DenseFolder:
+        return DenseFolder(self._child("dense", id))
 
-    def trial(self, id: str) -> Path:
-        return self._child("trials", id)
+    def trial(self, id: str) -> TrialFolder:
+        return TrialFolder(self._child("trials", id))
 
-    def study(self, name: str) -> Path:
-        return self._child("studies", name)
+    def study(self, name: str) -> StudyFolder:
+        return StudyFolder(self._child("studies", name))
+
+    def studies(self) -> list[str]:
+        """Names of the studies that have a list of trials, sorted."""
+        folders = self.root.glob("studies/*")
+        return sorted(folder.name for folder in folders if StudyFolder(folder).trials.is_file())
 
     def _child(self, kind: str, name: str) -> Path:
         if not NAME.fullmatch(name):
@@ -91,4 +207,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -86,7 +86,7 @@ def test_the_notebook_of_a_comparison_shows_it(tmp_path, monkeypatch):
     write_evaluation(evaluate_finals(finals.frame, finals.hypotheses, resamples=200), tmp_path / "compare")
     for trial in ("an4-None-csp-0.9-1", "an4-None-lottery-0.9-1"):
         heard = finals.heard[trial].assign(hypothesis=f"heard by {trial}")
-        path = Store(tmp_path / "runs").trial(trial) / "hypotheses.jsonl"
+        path = Store(tmp_path / "runs").trial(trial).hypotheses
         write_atomic(path, heard.to_json(orient="records", lines=True))
     monkeypatch.delenv("CSPBENCH_COMPARISON", raising=False)
     notebook = execute(tmp_path, monkeypatch, NOTEBOOK.with_name("compare.py"))

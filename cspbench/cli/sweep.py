@@ -68,7 +68,7 @@ def print_summary(name: str, store: Store) -> None:
     frame = load_results(name, store.root)
     synthetic = " (synthetic speech)" if frame["synthetic"].eq(True).any() else ""
     print_rows(display_rows(summary(frame)), f"{name}{synthetic}: test WER with its 95 % interval")
-    folder = store.study(name) / "report"
+    folder = store.study(name).report
     if folder.is_dir():
         output().print(f"figures and tables: {folder}", soft_wrap=True)
 

@@ -76,7 +76,7 @@ def dense_missing(plan: ComparisonPlan, store: Store, only: Subset = ALL) -> int
     settings = {cell.key: cell.candidates[0] for cell in plan.cells}  # any will do: all start from the same
     tasks = [*plan.tuning_tasks(only), *plan.final_tasks(settings, only)]
     ids = {task.spec.dense.id for task in tasks}
-    return sum(not (store.dense(id) / "result.json").is_file() for id in ids)
+    return sum(not store.dense(id).finished for id in ids)
 
 
 def _tuning(plan: ComparisonPlan, store: Store, only: Subset) -> Iterator[_Item]:

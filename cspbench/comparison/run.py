@@ -78,8 +78,8 @@ def run_comparison(
             not raise: see `ComparisonSummary.failures`.
     """
     plan = resolve_comparison(config, store, display.note)
-    with alone(store.study(config.name)):
-        write_json(store.study(config.name) / "comparison.json", config.model_dump(mode="json"))
+    with alone(store.study(config.name).path):
+        write_json(store.study(config.name).comparison_file, config.model_dump(mode="json"))
         executor = executor or make_executor(
             config.workers, store, config.device, lambda spec, event: display.event(label_of(spec), event)
         )
@@ -125,7 +125,7 @@ def collect_comparison(config: ComparisonConfig, folder: Path, store: Store, dis
         ConfigError: the folder holds no trials, or something that is none.
     """
     plan = resolve_comparison(config, store, display.note)
-    with alone(store.study(config.name)):
+    with alone(store.study(config.name).path):
         outcomes = {outcome.spec.id: outcome for outcome in take_in(folder, store)}
         records, known = ComparisonRecords(store, config.name), 0
         # Finals are known once settings are, and those may follow from what has just come in.
@@ -214,7 +214,7 @@ class _Run:
         content = config.model_dump(mode="json", exclude={"workers", "device"})
         tracker = Tracker(open_client(self._store), self._store, config.name, content, tags)
         params = {"corpora": corpora, "methods": [entry.key for entry in config.methods]}
-        tracker.log_sweep(params, [self._store.study(config.name) / "comparison.json"])
+        tracker.log_sweep(params, [self._store.study(config.name).comparison_file])
         return tracker
 
 

@@ -12,7 +12,7 @@ from cspbench.comparison.plan import ChosenSettings, ComparisonPlan, Task
 from cspbench.result import TrialResult
 from cspbench.spec import MethodSpec
 from cspbench.store import Store
-from cspbench.trials.records import TrialLog
+from cspbench.trials.records import TrialLog, read_result
 from cspbench.trials.work import Outcome
 
 
@@ -26,17 +26,17 @@ class ComparisonRecords:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store = store
-        self._tuning = TrialLog(store.study(name) / "tuning.jsonl")
-        self._finals = TrialLog(store.study(name) / "trials.jsonl")
+        self._tuning = TrialLog(store.study(name).tuning)
+        self._finals = TrialLog(store.study(name).trials)
         self._errors = self._tuning.failures() | self._finals.failures()
         self._results: dict[str, TrialResult] = {}
 
     def result(self, task: Task) -> TrialResult | None:
         """The task's result if it has finished."""
         id = task.spec.id
-        path = self._store.trial(id) / "result.json"
-        if id not in self._results and path.is_file():
-            self._results[id] = TrialResult.model_validate_json(path.read_bytes())
+        folder = self._store.trial(id)
+        if id not in self._results and folder.finished:
+            self._results[id] = read_result(folder)
         return self._results.get(id)
 
     def error(self, task: Task) -> str | None:

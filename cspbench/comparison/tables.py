@@ -26,7 +26,7 @@ FINALS = [
 
 def folder_of(plan: ComparisonPlan, store: Store) -> Path:
     """Where a comparison's tables lie."""
-    return store.study(plan.config.name) / "comparison"
+    return store.study(plan.config.name).comparison
 
 
 def final_rows(plan: ComparisonPlan, choices: Iterable[Selection], records: ComparisonRecords) -> list[dict[str, Any]]:

@@ -5,19 +5,17 @@ The list of a study's trials says what was asked for; each trial's own folder sa
 
 from __future__ import annotations
 
-import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
-from cspbench.errors import CspbenchError, did_you_mean
+from cspbench.errors import did_you_mean
 from cspbench.hyper import flatten
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec, content_id
 from cspbench.store import Store
+from cspbench.trials.records import ResultsError, TrialLog, TrialRecord, read_result, read_rows
 
 MEASURES = [
     *("sparsity", "wer", "wer_low", "wer_high", "dev_wer"),
@@ -35,10 +33,6 @@ COLUMNS = [
     *("dense_id", "device", "error"),
     *MEASURES,
 ]
-
-
-class ResultsError(CspbenchError):
-    """Results that are not there or cannot be read."""
 
 
 def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
@@ -65,7 +59,7 @@ def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
         >>> cspbench.load_results("rnnt").query("state == 'complete'").nsmallest(5, "dev_wer")  # doctest: +SKIP
     """
     store = Store(root)
-    rows = [_row(store, entry, where) for entry, where in _entries(store, name)]
+    rows = [_row(store, record) for record in _records(store, name)]
     extra = {key: None for row in rows for key in row if key not in COLUMNS}
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(extra)])
     return frame.astype(dict.fromkeys((*MEASURES, "sparsity_requested"), float))
@@ -80,76 +74,34 @@ def load_hypotheses(store: Store, trial_id: str) -> pd.DataFrame:
     Raises:
         ResultsError: the trial has no hypotheses.
     """
-    return _lines_of(store.trial(trial_id) / "hypotheses.jsonl")
+    return pd.DataFrame(read_rows(store.trial(trial_id).hypotheses))
 
 
 def load_curve(store: Store, trial_id: str) -> pd.DataFrame:
     """Read a trial's training curve, one row a record, columns as the training wrote them."""
-    return _lines_of(store.trial(trial_id) / "curve.jsonl")
+    return pd.DataFrame(read_rows(store.trial(trial_id).curve))
 
 
 def load_result(store: Store, trial_id: str) -> TrialResult:
     """Read a finished trial's result; raises ResultsError where there is none or it cannot be read."""
-    path = store.trial(trial_id) / "result.json"
-    try:
-        return TrialResult.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ResultsError(f"trial {trial_id} has no result: {path} is missing") from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path} is not a result this cspbench can read: {error}") from error
+    return read_result(store.trial(trial_id))
 
 
-def studies(store: Store) -> list[str]:
-    """Names of the studies that have a list of trials, sorted."""
-    return sorted(path.parent.name for path in store.root.glob("studies/*/trials.jsonl"))
-
-
-def _entries(store: Store, name: str) -> list[tuple[dict[str, Any], str]]:
-    """Last record of each trial of a study beside ``file:line``, in order of first appearance."""
-    path = store.study(name) / "trials.jsonl"
-    if not path.is_file():
-        known = studies(store)
+def _records(store: Store, name: str) -> list[TrialRecord]:
+    """Last record of each trial of a study, in order of first appearance."""
+    log = TrialLog(store.study(name).trials)
+    if not log.path.is_file():
+        known = store.studies()
         listed = ", ".join(known) if known else "none yet: run `cspbench sweep`"
         raise ResultsError(f"no study '{name}' under {store.root}{did_you_mean(name, known)} (studies there: {listed})")
-    latest: dict[str, tuple[dict[str, Any], str]] = {}
-    for number, record in _records(path):
-        try:
-            latest[record["trial_id"]] = (record, f"{path}:{number}")
-        except (TypeError, KeyError):
-            raise ResultsError(f"{path}:{number}: not a trial record: it has no trial_id") from None
-    return list(latest.values())
+    return log.records()
 
 
-def _records(path: Path) -> list[tuple[int, Any]]:
-    """Numbered JSON lines. A last line cut short (a killed sweep) is left out; a damaged one elsewhere is warned of."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    lines = text.splitlines()
-    records = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            records.append((number, json.loads(line)))
-        except json.JSONDecodeError:
-            if number < len(lines) or text.endswith("\n"):
-                warnings.warn(f"{path}:{number}: damaged line left out", stacklevel=2)
-    return records
-
-
-def _lines_of(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise ResultsError(f"{path} is missing: the trial has not finished, or was made without it")
-    return pd.DataFrame([record for _, record in _records(path)])
-
-
-def _row(store: Store, entry: dict[str, Any], where: str) -> dict[str, Any]:
-    try:
-        spec = TrialSpec.model_validate(entry["spec"])
-    except (KeyError, ValidationError) as error:
-        raise ResultsError(f"{where}: no spec that this cspbench can read: {error}") from error
+def _row(store: Store, record: TrialRecord) -> dict[str, Any]:
+    spec = record.parse()
     row: dict[str, Any] = {
-        "trial_id": entry["trial_id"],
-        "number": entry.get("number"),
+        "trial_id": record.trial_id,
+        "number": record.number,
         "corpus": spec.dense.corpus.name,
         "method": spec.method.name,
         "sparsity_requested": spec.sparsity,
@@ -158,7 +110,7 @@ def _row(store: Store, entry: dict[str, Any], where: str) -> dict[str, Any]:
         "dense_id": spec.dense.id,
     }
     row |= {f"params.{key}": value for key, value in flatten(spec.method.params).items()}
-    return row | _outcome(store, entry)
+    return row | _outcome(store, record)
 
 
 def _setting(spec: TrialSpec) -> str:
@@ -168,15 +120,14 @@ def _setting(spec: TrialSpec) -> str:
     return content_id("setting", chosen | {"dense": dense, "corpus": spec.dense.corpus.identity()})
 
 
-def _outcome(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
+def _outcome(store: Store, record: TrialRecord) -> dict[str, Any]:
     """State, error and measures. A result on disk counts even if the sweep died before it took note."""
-    state, error = entry.get("state"), entry.get("error")
-    finished = (store.trial(entry["trial_id"]) / "result.json").is_file()
-    if finished and state in ("complete", "running"):
-        return {"state": "complete", "error": None} | _measures(load_result(store, entry["trial_id"]))
-    if state == "complete":
-        return {"state": "missing", "error": f"{store.trial(entry['trial_id']) / 'result.json'} is missing"}
-    return {"state": state, "error": error}
+    folder = store.trial(record.trial_id)
+    if folder.finished and record.state in ("complete", "running"):
+        return {"state": "complete", "error": None} | _measures(read_result(folder))
+    if record.state == "complete":
+        return {"state": "missing", "error": f"{folder.result} is missing"}
+    return {"state": record.state, "error": record.error}
 
 
 def _measures(result: TrialResult) -> dict[str, Any]:

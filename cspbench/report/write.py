@@ -34,7 +34,7 @@ def write_report(name: str, store: Store) -> list[Path]:
     done = frame[frame["state"] == "complete"]
     if done.empty:
         raise ResultsError(f"study '{name}' has no finished trial to report: {_why_none(frame)}")
-    folder = store.study(name) / "report"
+    folder = store.study(name).report
     pictures = _write_pictures(name, frame, folder)
     table = summary(frame)
     embedded = [path for path in pictures if path.suffix == ".svg" and not path.name.startswith("overview")]

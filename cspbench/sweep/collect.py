@@ -23,7 +23,7 @@ def collect(folder: Path, name: str, store: Store, display: Display) -> list[Out
         ConfigError: the folder holds no trials, or something that is none.
     """
     outcomes = take_in(folder, store)
-    log = TrialLog(store.study(name) / "trials.jsonl")
+    log = TrialLog(store.study(name).trials)
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     tags = {"synthetic": str(any(result.synthetic for result in results)).lower()}
     tracker = Tracker(open_client(store), store, name, {"collected": name}, tags)

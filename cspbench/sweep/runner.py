@@ -79,7 +79,7 @@ def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Exe
     """
     display.note(f"sweep {config.name}: corpus {config.corpus.name}")
     plan = resolve(config, store, display.note)
-    with alone(store.study(config.name)):
+    with alone(store.study(config.name).path):
         study = open_study(plan, store)
         tracker = _open_tracker(plan, store)
         executor = executor or make_executor(
@@ -121,7 +121,7 @@ class _Sweep:
         self.summary = Summary(plan.config.name)
         self._plan, self._store, self._study = plan, store, study
         self._tracker, self._display = tracker, display
-        self._log = TrialLog(store.study(plan.config.name) / "trials.jsonl")
+        self._log = TrialLog(store.study(plan.config.name).trials)
         self._open: dict[int, list[TrialSpec]] = {}
         self._cached: set[str] = set()
 
@@ -163,7 +163,7 @@ class _Sweep:
             return None
 
     def _begin(self, spec: TrialSpec, number: int) -> None:
-        if (self._store.trial(spec.id) / "result.json").exists():
+        if self._store.trial(spec.id).finished:
             self._cached.add(spec.id)
         self._log.write(spec, "running", number=number)
 
@@ -205,6 +205,6 @@ def _open_tracker(plan: Plan, store: Store) -> Tracker:
     params = {"corpus": plan.corpus.name, "seeds": plan.config.seeds, "sampler": plan.config.sampler.name}
     tracker.log_sweep(
         params | {"sparsity": described["sparsity"], "methods": list(described["methods"])},
-        [store.study(name) / "sweep.json"],
+        [store.study(name).sweep],
     )
     return tracker

@@ -9,7 +9,6 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -18,7 +17,7 @@ from optuna.trial import TrialState
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
 from cspbench.result import TrialResult
-from cspbench.store import Store, read_json, write_json
+from cspbench.store import Store, StudyFolder, read_json, write_json
 from cspbench.sweep.plan import Plan
 from cspbench.sweep.space import Setting
 
@@ -100,9 +99,7 @@ def open_study(plan: Plan, store: Store) -> Study:
     folder = store.study(plan.config.name)
     _claim(folder, plan)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{folder / 'optuna.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
-    )
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder.optuna}", engine_kwargs={"connect_args": {"timeout": 60}})
     study = optuna.create_study(
         storage=storage,
         study_name=plan.config.name,
@@ -116,14 +113,14 @@ def open_study(plan: Plan, store: Store) -> Study:
     return Study(plan, study)
 
 
-def _claim(folder: Path, plan: Plan) -> None:
-    path, identity = folder / "sweep.json", plan.identity()
+def _claim(folder: StudyFolder, plan: Plan) -> None:
+    path, identity = folder.sweep, plan.identity()
     if path.exists():
         changes = list(_differences(read_json(path)["identity"], identity))
         if changes:
             more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
             raise ConfigError(
-                f"{folder} holds a study named '{plan.config.name}' of something else:\n"
+                f"{folder.path} holds a study named '{plan.config.name}' of something else:\n"
                 + "\n".join(f"  {change}" for change in [*changes[:SHOWN], *more])
                 + "\nGive this sweep another name, or delete that folder: finished trials lie elsewhere and are reused."
             )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec, content_id
 from cspbench.store import Store
+from cspbench.trials.records import read_rows
 from cspbench.trials.work import Outcome
 
 if TYPE_CHECKING:
@@ -152,23 +153,21 @@ class Tracker:
         now = int(time.time() * 1000)
         folder = self._store.trial(spec.id)
         metrics = [Metric(name, value, now, 0) for name, value in trial_metrics(result).items()]
-        for record in thinned(_records(folder / "curve.jsonl")):
+        for record in thinned(_rows(folder.curve)):
             metrics += [Metric(k, v, now, record["step"]) for k, v in _curve_metrics(record)]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        hypotheses = _records(folder / "hypotheses.jsonl")
+        hypotheses = _rows(folder.hypotheses)
         if hypotheses:
             columns = list(hypotheses[0])
             table = {"columns": columns, "data": [[row.get(key) for key in columns] for row in hypotheses]}
             self._client.log_dict(run_id, table, "hypotheses.json")
             # What `log_table` writes, less its detour through pandas.
             self._client.set_tag(run_id, "mlflow.loggedArtifacts", '[{"path": "hypotheses.json", "type": "table"}]')
-        for name in ("model.safetensors", "model.json"):
-            if (folder / name).exists():
-                self._client.log_artifact(run_id, str(folder / name), "checkpoint")
-        for name in ("spec.json", "result.json"):
-            if (folder / name).exists():
-                self._client.log_artifact(run_id, str(folder / name))
+        places = {folder.weights: "checkpoint", folder.model: "checkpoint", folder.spec: None, folder.result: None}
+        for path, place in places.items():
+            if path.is_file():
+                self._client.log_artifact(run_id, str(path), place)
 
 
 def trial_params(spec: TrialSpec) -> dict[str, Any]:
@@ -237,10 +236,8 @@ def _curve_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield f"curve/{key}", float(value)
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return read_rows(path) if path.is_file() else []
 
 
 def _text(value: Any) -> str:

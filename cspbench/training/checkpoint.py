@@ -15,7 +15,7 @@ from cspbench.asr.model import Transducer
 from cspbench.asr.tokenizer import Tokenizer, load_tokenizer
 from cspbench.errors import CspbenchError
 from cspbench.spec import FeatureSpec
-from cspbench.store import read_json, write_atomic, write_json
+from cspbench.store import ModelFolder, read_json, write_atomic, write_json
 
 MODEL_VERSION = 1
 
@@ -43,7 +43,8 @@ def save_model(
         sample_rate: of the audio it takes, Hz.
         note: further facts to keep beside it, e.g. that the training speech was synthetic.
     """
-    save_tensors(folder / "model.safetensors", model.state_dict())
+    files = ModelFolder(folder)
+    save_tensors(files.weights, model.state_dict())
     config = {
         "format": "cspbench-transducer",
         "version": MODEL_VERSION,
@@ -53,7 +54,7 @@ def save_model(
         "sample_rate": sample_rate,
         "note": dict(note or {}),
     }
-    write_json(folder / "model.json", config)
+    write_json(files.model, config)
 
 
 def load_model(folder: Path) -> tuple[Transducer, Tokenizer, FeatureSpec, int]:
@@ -62,13 +63,14 @@ def load_model(folder: Path) -> tuple[Transducer, Tokenizer, FeatureSpec, int]:
     Raises:
         CspbenchError: a folder without a model, or one of another version.
     """
-    if not (folder / "model.json").is_file():
-        raise CspbenchError(f"no model in {folder}: it should hold model.json and model.safetensors")
-    config = read_json(folder / "model.json")
+    files = ModelFolder(folder)
+    if not files.model.is_file():
+        raise CspbenchError(f"no model in {folder}: it should hold {files.model.name} and {files.weights.name}")
+    config = read_json(files.model)
     if config.get("format") != "cspbench-transducer" or config.get("version") != MODEL_VERSION:
-        raise CspbenchError(f"{folder}/model.json is not a version {MODEL_VERSION} cspbench transducer")
+        raise CspbenchError(f"{files.model} is not a version {MODEL_VERSION} cspbench transducer")
     model = Transducer.from_config(config["model"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(load_file(files.weights))
     return (
         model.eval(),
         load_tokenizer(config["tokenizer"]),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import torch
 
 from cspbench.asr.model import Transducer, resolve_shape
@@ -14,7 +11,7 @@ from cspbench.hyper import Frozen
 from cspbench.pruning.method import REWIND_POINTS, Phase
 from cspbench.result import WordErrors
 from cspbench.spec import DenseSpec
-from cspbench.store import Store, locked, read_json, write_atomic, write_json
+from cspbench.store import DenseFolder, Store, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import save_model, save_tensors
 from cspbench.training.evaluate import errors, recognise
 from cspbench.training.events import Event, Listener, silent
@@ -54,11 +51,6 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def snapshot_path(folder: Path, share: float) -> Path:
-    """File of the weights at a share of the dense training."""
-    return folder / f"snapshot-{round(share * 1000):04d}.safetensors"
-
-
 def new_model(spec: DenseSpec, speech: Speech) -> Transducer:
     """A recogniser with fresh weights drawn from the spec's seed, and the feature statistics of the training set."""
     torch.manual_seed(spec.seed)
@@ -83,25 +75,25 @@ def train_dense(
         speech: the prepared corpus, if the caller has it.
     """
     folder = store.dense(spec.id)
-    with locked(folder):
-        if not (folder / "result.json").is_file():
+    with locked(folder.path):
+        if not folder.finished:
             _train(spec, store, folder, resolve_device(device), progress, speech)
-    return DenseResult.model_validate(read_json(folder / "result.json"))
+    return DenseResult.model_validate(read_json(folder.result))
 
 
 def _train(
-    spec: DenseSpec, store: Store, folder: Path, device: torch.device, progress: Listener, speech: Speech | None
+    spec: DenseSpec, store: Store, folder: DenseFolder, device: torch.device, progress: Listener, speech: Speech | None
 ) -> None:
     speech = speech or prepare_speech(spec, store, progress)
-    write_json(folder / "spec.json", spec.model_dump(mode="json"))
+    write_json(folder.spec, spec.model_dump(mode="json"))
     model = new_model(spec, speech).to(device)
     data = speech.training()
     total = spec.training.epochs * data.steps_per_epoch(spec.training.batch_size)
     keep = {round(share * total): share for share in reversed(REWIND_POINTS)}
 
     def snapshot(step: int) -> None:
-        if step in keep and not snapshot_path(folder, keep[step]).is_file():
-            save_tensors(snapshot_path(folder, keep[step]), model.state_dict())
+        if step in keep and not folder.snapshot(keep[step]).is_file():
+            save_tensors(folder.snapshot(keep[step]), model.state_dict())
 
     run = TrainingRun(
         model=model,
@@ -109,15 +101,15 @@ def _train(
         spec=spec.training,
         seed=spec.seed,
         phases=[Phase(total)],
-        checkpoint=folder / "checkpoint.pt",
+        checkpoint=folder.checkpoint,
         evaluate=lambda: {"dev_wer": errors(recognise(model, speech, "dev")).wer},
         on_step=snapshot,
         listener=progress,
         stage="dense",
     )
     run.run()
-    save_model(folder, model, speech.tokenizer, spec.features, speech.corpus.sample_rate, model_note(speech))
-    write_curve(folder / "curve.jsonl", run.curve)
+    save_model(folder.path, model, speech.tokenizer, spec.features, speech.corpus.sample_rate, model_note(speech))
+    write_jsonl(folder.curve, run.curve)
     progress(Event("dense", total, total, message="recognising dev and test"))
     result = DenseResult(
         dense_id=spec.id,
@@ -129,15 +121,10 @@ def _train(
         device=device_name(device),
         synthetic=speech.corpus.synthetic,
     )
-    write_json(folder / "result.json", result.model_dump(mode="json"))
-    (folder / "checkpoint.pt").unlink()
+    write_json(folder.result, result.model_dump(mode="json"))
+    folder.checkpoint.unlink()
 
 
 def model_note(speech: Speech) -> dict[str, object]:
     """Facts kept beside a model."""
     return {"corpus": speech.corpus.name, "synthetic_speech": speech.corpus.synthetic}
-
-
-def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
-    """One JSON object a line."""
-    write_atomic(path, "".join(json.dumps(row) + "\n" for row in curve))

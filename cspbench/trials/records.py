@@ -1,19 +1,111 @@
-"""The list of a study's trials: one JSON line whenever one starts or ends, the last line of a trial counting."""
+"""Records on disk: the list of a study's trials, training curves, hypotheses and results, written and read in one way.
+
+Damaged lines are treated alike everywhere. A last line without its end is what a killed process leaves: it is left
+out. A damaged line anywhere else is left out with a warning that names file and line. A line that is sound JSON but
+not a record is an error.
+"""
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from cspbench.errors import CspbenchError
+from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
+from cspbench.store import TrialFolder
 
 State = Literal["running", "complete", "failed", "pruned"]
 
 
+class ResultsError(CspbenchError):
+    """Results that are not there or cannot be read."""
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a file of JSON objects, one a line, e.g. a curve or hypotheses.
+
+    Raises:
+        ResultsError: no such file, or a line that is no JSON object.
+    """
+    if not path.is_file():
+        raise ResultsError(f"{path} is missing: the trial has not finished, or was made without it")
+    return [row for _, row in _numbered(path)]
+
+
+def read_result(folder: TrialFolder) -> TrialResult:
+    """Read a finished trial's result.
+
+    Raises:
+        ResultsError: there is none, it cannot be read, or it is that of another trial.
+    """
+    path = folder.result
+    try:
+        result = TrialResult.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ResultsError(f"trial {folder.path.name} has no result: {path} is missing") from None
+    except ValidationError as error:
+        raise ResultsError(f"{path} is not a result this cspbench can read: {error}") from error
+    if result.trial_id != folder.path.name:
+        raise ResultsError(f"{path} is the result of trial {result.trial_id}, not of {folder.path.name}")
+    return result
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One line of a list of trials.
+
+    Attributes:
+        trial_id: the id of the spec.
+        state: running, complete, failed or pruned.
+        spec: the spec as JSON.
+        error: why the trial failed.
+        number: of the setting in the study.
+        where: ``file:line``, for messages.
+    """
+
+    trial_id: str
+    state: State
+    spec: dict[str, Any]
+    error: str | None
+    number: int | None
+    where: str
+
+    @classmethod
+    def of(cls, row: dict[str, Any], where: str) -> TrialRecord:
+        """Check a line.
+
+        Raises:
+            ResultsError: a line without id, state or spec.
+        """
+        for key in ("trial_id", "state", "spec"):
+            if key not in row:
+                raise ResultsError(f"{where}: not a trial record: it has no {key}")
+        return cls(row["trial_id"], row["state"], row["spec"], row.get("error"), row.get("number"), where)
+
+    def parse(self) -> TrialSpec:
+        """Return the spec.
+
+        Raises:
+            ResultsError: a spec that this version cannot read, or whose id is another.
+        """
+        try:
+            spec = TrialSpec.model_validate(self.spec)
+        except ValidationError as error:
+            raise ResultsError(f"{self.where}: no spec that this cspbench can read: {error}") from error
+        if spec.id != self.trial_id:
+            raise ResultsError(f"{self.where}: the spec has the id {spec.id}, the record says {self.trial_id}")
+        return spec
+
+
 class TrialLog:
-    """Appends to ``trials.jsonl``.
+    """The list of a study's trials: a line whenever one starts or ends, the last line of a trial counting.
 
     Args:
         path: the file; made with its folder at the first line.
@@ -45,17 +137,51 @@ class TrialLog:
                 file.write(b"\n")
             file.write(json.dumps(record, sort_keys=True).encode() + b"\n")
 
+    def records(self) -> list[TrialRecord]:
+        """Return the last record of each trial, in order of first appearance; none if there is no file.
+
+        Raises:
+            ResultsError: a line that is no trial record.
+        """
+        latest: dict[str, TrialRecord] = {}
+        for record in self._history():
+            latest[record.trial_id] = record
+        return list(latest.values())
+
     def failures(self) -> dict[str, str]:
-        """Why trials failed, by id; those that did well later are left out, as are lines cut short by a kill."""
+        """Return why trials failed, by id, without those that finished later.
+
+        Raises:
+            ResultsError: a line that is no trial record.
+        """
         found: dict[str, str] = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
-            with suppress(json.JSONDecodeError):
-                record = json.loads(line)
-                if record["state"] == "failed":
-                    found[record["trial_id"]] = record["error"]
-                elif record["state"] == "complete":
-                    found.pop(record["trial_id"], None)
+        for record in self._history():
+            if record.state == "failed":
+                found[record.trial_id] = record.error or "failed"
+            elif record.state == "complete":
+                found.pop(record.trial_id, None)
         return found
+
+    def _history(self) -> Iterator[TrialRecord]:
+        for number, row in _numbered(self.path) if self.path.is_file() else []:
+            yield TrialRecord.of(row, f"{self.path}:{number}")
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """JSON objects beside the numbers of their lines; see the top of this file for damaged ones."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            if number < len(lines):
+                warnings.warn(f"{path}:{number}: damaged line left out", stacklevel=2)
+            continue
+        if not isinstance(row, dict):
+            raise ResultsError(f"{path}:{number}: not a record: {line[:80]}")
+        yield number, row
 
 
 def _ends_in_newline(path: Path) -> bool:

@@ -5,7 +5,6 @@ Running needs neither Optuna nor MLflow.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +12,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cspbench.errors import ConfigError
-from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
-from cspbench.store import Store
+from cspbench.store import ModelFolder, Store, StudyFolder
 from cspbench.trials.executors import make_executor, run_all
 from cspbench.trials.progress import Display, label_of
-from cspbench.trials.records import TrialLog
+from cspbench.trials.records import TrialLog, read_result
 from cspbench.trials.work import Outcome, train_dense_models
-
-LOG = "trials.jsonl"
-"""What became of the trials of a results folder."""
 
 
 def read_specs(path: Path, corpus_path: Path | None = None) -> list[TrialSpec]:
@@ -56,8 +51,8 @@ def read_specs(path: Path, corpus_path: Path | None = None) -> list[TrialSpec]:
 def run_specs(specs: list[TrialSpec], out: Path, workers: int, device: str, display: Display) -> list[Outcome]:
     """Run specs into a results folder; those finished there are not run again. Returns all outcomes."""
     store = Store(out)
-    log = TrialLog(out / LOG)
-    cached = {spec.id for spec in specs if (store.trial(spec.id) / "result.json").exists()}
+    log = TrialLog(StudyFolder(out).trials)
+    cached = {spec.id for spec in specs if store.trial(spec.id).finished}
     missing = [spec.dense for spec in specs if spec.id not in cached]
     train_dense_models(missing, store, device, lambda event: display.event("dense model", event))
     display.expect(len(specs))
@@ -90,39 +85,23 @@ def take_in(folder: Path, store: Store) -> list[Outcome]:
 
 
 def _outcomes(folder: Path) -> Iterator[Outcome]:
-    latest = {}
-    for number, line in _lines(folder / LOG):
-        try:
-            record = json.loads(line)
-            spec = TrialSpec.model_validate(record["spec"])
-            latest[spec.id] = (spec, record["error"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{folder / LOG}, line {number}: no trial record: {error}") from None
-    store = Store(folder)
-    for spec, failure in latest.values():
-        path = store.trial(spec.id) / "result.json"
-        result = _checked(path, spec.id) if path.exists() else None
-        yield Outcome(spec, result, None if result else failure or "not finished")
+    log, store = TrialLog(StudyFolder(folder).trials), Store(folder)
+    if not log.path.is_file():
+        raise ConfigError(f"cannot read {log.path}: give the folder that `cspbench trials run` wrote to")
+    for record in log.records():
+        trial = store.trial(record.trial_id)
+        result = read_result(trial) if trial.finished else None
+        yield Outcome(record.parse(), result, None if result else record.error or "not finished")
 
 
-def _checked(path: Path, trial_id: str) -> TrialResult:
-    try:
-        result = TrialResult.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ConfigError(f"{path} is no trial result: {error}") from None
-    if result.trial_id != trial_id:
-        raise ConfigError(f"{path} is the result of trial {result.trial_id}, not of {trial_id}")
-    return result
-
-
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: ModelFolder, target: ModelFolder) -> None:
     """Copy the files of a folder, its result last: a folder with a result is complete."""
-    if (target / "result.json").exists() or not source.is_dir():
+    if target.finished or not source.path.is_dir():
         return
-    target.mkdir(parents=True, exist_ok=True)
-    files = [path for path in source.iterdir() if path.is_file() and not path.is_symlink() and path.name[0] != "."]
-    for path in sorted(files, key=lambda path: path.name == "result.json"):
-        shutil.copyfile(path, target / path.name)
+    target.path.mkdir(parents=True, exist_ok=True)
+    files = [path for path in source.path.iterdir() if path.is_file() and not path.is_symlink() and path.name[0] != "."]
+    for path in sorted(files, key=lambda path: path == source.result):
+        shutil.copyfile(path, target.path / path.name)
 
 
 def _moved(spec: TrialSpec, corpus_path: Path) -> TrialSpec:

@@ -6,13 +6,11 @@ interrupted one goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import torch
 from pydantic import ValidationError
@@ -29,21 +27,20 @@ from cspbench.runtime.latency.engines import Source
 from cspbench.runtime.latency.paired import measure_latency
 from cspbench.runtime.packing import dense_bytes, packed_bytes
 from cspbench.spec import TrialSpec
-from cspbench.store import Store, locked, read_json, write_atomic, write_json
+from cspbench.store import DenseFolder, Store, TrialFolder, locked, write_json, write_jsonl
 from cspbench.training.checkpoint import load_model, save_model
 from cspbench.training.dense import (
     DenseResult,
     device_name,
     model_note,
     resolve_device,
-    snapshot_path,
     train_dense,
-    write_curve,
 )
-from cspbench.training.evaluate import Recognised, errors, recognise
+from cspbench.training.evaluate import errors, recognise
 from cspbench.training.events import Event, Listener, silent
 from cspbench.training.loop import TrainingRun
 from cspbench.training.speech import Speech, prepare_speech
+from cspbench.trials.records import read_result
 
 CALIBRATION_UTTERANCES = 192
 
@@ -65,17 +62,17 @@ def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: 
         PruningError: a method that cannot do what it is asked.
     """
     folder = store.trial(spec.id)
-    with locked(folder):
-        if not (folder / "result.json").is_file():
+    with locked(folder.path):
+        if not folder.finished:
             _Trial(spec, store, folder, resolve_device(device), progress).run()
-    return TrialResult.model_validate(read_json(folder / "result.json"))
+    return read_result(folder)
 
 
 @dataclass
 class _Trial:
     spec: TrialSpec
     store: Store
-    folder: Path
+    folder: TrialFolder
     device: torch.device
     progress: Listener
     busy_seconds: float = 0.0
@@ -89,20 +86,20 @@ class _Trial:
 
     def run(self) -> None:
         began = time.monotonic()
-        write_json(self.folder / "spec.json", self.spec.model_dump(mode="json"))
+        write_json(self.folder.spec, self.spec.model_dump(mode="json"))
         speech = prepare_speech(self.spec.dense, self.store, self.progress)
         with self._busy():
             dense_result = train_dense(
                 self.spec.dense, self.store, device=str(self.device), progress=self.progress, speech=speech
             )
-        dense, *_ = load_model(self.store.dense(self.spec.dense.id))
-        model, *_ = load_model(self.store.dense(self.spec.dense.id))
+        dense, *_ = load_model(self.store.dense(self.spec.dense.id).path)
+        model, *_ = load_model(self.store.dense(self.spec.dense.id).path)
         model.set_dropout(self.spec.dense.model.dropout)
         training = self._prune(model.to(self.device), speech)
         note = model_note(speech) | {"trial_id": self.spec.id}
         features = self.spec.dense.features
-        save_model(self.folder, model, speech.tokenizer, features, speech.corpus.sample_rate, note)
-        write_curve(self.folder / "curve.jsonl", training.curve)
+        save_model(self.folder.path, model, speech.tokenizer, features, speech.corpus.sample_rate, note)
+        write_jsonl(self.folder.curve, training.curve)
         self._measure(dense, model, speech, dense_result, training, began)
         training.checkpoint.unlink()  # type: ignore[union-attr]
 
@@ -118,7 +115,7 @@ class _Trial:
             seed=self.spec.seed + 1_000,
             phases=method.phases(),
             method=method,
-            checkpoint=self.folder / "checkpoint.pt",
+            checkpoint=self.folder.checkpoint,
             evaluate=lambda: {"dev_wer": errors(recognise(model, speech, "dev")).wer},
             listener=self.progress,
             stage="prune",
@@ -141,7 +138,7 @@ class _Trial:
             dev = recognise(model, speech, "dev")
             step_aside()
             test = recognise(model, speech, "test")
-        write_hypotheses(self.folder / "hypotheses.jsonl", test)
+        write_jsonl(self.folder.hypotheses, (utterance.row() for utterance in test))
         model.cpu()
         with self._busy():
             front = (speech.tokenizer, self.spec.dense.features, speech.corpus.sample_rate)
@@ -170,10 +167,10 @@ class _Trial:
             device=device_name(self.device),
             synthetic=speech.corpus.synthetic,
         )
-        write_json(self.folder / "result.json", result.model_dump(mode="json"))
+        write_json(self.folder.result, result.model_dump(mode="json"))
 
 
-def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int, dense: Path) -> PruningMethod:
+def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int, dense: DenseFolder) -> PruningMethod:
     """The pruning method of a spec, bound to a model and to what it may ask for."""
     chosen = methods.get(spec.method.name)
     try:
@@ -197,8 +194,8 @@ def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int,
     return chosen(params, context)
 
 
-def _snapshot(dense: Path, share: float, device: torch.device) -> dict[str, Tensor]:
-    path = snapshot_path(dense, share)
+def _snapshot(dense: DenseFolder, share: float, device: torch.device) -> dict[str, Tensor]:
+    path = dense.snapshot(share)
     if not path.is_file():
         raise CspbenchError(f"{path} is missing: the dense run kept no weights at {share:g} of its training")
     return load_file(path, device=str(device))
@@ -244,8 +241,3 @@ def overall_sparsity(weights: Mapping[str, Tensor]) -> float:
 def layer_sparsity(weights: Mapping[str, Tensor]) -> dict[str, float]:
     """Share of zeros of each matrix, counted."""
     return {name: overall_sparsity({name: w}) for name, w in weights.items()}
-
-
-def write_hypotheses(path: Path, recognised: list[Recognised]) -> None:
-    """References beside hypotheses, one JSON object a line."""
-    write_atomic(path, "".join(json.dumps(r.row()) + "\n" for r in recognised))

@@ -43,7 +43,7 @@ def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener, run:
         progress: receives events.
         run: stands in for `run_trial`.
     """
-    story = store.trial(spec.id) / "error.txt"
+    story = store.trial(spec.id).error
     try:
         result = (run or _run_trial())(spec, store, device=device, progress=progress)
     except Exception as error:  # whatever it was, the other trials go on

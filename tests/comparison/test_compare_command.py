@@ -57,7 +57,7 @@ def sixty_utterances(fake_trials: None, monkeypatch: pytest.MonkeyPatch) -> None
     def run_trial(spec: TrialSpec, store: Store, **options: Any) -> TrialResult:
         outcome = fake_trial.run_trial(spec, store, **options)
         rows = hypotheses(spec, outcome)
-        (store.trial(spec.id) / "hypotheses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        store.trial(spec.id).hypotheses.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return outcome
 
     monkeypatch.setattr(sys.modules["cspbench.trials.run"], "run_trial", run_trial)
@@ -76,7 +76,7 @@ def test_from_file_to_tables(compare: Run, store: Store) -> None:
     # The stand-in's WER: 5, 6 and 8 % by method, a tenth of the sparsity, a thousandth of the seed; 300 words.
     assert re.search(r"csp +│ 10\.17 +│ 14\.17", out)
     assert "noise, trained, 90 %: csp 14.17, movement (best of main) 15.17: better" in out
-    folder = store.study("demo") / "comparison"
+    folder = store.study("demo").comparison
     assert f"tables and figures: {folder}" in out
     names = {path.name for path in folder.iterdir()}
     assert names >= {"finals.csv", "tuning.csv", "choices.json", "cells.csv", "tests.csv", "verdicts.csv", "summary.md"}

@@ -82,9 +82,9 @@ def executor(store: Store, rates: Rates) -> InProcess:
         dev, test = rates(spec)
         outcome = result(spec, test, dev=dev)
         heard = {"id": "u1", "speaker": "s", "reference": "one", "hypothesis": "", "edits": 1, "words": 1}
-        store.trial(spec.id).mkdir(parents=True, exist_ok=True)
-        (store.trial(spec.id) / "hypotheses.jsonl").write_text(json.dumps(heard) + "\n")
-        write_json(store.trial(spec.id) / "result.json", outcome.model_dump(mode="json"))
+        store.trial(spec.id).path.mkdir(parents=True, exist_ok=True)
+        store.trial(spec.id).hypotheses.write_text(json.dumps(heard) + "\n")
+        write_json(store.trial(spec.id).result, outcome.model_dump(mode="json"))
         return outcome
 
     return InProcess(store, "cpu", quiet, run)
@@ -99,11 +99,11 @@ def flat(_: TrialSpec) -> tuple[float, float]:
 
 
 def finals(store: Store) -> pd.DataFrame:
-    return pd.read_csv(store.study("demo") / "comparison" / "finals.csv")
+    return pd.read_csv(store.study("demo").comparison / "finals.csv")
 
 
 def choices(store: Store) -> dict[tuple[str, float], dict[str, Any]]:
-    found = read_json(store.study("demo") / "comparison" / "choices.json")
+    found = read_json(store.study("demo").comparison / "choices.json")
     return {(choice["method"], choice["sparsity"]): choice for choice in found}
 
 
@@ -119,7 +119,7 @@ def test_from_file_to_tables(comparison: Configure, store: Store, display: Lines
     assert Counter(table["tuning_trials"]) == {3: 8, 0: 4}
     # Both sparsities run with what was chosen at 90 %.
     assert table.groupby("method")["params"].nunique().to_dict() == {"csp": 1, "magnitude": 1, "movement": 1}
-    tuning = pd.read_csv(store.study("demo") / "comparison" / "tuning.csv")
+    tuning = pd.read_csv(store.study("demo").comparison / "tuning.csv")
     assert Counter(tuning["method"]) == {"csp": 3, "magnitude": 3}
     assert set(tuning["seed"]) == {0}
     assert tuning["chosen"].sum() == 2
@@ -128,7 +128,7 @@ def test_from_file_to_tables(comparison: Configure, store: Store, display: Lines
 
 def test_finals_run_sparsity_by_sparsity_and_seed_by_seed(comparison: Configure, store: Store, display: Lines) -> None:
     run_comparison(comparison(), store, display)
-    specs = [json.loads((store.trial(id) / "spec.json").read_text()) for id in calls(store.root)]
+    specs = [json.loads(store.trial(id).spec.read_text()) for id in calls(store.root)]
     order = [(spec["sparsity"], spec["seed"], spec["method"]["name"]) for spec in specs[6:]]
     assert order == [(s, n, m) for s in (0.9, 0.5) for n in (1, 2) for m in ("csp", "magnitude", "movement")]
     # Every candidate number of all methods before the next: stopped early, methods are even.
@@ -384,7 +384,7 @@ def test_what_failed_elsewhere_does_not_hold_up_the_finals(
 
 def test_dense_recognisers_of_several_machines_are_told_of(comparison: Configure, store: Store, display: Lines) -> None:
     run_comparison(comparison(), store, display)
-    path = store.trial(calls(store.root)[-1]) / "result.json"
+    path = store.trial(calls(store.root)[-1]).result
     other = read_json(path)
     other["dense_test"]["edits"] += 1
     write_json(path, other)

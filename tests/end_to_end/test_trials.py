@@ -52,11 +52,11 @@ def trial(dense: DenseSpec, name: str, sparsity: float = SPARSITY, **changes: ob
 def test_the_dense_recogniser_learns_and_is_trained_once(dense: DenseSpec, store: Store) -> None:
     events: list[Event] = []
     first = train_dense(dense, store, progress=events.append)
-    curve = [json.loads(line) for line in (store.dense(dense.id) / "curve.jsonl").read_text().splitlines()]
+    curve = [json.loads(line) for line in store.dense(dense.id).curve.read_text().splitlines()]
     assert first.steps == 80
     assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
     assert first.test.utterances == 20
-    assert {p.name for p in store.dense(dense.id).glob("snapshot-*")} == {
+    assert {p.name for p in store.dense(dense.id).path.glob("snapshot-*")} == {
         f"snapshot-{share:04d}.safetensors" for share in (0, 50, 100, 250, 500)
     }
     heard = len(events)
@@ -68,7 +68,7 @@ def test_the_dense_recogniser_learns_and_is_trained_once(dense: DenseSpec, store
 def test_every_method_prunes_a_real_recogniser(name: str, dense: DenseSpec, store: Store) -> None:
     spec = trial(dense, name)
     result = run_trial(spec, store)
-    model, *_ = load_model(store.trial(spec.id))
+    model, *_ = load_model(store.trial(spec.id).path)
     weights = prunable_weights(model)
     total = sum(w.numel() for w in weights.values())
     zeros = {n: int((w == 0).sum()) for n, w in weights.items()}
@@ -79,10 +79,10 @@ def test_every_method_prunes_a_real_recogniser(name: str, dense: DenseSpec, stor
     assert result.latency.packed.steps == result.latency.dense.steps > 0
     assert result.trial_id == spec.id
     assert not result.synthetic
-    rows = [json.loads(line) for line in (store.trial(spec.id) / "hypotheses.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in store.trial(spec.id).hypotheses.read_text().splitlines()]
     assert sum(r["edits"] for r in rows) == result.test.edits
     assert [r["reference"] for r in rows] != [""] * 20
-    assert not (store.trial(spec.id) / "checkpoint.pt").exists()
+    assert not store.trial(spec.id).checkpoint.exists()
 
 
 def test_a_finished_trial_is_read_back(dense: DenseSpec, store: Store) -> None:
@@ -101,7 +101,7 @@ def test_sparsity_zero_is_plain_further_training(dense: DenseSpec, store: Store)
 def test_only_what_is_prunable_is_pruned(dense: DenseSpec, store: Store) -> None:
     spec = trial(dense, "magnitude", 0.5, prunable=("encoder.*",))
     result = run_trial(spec, store)
-    model, *_ = load_model(store.trial(spec.id))
+    model, *_ = load_model(store.trial(spec.id).path)
     pruned = {n for n, w in prunable_weights(model).items() if (w == 0).any()}
     assert pruned == set(result.layer_sparsity) == {n for n in prunable_weights(model) if n.startswith("encoder.")}
     assert result.sparsity == pytest.approx(0.5, abs=1e-4)

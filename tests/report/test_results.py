@@ -10,7 +10,7 @@ from support.fake_studies import finish, record, result, spec, write_study
 import cspbench
 from cspbench import load_results
 from cspbench.errors import CspbenchError
-from cspbench.report.results import ResultsError, load_curve, load_hypotheses, load_result, studies
+from cspbench.report.results import ResultsError, load_curve, load_hypotheses, load_result
 from cspbench.store import Store
 
 ASKED = {
@@ -94,14 +94,14 @@ def test_a_result_that_vanished_is_said_to_be_missing(store):
 def test_a_last_line_cut_short_is_left_out(store, recwarn):
     trial = spec()
     finish(store, "s", trial, result(trial, 0.1))
-    with (store.study("s") / "trials.jsonl").open("a") as file:
+    with store.study("s").trials.open("a") as file:
         file.write('{"trial_id": "abc", "state": "compl')
     assert load_results("s", store.root)["trial_id"].tolist() == [trial.id]
     assert not recwarn.list
 
 
 def test_a_damaged_line_before_others_is_warned_of(store):
-    path = store.study("s") / "trials.jsonl"
+    path = store.study("s").trials
     path.parent.mkdir(parents=True)
     path.write_text('{"trial_id": "abc", "sta\n')
     trial = spec()
@@ -110,9 +110,12 @@ def test_a_damaged_line_before_others_is_warned_of(store):
         assert len(load_results("s", store.root)) == 1
 
 
-@pytest.mark.parametrize(("line", "message"), [('["a"]', "no trial_id"), ('{"trial_id": "a"}', "no spec")])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [('["a"]', "not a record"), ("{}", "no trial_id"), ('{"trial_id": "a", "state": "running"}', "no spec")],
+)
 def test_records_that_are_no_trials_are_refused_with_their_line(store, line, message):
-    path = store.study("s") / "trials.jsonl"
+    path = store.study("s").trials
     path.parent.mkdir(parents=True)
     path.write_text(line + "\n")
     with pytest.raises(ResultsError, match=rf"trials\.jsonl:1: .*{message}"):
@@ -122,7 +125,7 @@ def test_records_that_are_no_trials_are_refused_with_their_line(store, line, mes
 def test_a_result_of_another_schema_is_refused(store):
     trial = spec()
     finish(store, "s", trial, result(trial, 0.1))
-    path = store.trial(trial.id) / "result.json"
+    path = store.trial(trial.id).result
     path.write_text(json.dumps(json.loads(path.read_text()) | {"surprise": 1}))
     with pytest.raises(ResultsError, match="surprise"):
         load_results("s", store.root)
@@ -133,7 +136,7 @@ def test_an_unknown_study_lists_those_there(store):
         load_results("rnnt", store.root)
     for name in ("rnnt", "smoke"):
         record(store, name, spec(), "running")
-    assert studies(store) == ["rnnt", "smoke"]
+    assert store.studies() == ["rnnt", "smoke"]
     with pytest.raises(CspbenchError, match=r"no study 'rntt'.*did you mean 'rnnt'.*rnnt, smoke"):
         load_results("rntt", store.root)
 
@@ -145,7 +148,7 @@ def test_a_study_cannot_name_a_path(store, name):
 
 
 def test_an_empty_list_of_trials_is_an_empty_frame(store):
-    path = store.study("s") / "trials.jsonl"
+    path = store.study("s").trials
     path.parent.mkdir(parents=True)
     path.write_text("")
     frame = load_results("s", store.root)

@@ -124,7 +124,7 @@ def test_trials_of_different_test_sets_are_not_compared(tmp_path):
     one, other = spec("csp"), spec("lottery")
     for trial in (one, other):
         finish(store, "s", trial, result(trial, 0.1))
-    path = store.trial(other.id) / "hypotheses.jsonl"
+    path = store.trial(other.id).hypotheses
     lines = [json.loads(line) | {"reference": "something else"} for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(CspbenchError, match="not tested on the same utterances"):

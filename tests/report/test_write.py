@@ -40,7 +40,7 @@ def written(tmp_path_factory):
 
 def test_all_files_lie_in_the_study(written):
     store, paths = written
-    folder = store.study("demo") / "report"
+    folder = store.study("demo").report
     names = {path.name for path in paths}
     pictures = {"wer_vs_sparsity", "wer_vs_latency", "latency_vs_sparsity", "overview"}
     texts = {"results.csv", "summary.csv", "pareto.csv", "summary.md", "report.html"}
@@ -51,7 +51,7 @@ def test_all_files_lie_in_the_study(written):
 
 def test_results_csv_holds_every_trial(written):
     store, _ = written
-    path = store.study("demo") / "report" / "results.csv"
+    path = store.study("demo").report / "results.csv"
     frame = pd.read_csv(path)
     assert len(frame) == 4 * 3 * 2 + 1
     assert frame["state"].value_counts().to_dict() == {"complete": 24, "failed": 1}
@@ -64,7 +64,7 @@ def test_results_csv_holds_every_trial(written):
 
 def test_pareto_csv_holds_the_fronts(written):
     store, _ = written
-    front = pd.read_csv(store.study("demo") / "report" / "pareto.csv")
+    front = pd.read_csv(store.study("demo").report / "pareto.csv")
     assert set(front["method"]) == {"dense", "csp"}
     assert front[["wer_vs_sparsity", "wer_vs_latency"]].any(axis=1).all()
     assert len(front) == len(fronts(summary(load_results("demo", store.root))))
@@ -121,7 +121,7 @@ def test_two_corpora_have_their_own_pictures(tmp_path):
             finish(store, "s", trial, result(trial, wer if method == "csp" else wer + 0.1))
     names = {path.name for path in write_report("s", store)}
     assert {"overview_an4.png", "overview_fsdd.png", "wer_vs_sparsity_an4.svg"} <= names
-    front = pd.read_csv(store.study("s") / "report" / "pareto.csv")
+    front = pd.read_csv(store.study("s").report / "pareto.csv")
     assert set(front["corpus"]) == {"an4", "fsdd"}
 
 
@@ -138,7 +138,7 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path):
     record(store, "s", spec(), "failed", "no space left")
     with pytest.raises(CspbenchError, match=r"no finished trial.*1 failed.*no space left"):
         write_report("s", store)
-    assert not (store.study("s") / "report").exists()
+    assert not store.study("s").report.exists()
 
 
 def test_latencies_that_cannot_be_compared_or_believed_are_warned_of():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 
 from cspbench.result import Latency, LatencyReport, TrialResult, WordErrors
 from cspbench.spec import CorpusSpec, DenseSpec, MethodSpec, TrainSpec, TrialSpec
-from cspbench.store import Store, write_atomic, write_json
+from cspbench.store import Store, write_json, write_jsonl
+from cspbench.trials.records import State, TrialLog
 
 WORDS = 5
 REFERENCE = "one two three four five"
@@ -91,27 +91,23 @@ def result(trial: TrialSpec, wer: float, dev: float | None = None, dense: float 
     return TrialResult.model_validate(values | changes)
 
 
-def record(store: Store, study: str, trial: TrialSpec, state: str = "complete", error: str | None = None) -> None:
+def record(store: Store, study: str, trial: TrialSpec, state: State = "complete", error: str | None = None) -> None:
     """Append a line to the study's list of trials."""
-    path = store.study(study) / "trials.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number = len(path.read_text().splitlines()) if path.exists() else 0
-    line = {"trial_id": trial.id, "state": state, "spec": trial.model_dump(mode="json"), "error": error}
-    with path.open("a") as file:
-        file.write(json.dumps(line | {"number": number}) + "\n")
+    log = TrialLog(store.study(study).trials)
+    log.write(trial, state, error, number=len(log.records()))
 
 
 def finish(store: Store, study: str, trial: TrialSpec, outcome: TrialResult) -> None:
     """Write what a finished trial leaves behind, and record it."""
     folder = store.trial(trial.id)
-    write_json(folder / "result.json", outcome.model_dump(mode="json"))
-    write_atomic(folder / "hypotheses.jsonl", "".join(json.dumps(h) + "\n" for h in hypotheses(trial, outcome)))
+    write_json(folder.result, outcome.model_dump(mode="json"))
+    write_jsonl(folder.hypotheses, hypotheses(trial, outcome))
     dev = outcome.dev.wer
     curve = [
         {"step": 10 * i, "epoch": i, "loss": 2 / (i + 1), "dev_wer": dev + 0.5 / (i + 1), "sparsity": i / 10}
         for i in range(6)
     ]
-    write_atomic(folder / "curve.jsonl", "".join(json.dumps(point) + "\n" for point in curve))
+    write_jsonl(folder.curve, curve)
     record(store, study, trial)
 
 

@@ -6,7 +6,6 @@ Sparsities with a meaning: 0.13 raises, 0.17 kills its process every time, 0.19 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -19,39 +18,40 @@ from support.fake_studies import result
 from cspbench.errors import PruningError
 from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
-from cspbench.store import Store, write_json
+from cspbench.store import Store, write_json, write_jsonl
 from cspbench.training.events import Event, Listener, silent
+from cspbench.trials.records import read_result
 
 WER = {"csp": 0.05, "lottery": 0.07, "magnitude": 0.08, "movement": 0.06}
 
 
 def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: Listener = silent) -> TrialResult:
     folder = store.trial(spec.id)
-    if (folder / "result.json").exists():
-        return TrialResult.model_validate_json((folder / "result.json").read_text())
-    assert (store.dense(spec.dense.id) / "result.json").exists(), "the dense model comes first"
+    if folder.finished:
+        return read_result(folder)
+    assert store.dense(spec.dense.id).finished, "the dense model comes first"
     _count(store.root / "trials.log", spec.id)
     progress(Event("prune", 1, 2, metrics={"loss": 1.0}))
     _misbehave(spec, store)
-    write_json(folder / "spec.json", spec.model_dump(mode="json"))
+    write_json(folder.spec, spec.model_dump(mode="json"))
     rows = [{"step": i, "epoch": i // 10, "loss": 1 / (i + 1), "learning_rate": 0.1} for i in range(40)]
     rows[-1] |= {"dev_wer": 0.1, "sparsity": spec.sparsity}
-    (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_jsonl(folder.curve, rows)
     heard = {"id": "u1", "reference": "one two", "hypothesis": "one too", "edits": 1, "words": 2}
-    (folder / "hypotheses.jsonl").write_text(json.dumps(heard) + "\n")
-    (folder / "model.safetensors").write_bytes(b"weights")
-    write_json(folder / "model.json", {})
+    write_jsonl(folder.hypotheses, [heard])
+    folder.weights.write_bytes(b"weights")
+    write_json(folder.model, {})
     wer = round(WER[spec.method.name] + spec.sparsity / 10 + spec.seed / 1000, 6)
     outcome = result(spec, wer, dev=wer + 0.01)
-    write_json(folder / "result.json", outcome.model_dump(mode="json"))
+    write_json(folder.result, outcome.model_dump(mode="json"))
     progress(Event("evaluate", 2, 2))
     return outcome
 
 
 def train_dense(spec: DenseSpec, store: Store, *, device: str = "auto", progress: Listener = silent) -> None:
-    if not (store.dense(spec.id) / "result.json").exists():
+    if not store.dense(spec.id).finished:
         _count(store.root / "dense.log", spec.id)
-        write_json(store.dense(spec.id) / "result.json", {})
+        write_json(store.dense(spec.id).result, {})
 
 
 def calls(root: Path, kind: str = "trials") -> list[str]:

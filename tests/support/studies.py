@@ -70,7 +70,7 @@ def quick_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """One file in place of all figures, which take seconds, except where a test asks for `real_report`."""
 
     def write_report(name: str, store: Store) -> list[Path]:
-        path = store.study(name) / "report" / "summary.csv"
+        path = store.study(name).report / "summary.csv"
         write_atomic(path, "a table")
         return [path]
 

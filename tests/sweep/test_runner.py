@@ -29,11 +29,11 @@ pytestmark = pytest.mark.usefixtures("fake_trials")
 
 
 def log_of(store: Store, name: str = "demo") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (store.study(name) / "trials.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in store.study(name).trials.read_text().splitlines()]
 
 
 def study_of(store: Store, name: str = "demo") -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{store.study(name) / 'optuna.db'}")
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{store.study(name).optuna}")
 
 
 def quiet(_: TrialSpec, __: Event) -> None:
@@ -53,7 +53,7 @@ def test_a_grid_runs_every_setting_once_a_seed(configure: Configure, store: Stor
     # Optuna is told the mean over seeds of the dev WER, not of test.
     expected = (0.05 + 0.05 + 0.01) + 0.0005
     assert study_of(store).best_value == pytest.approx(expected)
-    assert (store.study("demo") / "report" / "summary.csv").exists()
+    assert (store.study("demo").report / "summary.csv").exists()
     states = [record["state"] for record in log_of(store)]
     assert states == ["running", "complete"] * 8
 
@@ -112,7 +112,7 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(configure: Configure, 
     frame = load_results("demo", store.root)
     assert sorted(frame["state"]) == ["complete", "complete", "failed", "failed"]
     assert set(frame["error"].dropna()) == {"thirteen is not possible"}
-    story = store.trial(frame[frame["state"] == "failed"]["trial_id"].iloc[0]) / "error.txt"
+    story = store.trial(frame[frame["state"] == "failed"]["trial_id"].iloc[0]).error
     assert "Traceback" in story.read_text()
 
 
@@ -219,5 +219,5 @@ def test_where_audio_lies_and_how_work_is_spread_may_change(
 
 
 def test_two_sweeps_of_one_name_do_not_run_at_once(configure: Configure, store: Store, display: Lines) -> None:
-    with alone(store.study("demo")), pytest.raises(SweepBusyError, match="another process is at work"):
+    with alone(store.study("demo").path), pytest.raises(SweepBusyError, match="another process is at work"):
         run_sweep(configure(), store, display)

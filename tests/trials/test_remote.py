@@ -22,6 +22,7 @@ from cspbench.sweep.collect import collect
 from cspbench.sweep.plan import resolve
 from cspbench.sweep.tracking import open_client
 from cspbench.trials.progress import Lines
+from cspbench.trials.records import ResultsError
 from cspbench.trials.remote import read_specs, run_specs
 
 Configure = Callable[..., SweepConfig]
@@ -55,8 +56,8 @@ def test_there_and_back(specs: list[TrialSpec], store: Store, display: Lines, tm
         frame = load_results("far", store.root)
         assert frame["state"].tolist() == ["failed", "complete", "complete"]
         assert children(open_client(store), "far") == 3
-    assert (store.trial(specs[1].id) / "model.safetensors").read_bytes() == b"weights"
-    assert (store.dense(specs[1].dense.id) / "result.json").exists()
+    assert (store.trial(specs[1].id).weights).read_bytes() == b"weights"
+    assert store.dense(specs[1].dense.id).finished
 
 
 def test_where_audio_lies_does_not_change_what_a_trial_is(specs: list[TrialSpec], tmp_path: Path) -> None:
@@ -80,10 +81,10 @@ def test_a_result_of_another_trial_is_refused(
     there = tmp_path / "there"
     run_specs(specs[1:], there, 1, "cpu", display)
     source = Store(there)
-    shutil.copy(source.trial(specs[1].id) / "result.json", source.trial(specs[2].id) / "result.json")
-    with pytest.raises(ConfigError, match=f"is the result of trial {specs[1].id}, not of {specs[2].id}"):
+    shutil.copy(source.trial(specs[1].id).result, source.trial(specs[2].id).result)
+    with pytest.raises(ResultsError, match=f"is the result of trial {specs[1].id}, not of {specs[2].id}"):
         collect(there, "far", store, display)
-    assert not store.study("far").exists()
+    assert not store.study("far").path.exists()
 
 
 def test_a_folder_without_trials_is_refused(store: Store, display: Lines, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
 from cspbench.runtime.packing.model import PackedModel, joined, matrix_header
 from cspbench.runtime.packing.values import VALUE_TYPES, PackingError
 from cspbench.spec import FeatureSpec
+from cspbench.store import ModelFolder, read_json
 
 if TYPE_CHECKING:
     from cspbench.asr.model import Transducer
@@ -158,7 +158,7 @@ def open_model(
 
     try:
         model, tokenizer, features, sample_rate = load_model(path)
-        note = json.loads((path / "model.json").read_text()).get("note", {})
+        note = read_json(ModelFolder(path).model).get("note", {})
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise CspbenchError(f"the model in {path} cannot be read: {error}") from error
     return pack_model(
@@ -177,7 +177,7 @@ def open_model(
 def provenance(folder: Path, note: Mapping[str, Any]) -> dict[str, Any]:
     """What a trial's or dense recogniser's folder tells of its model: identity, method, sparsity, word error rate."""
     try:
-        result = json.loads((folder / "result.json").read_text())
+        result = read_json(ModelFolder(folder).result)
     except (OSError, ValueError):
         result = {}
     known = {key: result[key] for key in ("trial_id", "dense_id", "method", "sparsity", "seed") if key in result}
