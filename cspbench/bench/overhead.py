@@ -267,6 +267,12 @@ class _Clock(PruningMethod):
     def before_forward(self, progress: Progress) -> None:
         self._timed(self._inner.before_forward, progress)
 
+    def observes_gradients(self, progress: Progress) -> bool:
+        return self._inner.observes_gradients(progress)
+
+    def observe_gradients(self, progress: Progress, gradients: Mapping[str, Tensor]) -> None:
+        self._timed(self._inner.observe_gradients, progress, gradients)
+
     def after_backward(self, progress: Progress) -> None:
         self._timed(self._inner.after_backward, progress)
 

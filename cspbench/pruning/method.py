@@ -7,8 +7,10 @@ A method sees named weight matrices and knows nothing of speech. The training lo
         method.begin_phase(index)              # optimiser and learning-rate schedule are fresh
         for each step:
             method.before_forward(progress)
-            loss.backward()                    # and gradient clipping
+            loss.backward()
+            method.observe_gradients(progress, gradients)   # where method.observes_gradients(progress)
             method.after_backward(progress)
+            clip(gradients)                    # after the method has masked them
             optimizer.step()
             method.after_step(progress)
     method.finish()                            # from here on the zeros are exact
@@ -122,8 +124,24 @@ class PruningMethod(ABC):
     def before_forward(self, progress: Progress) -> None:  # noqa: B027
         """Called before the forward pass."""
 
+    def observes_gradients(self, progress: Progress) -> bool:
+        """Return whether `observe_gradients` is to be called in this step; it costs a second backward pass.
+
+        The second pass is needed where the training minimises an auxiliary loss beside the model's own.
+        """
+        return False
+
+    def observe_gradients(self, progress: Progress, gradients: Mapping[str, Tensor]) -> None:  # noqa: B027
+        """Receive the gradients of the model's own loss.
+
+        Args:
+            progress: the step.
+            gradients: by weight name, (out, in): mean over the batch, without auxiliary losses, neither clipped nor
+                scaled. After an overflow in mixed precision they hold infinities and NaN. Not to be changed.
+        """
+
     def after_backward(self, progress: Progress) -> None:  # noqa: B027
-        """Called when gradients are final; may change them."""
+        """Called with the gradients of the whole loss in ``weight.grad``, before they are clipped; may change them."""
 
     def after_step(self, progress: Progress) -> None:  # noqa: B027
         """Called after the optimiser has moved the weights."""

@@ -178,19 +178,35 @@ class TrainingRun:
         for group in self._optimizer.param_groups:
             group["lr"] = progress.learning_rate
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(batch.to(self.device), epoch)
-        self._scaler.scale(loss).backward()
+        loss = self._backward(batch.to(self.device), epoch, progress)
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         if self.method is not None:
             self.method.after_backward(progress)
+        # After the method has masked gradients: those of dropped weights would use up most of the norm.
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if self.method is not None:
             self.method.after_step(progress)
-        self._losses.append(loss.detach())
+        self._losses.append(loss)
 
-    def _loss(self, batch: Batch, epoch: int) -> Tensor:
+    def _backward(self, batch: Batch, epoch: int, progress: Progress) -> Tensor:
+        """Accumulate gradients; a method that asks for them sees those of the recogniser's own loss first."""
+        own, auxiliary = self._losses_of(batch, epoch)
+        if self.method is not None and self.method.observes_gradients(progress):
+            self._scaler.scale(own).backward(retain_graph=auxiliary is not None)
+            scale = self._scaler.get_scale()
+            weights = self.method.context.weights
+            gradients = {name: w.grad / scale for name, w in weights.items() if w.grad is not None}
+            self.method.observe_gradients(progress, gradients)
+            if auxiliary is not None:
+                self._scaler.scale(auxiliary).backward()
+        else:
+            self._scaler.scale(own if auxiliary is None else own + auxiliary).backward()
+        return (own if auxiliary is None else own + auxiliary).detach()
+
+    def _losses_of(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """The transducer loss of a batch, and the weighted auxiliary CTC loss if there is one."""
         features = self.model.normalise(batch.features)
         if epoch >= self.spec.augment.start_epoch:
             features = spec_augment(features, batch.frames, self.model.mels, self.spec.augment)
@@ -206,9 +222,7 @@ class TrainingRun:
                 batch.labels,
                 blank=BLANK,
             )
-        if self.spec.ctc_weight:
-            loss = loss + self.spec.ctc_weight * ctc_loss(output.ctc, batch)
-        return loss
+        return loss, self.spec.ctc_weight * ctc_loss(output.ctc, batch) if self.spec.ctc_weight else None
 
     def _after(self, step: int, per_epoch: int, progress: Progress) -> None:
         ended = step % per_epoch == 0 or step == self.total

@@ -132,9 +132,12 @@ class Loop:
             self.method.before_forward(progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss_of(self.model, x).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if self.method:
+            if self.method.observes_gradients(progress):
+                weights = self.method.context.weights
+                self.method.observe_gradients(progress, {n: w.grad for n, w in weights.items() if w.grad is not None})
             self.method.after_backward(progress)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         if self.method:
             self.method.after_step(progress)

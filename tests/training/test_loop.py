@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,3 +202,40 @@ def test_a_run_steps_aside_before_each_step_and_does_not_count_the_pause(monkeyp
     run.run()
     assert len(done) == run.total
     assert run.seconds == 0
+
+
+def test_gradients_of_dropped_weights_do_not_count_towards_the_clipped_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 97.5 % zeros the gradients of dropped weights are most of the norm: clipping must not see them."""
+    run = some_run(None, "magnitude")
+    seen: list[dict[str, torch.Tensor]] = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def recording(parameters: Any, limit: float) -> torch.Tensor:
+        assert run.method is not None
+        seen.append({name: w.grad.clone() for name, w in run.method.context.weights.items()})
+        return clip(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", recording)
+    run.run()
+    assert run.method is not None
+    masks = run.method.masks()
+    assert all(not gradient[~masks[name]].any() for name, gradient in seen[-1].items())
+    assert any(gradient[masks[name]].any() for name, gradient in seen[-1].items())
+
+
+def test_a_method_observes_the_gradient_of_the_own_loss_unclipped() -> None:
+    """The auxiliary CTC loss and the clipping change what the optimiser gets, and nothing of what a method learns."""
+    seen: dict[float, dict[str, torch.Tensor]] = {}
+    for weight in (0.0, 5.0):
+        run = some_run(None, "csp", ctc_weight=weight, clip=1e-6)
+        assert run.method is not None
+
+        def keep(_: object, found: dict[str, torch.Tensor], weight: float = weight) -> None:
+            seen[weight] = {name: gradient.clone() for name, gradient in found.items()}
+
+        run.method.observe_gradients = keep  # type: ignore[method-assign, assignment]
+        run._optimizer, run._scaler = run._fresh_optimizer()
+        run.advance(0, run.data.batches(run.spec, run.seed, 0)[0]())
+    for name, gradient in seen[0.0].items():
+        torch.testing.assert_close(seen[5.0][name], gradient, msg=name)
+    assert sum(float(g.norm()) ** 2 for g in seen[0.0].values()) ** 0.5 > 1e-3

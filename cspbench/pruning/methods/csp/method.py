@@ -32,8 +32,11 @@ from cspbench.pruning.methods.csp.recovery import SensingParams, build_operators
 from cspbench.pruning.registry import register
 from cspbench.sensing import Operator
 
-GRADIENT_MEMORY = 0.05
-"""Share of a step's gradient in the running mean of squared gradients."""
+GRADIENT_INTERVAL = 4
+"""Steps between two observations of the recogniser's own gradient: each costs a second pass through the encoder."""
+
+GRADIENT_MEMORY = 0.2
+"""Weight of the latest gradient in the running mean of squared gradients."""
 
 
 class CSPParams(SensingParams):
@@ -106,16 +109,21 @@ class CSP(RampedMethod):
         elif self.context.zeros:
             self._prune(self.context.zeros)
 
+    def observes_gradients(self, progress: Progress) -> bool:
+        """Return True for every `GRADIENT_INTERVAL`-th step until the ramp ends, if gradients rank the weights."""
+        return (
+            bool(self.params.sensitivity)
+            and progress.step < self.schedule.last
+            and not (progress.step % GRADIENT_INTERVAL)
+        )
+
     @torch.no_grad()
-    def after_backward(self, progress: Progress) -> None:
-        """Note how large the gradients of each row are while it matters, and clear those of dropped weights."""
-        if self.params.sensitivity and progress.step < self.schedule.last:
-            for name, weight in self.context.weights.items():
-                if weight.grad is not None:
-                    size = torch.linalg.vector_norm(weight.grad, dim=1, keepdim=True).square()
-                    # Of a gradient that overflowed, as loss scaling makes them on its way, nothing is learnt.
-                    self._rows[name].lerp_(size.nan_to_num_(0.0, 0.0, 0.0), GRADIENT_MEMORY)
-        super().after_backward(progress)
+    def observe_gradients(self, progress: Progress, gradients: Mapping[str, Tensor]) -> None:
+        """Update the running mean of the squared gradient of each row."""
+        for name, gradient in gradients.items():
+            size = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).square()
+            # A gradient that overflowed, as loss scaling produces them, teaches nothing.
+            self._rows[name].lerp_(size.nan_to_num_(0.0, 0.0, 0.0), GRADIENT_MEMORY)
 
     @torch.no_grad()
     def after_step(self, progress: Progress) -> None:
