@@ -1,13 +1,13 @@
 """A comparison from its file to its tables: `run_comparison`.
 
-A comparison is a list of trials and a folder of results. Each stage - tune, choose on dev, final, report - follows from
+A comparison is a list of trials and a folder of results. Each stage (tune, choose on dev, final, report) depends on
 finished results alone, so it can be stopped anywhere, and run in parts or on several machines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,12 +18,13 @@ from cspbench.comparison.tables import warnings, write_tables
 from cspbench.errors import ConfigError
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, write_json
-from cspbench.sweep.runner import InterruptedSweepError, alone
+from cspbench.sweep.runner import InterruptedSweepError, study_lock
 from cspbench.sweep.tracking import Tracker, open_client
-from cspbench.trials.executors import Executor, make_executor, run_all
+from cspbench.trials.executors import Executor, make_executor
 from cspbench.trials.progress import Display, label_of
+from cspbench.trials.queue import Job, TrialQueue
+from cspbench.trials.records import TrialLog
 from cspbench.trials.remote import take_in
-from cspbench.trials.work import Outcome, train_dense_models
 
 if TYPE_CHECKING:
     from cspbench.comparison.report import Evaluation
@@ -34,7 +35,7 @@ STAGES: tuple[Stage, ...] = ("tune", "final", "report")
 
 @dataclass
 class ComparisonSummary:
-    """What a run of a comparison did.
+    """Result of one run of a comparison.
 
     Attributes:
         name: of the study.
@@ -66,8 +67,8 @@ def run_comparison(
     Args:
         config: the checked file.
         store: where everything goes.
-        display: is told what happens.
-        executor: runs the trials; by default as `config.workers` says.
+        display: shows progress.
+        executor: runs the trials; by default `config.workers` processes on this machine.
         stages: those to run, in their own order. Settings are chosen after tuning, whatever comes next.
         only: the part of the trials to run. The tables are of the whole comparison.
         command: the line that asked for it, for the summary.
@@ -78,15 +79,12 @@ def run_comparison(
             not raise: see `ComparisonSummary.failures`.
     """
     plan = resolve_comparison(config, store, display.note)
-    with alone(store.study(config.name).path):
+    with study_lock(store.study(config.name)):
         write_json(store.study(config.name).comparison_file, config.model_dump(mode="json"))
-        executor = executor or make_executor(
-            config.workers, store, config.device, lambda spec, event: display.event(label_of(spec), event)
-        )
         run = _Run(plan, store, display, command)
         try:
-            with executor:
-                run.stages(stages, only, executor)
+            with executor or make_executor(config.workers, store, config.device, display.event) as running:
+                run.stages(stages, only, TrialQueue(running, store, display))
         except KeyboardInterrupt:
             run.close("KILLED")
             raise InterruptedSweepError("stopped; the same command goes on from here") from None
@@ -100,7 +98,7 @@ def run_comparison(
 def missing_specs(
     config: ComparisonConfig, store: Store, display: Display, stages: Sequence[Stage] = STAGES, only: Subset = ALL
 ) -> list[TrialSpec]:
-    """What remains to be run of the present stage: of tuning until every trial of it has ended, then of the finals.
+    """Return the trials left of the present stage: tuning until every trial of it has ended, then the finals.
 
     Asking for one stage by name lists its failed trials too.
 
@@ -115,7 +113,7 @@ def missing_specs(
         choices = select_settings(plan, records)
         _refuse_undecided(plan, choices, only)
         tasks = plan.final_tasks(chosen_settings(choices), only)
-    return list({task.spec.id: task.spec for task in tasks if records.result(task) is None}.values())
+    return [task.spec for task in _unfinished(tasks, records)]
 
 
 def collect_comparison(config: ComparisonConfig, folder: Path, store: Store, display: Display) -> int:
@@ -125,7 +123,7 @@ def collect_comparison(config: ComparisonConfig, folder: Path, store: Store, dis
         ConfigError: the folder holds no trials, or something that is none.
     """
     plan = resolve_comparison(config, store, display.note)
-    with alone(store.study(config.name).path):
+    with study_lock(store.study(config.name)):
         outcomes = {outcome.spec.id: outcome for outcome in take_in(folder, store)}
         records, known = ComparisonRecords(store, config.name), 0
         # Finals are known once settings are, and those may follow from what has just come in.
@@ -135,7 +133,7 @@ def collect_comparison(config: ComparisonConfig, folder: Path, store: Store, dis
                 if outcome is not None:
                     known += 1
                     if records.result(task) is None or outcome.result is not None:
-                        records.settle(task, outcome)
+                        records.collect(task, outcome)
     if outcomes:
         display.note(
             f"{len(outcomes)} trials of {folder} are in the store now but belong to nothing in this comparison"
@@ -144,7 +142,7 @@ def collect_comparison(config: ComparisonConfig, folder: Path, store: Store, dis
 
 
 class _Run:
-    """Carries tasks to the executor, and outcomes back to the records and MLflow."""
+    """Runs the stages of a comparison, and keeps its records and MLflow informed."""
 
     def __init__(self, plan: ComparisonPlan, store: Store, display: Display, command: str) -> None:
         self.summary = ComparisonSummary(plan.config.name)
@@ -152,14 +150,15 @@ class _Run:
         self._records = ComparisonRecords(store, plan.config.name)
         self._tracker: Tracker | None = None
 
-    def stages(self, stages: Sequence[Stage], only: Subset, executor: Executor) -> None:
+    def stages(self, stages: Sequence[Stage], only: Subset, queue: TrialQueue) -> None:
         if "tune" in stages:
-            self._work("tuning", self._plan.tuning_tasks(only), executor)
+            self._work("tuning", self._plan.tuning_tasks(only), queue, self._records.tuning)
         choices = select_settings(self._plan, self._records)
         if "final" in stages:
             _refuse_undecided(self._plan, choices, only)
             self._tracker = self._open_tracker()
-            self._work("finals", self._plan.final_tasks(chosen_settings(choices), only), executor)
+            tasks = self._plan.final_tasks(chosen_settings(choices), only)
+            self._work("finals", tasks, queue, self._records.finals)
         if "report" in stages:
             self._report(choices)
 
@@ -168,32 +167,18 @@ class _Run:
         if self._tracker is not None:
             self._tracker.finish(status, files=self.summary.files)
 
-    def _work(self, what: str, tasks: list[Task], executor: Executor) -> None:
+    def _work(self, what: str, tasks: list[Task], queue: TrialQueue, log: TrialLog) -> None:
         """Run the tasks without a result; a trial that several tasks mean runs once."""
-        left = {task.spec.id: task for task in tasks if self._records.result(task) is None}
+        left = {task.spec.id: task for task in _unfinished(tasks, self._records)}
         self._display.note(f"{what}: {len(tasks)} trials, {len(tasks) - len(left)} had finished before")
-        train_dense_models(
-            (task.spec.dense for task in left.values()),
-            self._store,
-            self._plan.config.device,
-            lambda event: self._display.event("dense model", event),
-        )
-        self._display.expect(len(left))
-        for outcome in run_all(self._begun(left.values()), executor):
-            self._settle(left[outcome.spec.id], outcome)
-
-    def _begun(self, tasks: Iterable[Task]) -> Iterator[TrialSpec]:
-        for task in tasks:
-            self._records.begin(task)
-            yield task.spec
-
-    def _settle(self, task: Task, outcome: Outcome) -> None:
-        self._records.settle(task, outcome)
-        if outcome.result is None:
-            self.summary.failures.append(f"{task.corpus}: {label_of(outcome.spec)}: {outcome.error}")
-        if self._tracker is not None:
-            self._tracker.log(outcome)
-        self._display.ended(outcome if task.candidate is None else _on_dev(outcome), cached=False)
+        jobs = [Job(task.spec, task.candidate) for task in left.values()]
+        for outcome in queue.run(jobs, log, dense=[job.spec.dense for job in jobs], total=len(jobs)):
+            self._records.note(outcome)
+            if outcome.result is None:
+                corpus = left[outcome.spec.id].corpus
+                self.summary.failures.append(f"{corpus}: {label_of(outcome.spec)}: {outcome.error}")
+            if self._tracker is not None:
+                self._tracker.log(outcome)
 
     def _report(self, choices: list[Selection]) -> None:
         self._tracker = self._tracker or self._open_tracker()
@@ -218,6 +203,11 @@ class _Run:
         return tracker
 
 
+def _unfinished(tasks: list[Task], records: ComparisonRecords) -> list[Task]:
+    """Return the tasks without a result, one for each trial."""
+    return list({task.spec.id: task for task in tasks if records.result(task) is None}.values())
+
+
 def _refuse_undecided(plan: ComparisonPlan, choices: list[Selection], only: Subset) -> None:
     """Finals wait for tuning: a setting must not depend on how far that happened to get."""
     wanted = {plan.tuned_at(sparsity) for sparsity in plan.config.sparsity if only.includes_sparsity(sparsity)}
@@ -228,11 +218,3 @@ def _refuse_undecided(plan: ComparisonPlan, choices: list[Selection], only: Subs
             f"{sum(c.missing for c in open_)} tuning trials have not ended, so nothing is chosen for {cells}: "
             "run the stage `tune` first"
         )
-
-
-def _on_dev(outcome: Outcome) -> Outcome:
-    """What people are shown while settings are tuned: dev in the place of test, which nobody is to see before."""
-    if outcome.result is None:
-        return outcome
-    seen = {"test": outcome.result.dev, "dense_test": outcome.result.dense_dev}
-    return replace(outcome, result=outcome.result.model_copy(update=seen))

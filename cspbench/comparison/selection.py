@@ -12,8 +12,8 @@ from cspbench.comparison.plan import ChosenSettings, ComparisonPlan, Task
 from cspbench.result import TrialResult
 from cspbench.spec import MethodSpec
 from cspbench.store import Store
+from cspbench.trials.outcome import Outcome
 from cspbench.trials.records import TrialLog, read_result
-from cspbench.trials.work import Outcome
 
 
 class ComparisonRecords:
@@ -22,13 +22,17 @@ class ComparisonRecords:
     Args:
         store: where trials lie.
         name: of the comparison.
+
+    Attributes:
+        tuning: log of the trials that settings are chosen by.
+        finals: log of the trials that are reported.
     """
 
     def __init__(self, store: Store, name: str) -> None:
         self._store = store
-        self._tuning = TrialLog(store.study(name).tuning)
-        self._finals = TrialLog(store.study(name).trials)
-        self._errors = self._tuning.failures() | self._finals.failures()
+        self.tuning = TrialLog(store.study(name).tuning)
+        self.finals = TrialLog(store.study(name).trials)
+        self._errors = self.tuning.failures() | self.finals.failures()
         self._results: dict[str, TrialResult] = {}
 
     def result(self, task: Task) -> TrialResult | None:
@@ -48,19 +52,16 @@ class ComparisonRecords:
         result, error = self.result(task), self.error(task)
         return None if result is None and error is None else Outcome(task.spec, result, error)
 
-    def begin(self, task: Task) -> None:
-        """Take note that a task is under way."""
-        self._log(task).write(task.spec, "running", number=task.candidate)
+    def note(self, outcome: Outcome) -> None:
+        """Remember why a trial failed, if it did."""
+        if outcome.result is None:
+            self._errors[outcome.spec.id] = outcome.error or "failed"
 
-    def settle(self, task: Task, outcome: Outcome) -> None:
-        """Take note of how a task ended."""
-        failed = outcome.result is None
-        self._log(task).write(task.spec, "failed" if failed else "complete", outcome.error, task.candidate)
-        if failed:
-            self._errors[task.spec.id] = outcome.error or "failed"
-
-    def _log(self, task: Task) -> TrialLog:
-        return self._finals if task.candidate is None else self._tuning
+    def collect(self, task: Task, outcome: Outcome) -> None:
+        """Log how a task ended that ran elsewhere."""
+        log = self.finals if task.candidate is None else self.tuning
+        log.write(task.spec, "failed" if outcome.result is None else "complete", outcome.error, task.candidate)
+        self.note(outcome)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from cspbench.store import Store
 from cspbench.sweep.runner import close_study
 from cspbench.sweep.tracking import Tracker, open_client
+from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display
 from cspbench.trials.records import TrialLog
 from cspbench.trials.remote import take_in
-from cspbench.trials.work import Outcome
 
 
 def collect(folder: Path, name: str, store: Store, display: Display) -> list[Outcome]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,18 +12,19 @@ from filelock import FileLock, Timeout
 from cspbench.config import SweepConfig
 from cspbench.errors import CspbenchError
 from cspbench.spec import TrialSpec
-from cspbench.store import Store
+from cspbench.store import Store, StudyFolder
 from cspbench.sweep.plan import Plan, resolve
 from cspbench.sweep.study import Proposal, Study, open_study
 from cspbench.sweep.tracking import Tracker, open_client
-from cspbench.trials.executors import Executor, make_executor, run_all
+from cspbench.trials.executors import Executor, make_executor
+from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display, label_of
+from cspbench.trials.queue import Job, TrialQueue
 from cspbench.trials.records import TrialLog
-from cspbench.trials.work import Outcome, train_dense_models
 
 
 class SweepBusyError(CspbenchError):
-    """Another process is at work on the same study."""
+    """Another process works on the same study."""
 
 
 class InterruptedSweepError(CspbenchError):
@@ -35,13 +35,13 @@ class InterruptedSweepError(CspbenchError):
 
 @dataclass
 class Summary:
-    """What a sweep did in this run.
+    """Result of one run of a sweep.
 
     Attributes:
         name: of the study.
         ended: trials that ended, by id.
         unresolved: settings whose values did not fit together, in words.
-        parent_seconds: what Optuna, MLflow and the study's files took.
+        parent_seconds: time spent in Optuna, MLflow and the study's files.
     """
 
     name: str
@@ -70,8 +70,8 @@ def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Exe
     Args:
         config: the checked sweep file.
         store: where everything goes.
-        display: is told what happens.
-        executor: runs the trials; by default as `config.workers` says.
+        display: shows progress.
+        executor: runs the trials; by default `config.workers` processes on this machine.
 
     Raises:
         CspbenchError: the corpus is unusable, the study belongs to something else or is busy, or a person
@@ -79,17 +79,13 @@ def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Exe
     """
     display.note(f"sweep {config.name}: corpus {config.corpus.name}")
     plan = resolve(config, store, display.note)
-    with alone(store.study(config.name).path):
+    with study_lock(store.study(config.name)):
         study = open_study(plan, store)
         tracker = _open_tracker(plan, store)
-        executor = executor or make_executor(
-            config.workers, store, config.device, lambda spec, event: display.event(label_of(spec), event)
-        )
         sweep = _Sweep(plan, store, study, tracker, display)
         try:
-            train_dense_models(plan.dense_specs(), store, config.device, lambda e: display.event("dense model", e))
-            with executor:
-                sweep.run(executor)
+            with executor or make_executor(config.workers, store, config.device, display.event) as running:
+                sweep.run(running)
         except KeyboardInterrupt:
             tracker.finish("KILLED")
             raise InterruptedSweepError("stopped; the same command goes on from here") from None
@@ -115,44 +111,38 @@ def close_study(name: str, store: Store, tracker: Tracker, display: Display, com
 
 
 class _Sweep:
-    """Carries specs from the study to the executor, and outcomes back to study, log and MLflow."""
+    """Turns proposals of the study into trials, and tells study and MLflow how they ended."""
 
     def __init__(self, plan: Plan, store: Store, study: Study, tracker: Tracker, display: Display) -> None:
         self.summary = Summary(plan.config.name)
         self._plan, self._store, self._study = plan, store, study
         self._tracker, self._display = tracker, display
-        self._log = TrialLog(store.study(plan.config.name).trials)
         self._open: dict[int, list[TrialSpec]] = {}
-        self._cached: set[str] = set()
 
     def run(self, executor: Executor) -> None:
         if self._study.finished:
             self._display.note(f"{self._study.finished} settings had finished before")
-        self._display.expect(self._study.remaining * len(self._plan.config.seeds))
-        for outcome in run_all(self._specs(), executor):
-            with self._overhead():
-                self._settle(outcome)
+        queue = TrialQueue(executor, self._store, self._display)
+        log = TrialLog(self._store.study(self.summary.name).trials)
+        total = self._study.remaining * len(self._plan.config.seeds)
+        for outcome in queue.run(self._jobs(), log, dense=self._plan.dense_specs(), total=total):
+            self.summary.ended[outcome.spec.id] = outcome
+            self._tracker.log(outcome)
+            self._tell_complete()
+        self.summary.parent_seconds = queue.overhead_seconds
 
-    @contextmanager
-    def _overhead(self) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.summary.parent_seconds += time.monotonic() - began
-
-    def _specs(self) -> Iterator[TrialSpec]:
+    def _jobs(self) -> Iterator[Job]:
         """Trials to run, asked for one by one; a trial that several settings mean runs once."""
         while self._study.remaining:
-            with self._overhead():
-                proposal = self._propose()
+            proposal = self._propose()
             if proposal is None:
                 continue
             under_way = {spec.id for specs in self._open.values() for spec in specs}
             specs = self._open[proposal.number] = self._plan.specs(proposal.setting)
             for spec in specs:
                 if spec.id not in under_way and spec.id not in self.summary.ended:
-                    self._begin(spec, proposal.number)
-                    yield spec
-            self._close_complete()
+                    yield Job(spec, proposal.number)
+            self._tell_complete()
 
     def _propose(self) -> Proposal | None:
         try:
@@ -162,21 +152,7 @@ class _Sweep:
             self._display.note(self.summary.unresolved[-1])
             return None
 
-    def _begin(self, spec: TrialSpec, number: int) -> None:
-        if self._store.trial(spec.id).finished:
-            self._cached.add(spec.id)
-        self._log.write(spec, "running", number=number)
-
-    def _settle(self, outcome: Outcome) -> None:
-        spec = outcome.spec
-        number = next(n for n, specs in self._open.items() if any(s.id == spec.id for s in specs))
-        self._log.write(spec, "failed" if outcome.result is None else "complete", outcome.error, number)
-        self.summary.ended[spec.id] = outcome
-        self._tracker.log(outcome)
-        self._display.ended(outcome, cached=spec.id in self._cached)
-        self._close_complete()
-
-    def _close_complete(self) -> None:
+    def _tell_complete(self) -> None:
         """Tell the study of every setting whose trials have all ended."""
         for number, specs in list(self._open.items()):
             outcomes = [self.summary.ended.get(spec.id) for spec in specs]
@@ -187,14 +163,15 @@ class _Sweep:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Have a study to oneself: what is marked as running in it then belongs to a dead process."""
-    folder.mkdir(parents=True, exist_ok=True)
+def study_lock(folder: StudyFolder) -> Iterator[None]:
+    """Lock a study against other processes: under the lock, trials marked as running belong to a dead process."""
+    folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder.path / ".lock", timeout=0):
             yield
     except Timeout:
-        raise SweepBusyError(f"another process is at work on the sweep in {folder}: wait for it, or stop it") from None
+        where = folder.path
+        raise SweepBusyError(f"another process is at work on the sweep in {where}: wait for it, or stop it") from None
 
 
 def _open_tracker(plan: Plan, store: Store) -> Tracker:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec, content_id
 from cspbench.store import Store
+from cspbench.trials.outcome import Outcome
 from cspbench.trials.records import read_rows
-from cspbench.trials.work import Outcome
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,4 +1,4 @@
-"""Where trials run: in this process, or in several on this machine."""
+"""Places where trials run: this process, or several on this machine."""
 
 from __future__ import annotations
 
@@ -7,40 +7,49 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, Self
 
+from cspbench.errors import CspbenchError
 from cspbench.result import TrialResult
-from cspbench.spec import TrialSpec
-from cspbench.store import Store
-from cspbench.training.events import Event
-from cspbench.trials.work import Listening, Outcome, RunTrial, attempt
+from cspbench.spec import DenseSpec, TrialSpec
+from cspbench.store import Store, write_atomic
+from cspbench.training.events import Event, Listener
+from cspbench.trials.outcome import Outcome
 
-LIVES = 3
+MAX_ATTEMPTS = 3
 """Attempts at a trial whose worker dies: the cause may be the machine, or the trial itself."""
 
 EVENT_INTERVAL = 0.2
 """Seconds between the events a worker passes on."""
 
+Progress = Callable[[TrialSpec | DenseSpec, Event], None]
+"""Called with the progress of a trial, or of the training of a dense recogniser."""
+
 
 class Executor(Protocol):
-    """Runs trials handed to it; as a context manager it leaves nothing running behind."""
+    """Runs trials, `workers` at a time; leaving it as a context manager ends whatever still runs."""
 
     workers: int
 
+    def prepare(self, dense: Iterable[DenseSpec]) -> None:
+        """Train the dense recognisers that trials start from, unless they are there; call while not `busy`."""
+
     @property
     def free(self) -> int:
-        """How many more trials it takes now."""
+        """Number of trials that can be submitted now."""
 
     @property
     def busy(self) -> bool:
-        """Whether an outcome is still to come."""
+        """True while an outcome is to come."""
 
     def submit(self, spec: TrialSpec) -> None:
-        """Take a trial; only while `free`."""
+        """Start a trial; only while `free`."""
 
     def wait(self) -> Outcome:
         """Block until a trial ends; only while `busy`."""
@@ -50,72 +59,95 @@ class Executor(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def run_all(specs: Iterator[TrialSpec], executor: Executor) -> Iterator[Outcome]:
-    """Keep an executor busy: `specs` is asked for the next trial only when one can start."""
-    exhausted = False
-    while True:
-        while executor.free and not exhausted:
-            spec = next(specs, None)
-            if spec is None:
-                exhausted = True
-            else:
-                executor.submit(spec)
-        if not executor.busy:
-            return
-        yield executor.wait()
-
-
-def make_executor(workers: int, store: Store, device: str, listen: Listening) -> Executor:
-    """The executor for a number of workers: one needs no other process."""
+def make_executor(workers: int, store: Store, device: str, progress: Progress) -> Executor:
+    """Return the executor for a number of workers; a single one needs no other process."""
     if workers == 1:
-        return InProcess(store, device, listen)
-    return LocalProcesses(workers, store, device, listen)
+        return InProcess(store, device, progress)
+    return LocalProcesses(workers, store, device, progress)
+
+
+def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener) -> Outcome:
+    """Run a trial and turn whatever it raises into an outcome; the traceback goes to ``error.txt`` in its folder.
+
+    Args:
+        spec: the trial.
+        store: keeps it.
+        device: as in a sweep file.
+        progress: called with events.
+    """
+    from cspbench.trials import run
+
+    report = store.trial(spec.id).error
+    try:
+        result = run.run_trial(spec, store, device=device, progress=progress)
+    except Exception as error:  # whatever it was, the other trials go on
+        write_atomic(report, traceback.format_exc())
+        if isinstance(error, CspbenchError):
+            return Outcome(spec, error=str(error))
+        return Outcome(spec, error=f"{type(error).__name__}: {error} (see {report})")
+    report.unlink(missing_ok=True)
+    return Outcome(spec, result)
+
+
+def train_dense_models(specs: Iterable[DenseSpec], store: Store, device: str, progress: Progress) -> None:
+    """Train dense recognisers one after the other in this process, unless they are there."""
+    from cspbench.trials import run
+
+    for spec in {spec.id: spec for spec in specs}.values():
+        run.train_dense(spec, store, device=device, progress=partial(progress, spec))
 
 
 class InProcess:
-    """One trial at a time, here."""
+    """One trial at a time, in this process."""
 
     workers = 1
 
-    def __init__(self, store: Store, device: str, listen: Listening, run: RunTrial | None = None) -> None:
-        self._store, self._device, self._listen, self._run = store, device, listen, run
-        self._waiting: deque[TrialSpec] = deque()
+    def __init__(self, store: Store, device: str, progress: Progress) -> None:
+        self._store, self._device, self._progress = store, device, progress
+        self._submitted: deque[TrialSpec] = deque()
+
+    def prepare(self, dense: Iterable[DenseSpec]) -> None:
+        train_dense_models(dense, self._store, self._device, self._progress)
 
     @property
     def free(self) -> int:
-        return 1 - len(self._waiting)
+        return 1 - len(self._submitted)
 
     @property
     def busy(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._submitted)
 
     def submit(self, spec: TrialSpec) -> None:
-        self._waiting.append(spec)
+        self._submitted.append(spec)
 
     def wait(self) -> Outcome:
-        spec = self._waiting.popleft()
-        return attempt(spec, self._store, self._device, lambda event: self._listen(spec, event), self._run)
+        spec = self._submitted.popleft()
+        return attempt(spec, self._store, self._device, partial(self._progress, spec))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._waiting.clear()
+        self._submitted.clear()
 
 
 class LocalProcesses:
-    """Spawned processes, each with its share of the cores, one trial at a time each.
+    """Spawned processes with one trial at a time each; the cores of the machine are divided among them.
 
-    Not a `ProcessPoolExecutor`: there the death of one worker fails the trials of all. Here it costs the trial it was
-    running, which starts again from its checkpoint, `LIVES` times at most. Messages are JSON.
+    Not a `ProcessPoolExecutor`: there the death of one worker fails the trials of all. Here a new worker takes the
+    place of a dead one and resumes its trial from the checkpoint, `MAX_ATTEMPTS` times at most. Messages are JSON.
     """
 
-    def __init__(self, workers: int, store: Store, device: str, listen: Listening, run: RunTrial | None = None) -> None:
+    def __init__(self, workers: int, store: Store, device: str, progress: Progress) -> None:
         self.workers = workers
-        self._store, self._device, self._listen, self._run = store, device, listen, run
+        self._store, self._device, self._progress = store, device, progress
         self._idle: list[_Worker] = []
         self._running: dict[Connection, _Worker] = {}
-        self._deaths: dict[str, int] = {}
+        self._attempts: dict[str, int] = {}
+
+    def prepare(self, dense: Iterable[DenseSpec]) -> None:
+        # In this process: while no trial runs, the training may have all cores.
+        train_dense_models(dense, self._store, self._device, self._progress)
 
     @property
     def free(self) -> int:
@@ -143,32 +175,32 @@ class LocalProcesses:
         try:
             message = json.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
-            return self._bury(worker)
+            return self._replace(worker)
         if "event" in message:
-            self._listen(worker.spec, Event(**message["event"]))
+            self._progress(worker.spec, Event(**message["event"]))
             return None
         del self._running[worker.connection]
         self._idle.append(worker)
         result = message["result"] and TrialResult.model_validate(message["result"])
         return Outcome(worker.spec, result, message["error"])
 
-    def _bury(self, worker: _Worker) -> Outcome | None:
-        """Put another worker in the place of a dead one, and its trial in good hands while there is hope."""
+    def _replace(self, worker: _Worker) -> Outcome | None:
+        """Restart a dead worker and retry its trial, at most `MAX_ATTEMPTS` times."""
         spec = worker.spec
         assert spec is not None
         del self._running[worker.connection]
         code = worker.stop()
-        self._deaths[spec.id] = self._deaths.get(spec.id, 0) + 1
-        if self._deaths[spec.id] < LIVES:
-            self._listen(spec, Event("worker", message=f"a worker died ({_cause(code)}); its trial starts again"))
+        self._attempts[spec.id] = self._attempts.get(spec.id, 0) + 1
+        if self._attempts[spec.id] < MAX_ATTEMPTS:
+            self._progress(spec, Event("worker", message=f"a worker died ({_cause(code)}); its trial starts again"))
             self.submit(spec)
             return None
-        return Outcome(spec, error=f"its worker died {LIVES} times, at last by {_cause(code)}")
+        return Outcome(spec, error=f"its worker died {MAX_ATTEMPTS} times, at last by {_cause(code)}")
 
     def _start(self) -> _Worker:
         taken = {worker.index for worker in [*self._idle, *self._running.values()]}
         index = next(i for i in range(self.workers) if i not in taken)
-        return _Worker(index, self.workers, self._store, self._device, self._run)
+        return _Worker(index, self.workers, self._store, self._device)
 
     def __enter__(self) -> Self:
         return self
@@ -181,26 +213,24 @@ class LocalProcesses:
 
 
 class _Worker:
-    """A process, the pipe to it, and the trial it is at."""
+    """A worker process, the pipe to it, and the trial it runs."""
 
-    def __init__(self, index: int, workers: int, store: Store, device: str, run: RunTrial | None) -> None:
+    def __init__(self, index: int, workers: int, store: Store, device: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.index = index
         self.spec: TrialSpec | None = None
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, store.root, index, workers, device, run), daemon=True
-        )
+        self._process = context.Process(target=serve, args=(theirs, store.root, index, workers, device), daemon=True)
         self._process.start()
         theirs.close()
 
     def begin(self, spec: TrialSpec) -> None:
         self.spec = spec
-        with suppress(BrokenPipeError):  # died while idle: `wait` finds out and buries it
+        with suppress(BrokenPipeError):  # died while idle: the next read from the pipe finds out
             self.connection.send_bytes(spec.model_dump_json().encode())
 
     def stop(self) -> int | None:
-        """End it and return its exit code, negative for a signal."""
+        """End the process and return the exit code it had died with, negative for a signal; None if it was alive."""
         self.connection.close()
         self._process.join(timeout=0.2)
         died = self._process.exitcode
@@ -211,23 +241,29 @@ class _Worker:
         return died
 
 
-def _serve(
-    connection: Connection, root: os.PathLike[str], index: int, workers: int, device: str, run: RunTrial | None
-) -> None:
-    """Body of a worker: trials in, events and outcomes out, until the parent is gone."""
+def serve(connection: Connection, root: os.PathLike[str], index: int, workers: int, device: str) -> None:
+    """Main function of a worker process: receive specs, send events and outcomes, until the parent is gone.
+
+    Args:
+        connection: pipe to the parent.
+        root: of the store.
+        index: number of this worker, from 0.
+        workers: number of workers that divide the machine.
+        device: as in a sweep file.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    _share_machine(workers)
+    _divide_cores(workers)
     place = _place(index, device)
     store = Store(os.fspath(root))
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             spec = TrialSpec.model_validate_json(connection.recv_bytes())
-            outcome = attempt(spec, store, place, _Sender(connection), run)
+            outcome = attempt(spec, store, place, _Sender(connection))
             result = outcome.result and outcome.result.model_dump(mode="json")
             _send(connection, {"result": result, "error": outcome.error})
 
 
-def _share_machine(workers: int) -> None:
+def _divide_cores(workers: int) -> None:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -244,7 +280,7 @@ def _place(index: int, device: str) -> str:
 
 
 class _Sender:
-    """Passes on events: all changes of stage, and steps as often as people can read."""
+    """Sends events to the parent: all changes of stage and messages, and steps every `EVENT_INTERVAL` seconds."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -259,11 +295,11 @@ class _Sender:
                 metrics = {name: float(value) for name, value in event.metrics.items()}
                 _send(self._connection, {"event": {**vars(event), "metrics": metrics}})
             except OSError:
-                os._exit(1)  # the parent is gone: its successor resumes this trial from the checkpoint
+                os._exit(1)  # the parent is gone: the next one resumes this trial from its checkpoint
 
 
 def _cause(code: int | None) -> str:
-    """What an exit code means."""
+    """Return an exit code in words."""
     if code == -signal.SIGKILL:
         return "SIGKILL, perhaps for lack of memory"
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: bars with the time left on a terminal, plain lines elsewhere."""
+"""Progress on the screen: bars with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from cspbench.spec import TrialSpec
+from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.training.events import Event
-from cspbench.trials.work import Outcome
+from cspbench.trials.outcome import Outcome
 
 PLAIN_INTERVAL = 15.0
 """Seconds between plain lines about the same work."""
 
 
 class Display(Protocol):
-    """Receives all that happens in a sweep; as a context manager it tidies up the terminal."""
+    """Shows a sweep or a comparison at work; leaving it as a context manager restores the terminal."""
 
     def note(self, text: str) -> None:
-        """Say one line."""
+        """Show one line."""
 
     def expect(self, trials: int) -> None:
-        """From here on, `trials` trials are to come."""
+        """Start counting: `trials` trials are to come."""
 
-    def event(self, label: str, event: Event) -> None:
-        """Progress of the work called `label`."""
+    def event(self, work: TrialSpec | DenseSpec, event: Event) -> None:
+        """Show the progress of a trial, or of the training of a dense recogniser."""
 
     def ended(self, outcome: Outcome, cached: bool) -> None:
-        """A trial has ended; `cached` if its result was there before."""
+        """Show the end of a trial: its results on dev, never on test; `cached` if its result was there before."""
 
     def __enter__(self) -> Self: ...
 
@@ -38,17 +38,19 @@ class Display(Protocol):
 
 
 def make_display(console: Console) -> Display:
-    """The display that suits where the console leads."""
+    """Return bars for a terminal, plain lines for anything else."""
     return Bars(console) if console.is_terminal else Lines(console)
 
 
-def label_of(spec: TrialSpec) -> str:
-    """A trial in a few words."""
-    return f"{spec.method.name} {100 * spec.sparsity:.4g} % seed {spec.seed}"
+def label_of(work: TrialSpec | DenseSpec) -> str:
+    """Short name of a trial or of a dense training."""
+    if isinstance(work, DenseSpec):
+        return "dense model"
+    return f"{work.method.name} {100 * work.sparsity:.4g} % seed {work.seed}"
 
 
 class Clock:
-    """Estimates the time left from the trials that really ran; those found finished cost nothing."""
+    """Estimate of the time left, from the trials that were run; those with a result took no time."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -56,17 +58,17 @@ class Clock:
         self.total = self.ended = self._ran = 0
 
     def expect(self, trials: int) -> None:
-        """Start counting, also anew."""
+        """Start counting, or start again."""
         self._start = self._now()
         self.total, self.ended, self._ran = trials, 0, 0
 
     def count(self, cached: bool) -> None:
-        """One more has ended."""
+        """Count a trial that ended."""
         self.ended += 1
         self._ran += not cached
 
     def left(self) -> str:
-        """Such as ``about 5 min left``; empty while there is nothing to go by."""
+        """Return such as ``about 5 min left``; empty before the first trial has run."""
         remaining = self.total - self.ended
         if not self._ran or remaining <= 0:
             return ""
@@ -74,7 +76,7 @@ class Clock:
 
 
 def duration(seconds: float) -> str:
-    """Such as ``40 s``, ``5 min`` or ``2 h 10 min``."""
+    """Format seconds as ``40 s``, ``5 min`` or ``2 h 10 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -99,7 +101,7 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._clock = Clock()
-        self._said: dict[str, tuple[str, float]] = {}
+        self._shown: dict[str, tuple[str, float]] = {}
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -107,11 +109,12 @@ class Lines:
     def expect(self, trials: int) -> None:
         self._clock.expect(trials)
 
-    def event(self, label: str, event: Event) -> None:
-        stage, at = self._said.get(label, ("", 0.0))
+    def event(self, work: TrialSpec | DenseSpec, event: Event) -> None:
+        label = label_of(work)
+        stage, at = self._shown.get(label, ("", 0.0))
         now = time.monotonic()
         if event.stage != stage or event.message or now - at >= PLAIN_INTERVAL:
-            self._said[label] = (event.stage, now)
+            self._shown[label] = (event.stage, now)
             self.note(f"  {label}: {_stage(event)}")
 
     def ended(self, outcome: Outcome, cached: bool) -> None:
@@ -134,7 +137,7 @@ def _stage(event: Event) -> str:
 
 
 class Bars:
-    """Live bars: one for the sweep, one for each piece of work under way."""
+    """Live bars: one for the sweep, one for each trial or dense training under way."""
 
     def __init__(self, console: Console) -> None:
         self._clock = Clock()
@@ -157,7 +160,8 @@ class Bars:
         self._drop_all()
         self._sweep = self._progress.add_task("sweep", total=trials, note="")
 
-    def event(self, label: str, event: Event) -> None:
+    def event(self, work: TrialSpec | DenseSpec, event: Event) -> None:
+        label = label_of(work)
         if label not in self._tasks:
             self._tasks[label] = self._progress.add_task(label, total=None, note="")
         if event.message:

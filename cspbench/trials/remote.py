@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from cspbench.errors import ConfigError
 from cspbench.spec import TrialSpec
 from cspbench.store import ModelFolder, Store, StudyFolder
-from cspbench.trials.executors import make_executor, run_all
-from cspbench.trials.progress import Display, label_of
+from cspbench.trials.executors import make_executor
+from cspbench.trials.outcome import Outcome
+from cspbench.trials.progress import Display
+from cspbench.trials.queue import Job, TrialQueue
 from cspbench.trials.records import TrialLog, read_result
-from cspbench.trials.work import Outcome, train_dense_models
 
 
 def read_specs(path: Path, corpus_path: Path | None = None) -> list[TrialSpec]:
@@ -49,20 +50,12 @@ def read_specs(path: Path, corpus_path: Path | None = None) -> list[TrialSpec]:
 
 
 def run_specs(specs: list[TrialSpec], out: Path, workers: int, device: str, display: Display) -> list[Outcome]:
-    """Run specs into a results folder; those finished there are not run again. Returns all outcomes."""
+    """Run specs into a results folder and return how each ended; those that have a result there are not run again."""
     store = Store(out)
-    log = TrialLog(StudyFolder(out).trials)
-    cached = {spec.id for spec in specs if store.trial(spec.id).finished}
-    missing = [spec.dense for spec in specs if spec.id not in cached]
-    train_dense_models(missing, store, device, lambda event: display.event("dense model", event))
-    display.expect(len(specs))
-    outcomes = []
-    with make_executor(workers, store, device, lambda spec, event: display.event(label_of(spec), event)) as executor:
-        for outcome in run_all(iter(specs), executor):
-            log.write(outcome.spec, "failed" if outcome.result is None else "complete", outcome.error)
-            display.ended(outcome, cached=outcome.spec.id in cached)
-            outcomes.append(outcome)
-    return outcomes
+    dense = [spec.dense for spec in specs if not store.trial(spec.id).finished]
+    with make_executor(workers, store, device, display.event) as executor:
+        queue = TrialQueue(executor, store, display)
+        return list(queue.run(map(Job, specs), TrialLog(StudyFolder(out).trials), dense=dense, total=len(specs)))
 
 
 def take_in(folder: Path, store: Store) -> list[Outcome]:

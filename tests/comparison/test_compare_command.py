@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,8 @@ def compare(run: Run, file: Path, store: Store) -> Run:
 
 
 @pytest.fixture
-def sixty_utterances(fake_trials: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the stand-in's recognisers wrote agrees with their word error rates, for statistics to be made of."""
+def sixty_utterances(fake_trials: Callable[..., None]) -> None:
+    """Give trials hypotheses that agree with their word error rates, for statistics to be made of."""
 
     def run_trial(spec: TrialSpec, store: Store, **options: Any) -> TrialResult:
         outcome = fake_trial.run_trial(spec, store, **options)
@@ -60,7 +59,7 @@ def sixty_utterances(fake_trials: None, monkeypatch: pytest.MonkeyPatch) -> None
         store.trial(spec.id).hypotheses.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return outcome
 
-    monkeypatch.setattr(sys.modules["cspbench.trials.run"], "run_trial", run_trial)
+    fake_trials(run_trial)
 
 
 @pytest.mark.usefixtures("sixty_utterances")

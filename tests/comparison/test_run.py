@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 from support import fake_trial
 from support.fake_studies import result
 from support.fake_trial import calls
@@ -24,11 +26,9 @@ from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, read_json, write_json
 from cspbench.sweep.runner import InterruptedSweepError
-from cspbench.training.events import Event
-from cspbench.trials.executors import InProcess
+from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Lines
 from cspbench.trials.remote import run_specs
-from cspbench.trials.work import Outcome
 
 Configure = Callable[..., ComparisonConfig]
 Rates = Callable[[TrialSpec], tuple[float, float]]
@@ -74,24 +74,24 @@ def quick_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cspbench.comparison.report.evaluate_finals", lambda *_: None)
 
 
-def executor(store: Store, rates: Rates) -> InProcess:
-    """Runs trials whose (dev, test) word error rates a test decides; an exception fails the trial."""
+@pytest.fixture
+def error_rates(fake_trials: Callable[..., None]) -> Callable[[Rates], None]:
+    """Decide the (dev, test) word error rates of trials; an exception fails the trial."""
 
-    def run(spec: TrialSpec, store: Store, **_: Any) -> TrialResult:
-        fake_trial._count(store.root / "trials.log", spec.id)
-        dev, test = rates(spec)
-        outcome = result(spec, test, dev=dev)
-        heard = {"id": "u1", "speaker": "s", "reference": "one", "hypothesis": "", "edits": 1, "words": 1}
-        store.trial(spec.id).path.mkdir(parents=True, exist_ok=True)
-        store.trial(spec.id).hypotheses.write_text(json.dumps(heard) + "\n")
-        write_json(store.trial(spec.id).result, outcome.model_dump(mode="json"))
-        return outcome
+    def decide(rates: Rates) -> None:
+        def run_trial(spec: TrialSpec, store: Store, **_: Any) -> TrialResult:
+            fake_trial._count(store.root / "trials.log", spec.id)
+            dev, test = rates(spec)
+            outcome = result(spec, test, dev=dev)
+            row = {"id": "u1", "speaker": "s", "reference": "one", "hypothesis": "", "edits": 1, "words": 1}
+            store.trial(spec.id).path.mkdir(parents=True, exist_ok=True)
+            store.trial(spec.id).hypotheses.write_text(json.dumps(row) + "\n")
+            write_json(store.trial(spec.id).result, outcome.model_dump(mode="json"))
+            return outcome
 
-    return InProcess(store, "cpu", quiet, run)
+        fake_trials(run_trial)
 
-
-def quiet(_: TrialSpec, __: Event) -> None:
-    return None
+    return decide
 
 
 def flat(_: TrialSpec) -> tuple[float, float]:
@@ -135,14 +135,17 @@ def test_finals_run_sparsity_by_sparsity_and_seed_by_seed(comparison: Configure,
     assert [spec["method"]["name"] for spec in specs[:6]] == ["csp", "magnitude"] * 3
 
 
-def test_the_choice_is_by_dev_and_blind_to_test(comparison: Configure, store: Store, display: Lines) -> None:
+def test_the_choice_is_by_dev_and_blind_to_test(
+    comparison: Configure, store: Store, display: Lines, error_rates: Callable[[Rates], None]
+) -> None:
     """A trap: what is best on dev is worst on test and the other way round."""
 
     def trap(spec: TrialSpec) -> tuple[float, float]:
         dev = spec.method.params.get("damping", spec.method.params.get("end", 0.5))
         return dev, 1 - dev
 
-    run_comparison(comparison(), store, display, executor(store, trap))
+    error_rates(trap)
+    run_comparison(comparison(), store, display)
     for (method, _), choice in choices(store).items():
         name = {"csp": "damping", "magnitude": "end"}[method]
         values = [candidate["params"][name] for candidate in choice["candidates"]]
@@ -151,26 +154,21 @@ def test_the_choice_is_by_dev_and_blind_to_test(comparison: Configure, store: St
         assert choice["candidates"][choice["chosen"]]["dev_wer"] == min(values)
 
 
-def test_nobody_is_shown_test_while_settings_are_tuned(comparison: Configure, store: Store) -> None:
-    class Watching(Lines):
-        def __init__(self) -> None:
-            self.seen: list[TrialResult] = []
-
-        def note(self, text: str) -> None: ...
-
-        def expect(self, trials: int) -> None: ...
-
-        def ended(self, outcome: Any, cached: bool) -> None:
-            self.seen.append(outcome.result)
-
-    watching = Watching()
-    run_comparison(comparison(), store, watching, executor(store, lambda _: (0.3, 0.1)))
-    assert [seen.test.wer for seen in watching.seen] == [0.3] * 6 + [0.1] * 12
-    assert watching.seen[0].dense_test == watching.seen[0].dense_dev
+def test_word_error_rates_of_test_are_not_shown(
+    comparison: Configure, store: Store, error_rates: Callable[[Rates], None]
+) -> None:
+    error_rates(lambda _: (0.3, 0.1))
+    stream = io.StringIO()
+    run_comparison(comparison(), store, Lines(Console(file=stream)))
+    assert stream.getvalue().count("dev WER 30.0 %") == 18
+    assert "10.0 %" not in stream.getvalue()
 
 
-def test_equal_dev_goes_to_the_default(comparison: Configure, store: Store, display: Lines) -> None:
-    run_comparison(comparison(), store, display, executor(store, flat))
+def test_equal_dev_goes_to_the_default(
+    comparison: Configure, store: Store, display: Lines, error_rates: Callable[[Rates], None]
+) -> None:
+    error_rates(flat)
+    run_comparison(comparison(), store, display)
     for choice in choices(store).values():
         assert choice["chosen"] == 0
     assert choices(store)["csp", 0.9]["candidates"][0]["params"]["damping"] == 0.02
@@ -226,13 +224,16 @@ run.run_comparison(config, Store({str(store.root)!r}), Lines(Console(quiet=True)
     assert len(calls(store.root)) == before
 
 
-def test_a_candidate_that_fails_is_left_out_and_told_of(comparison: Configure, store: Store, display: Lines) -> None:
+def test_a_candidate_that_fails_is_left_out_and_told_of(
+    comparison: Configure, store: Store, display: Lines, error_rates: Callable[[Rates], None]
+) -> None:
     def fails(spec: TrialSpec) -> tuple[float, float]:
         if spec.seed == 0 and spec.method.params.get("damping") == 0.02:
             raise PruningError("not today")
         return 0.1, 0.1
 
-    summary = run_comparison(comparison(), store, display, executor(store, fails))
+    error_rates(fails)
+    summary = run_comparison(comparison(), store, display)
     assert summary.failures == ["noise: csp 90 % seed 0: not today"]
     assert summary.warnings == ["csp at 90 % goes on without candidate 0, which failed: not today"]
     choice = choices(store)["csp", 0.9]
@@ -242,13 +243,16 @@ def test_a_candidate_that_fails_is_left_out_and_told_of(comparison: Configure, s
     assert set(finals(store)["state"]) == {"complete"}
 
 
-def test_a_cell_whose_candidates_all_fail_stays_visible(comparison: Configure, store: Store, display: Lines) -> None:
+def test_a_cell_whose_candidates_all_fail_stays_visible(
+    comparison: Configure, store: Store, display: Lines, error_rates: Callable[[Rates], None]
+) -> None:
     def fails(spec: TrialSpec) -> tuple[float, float]:
         if spec.method.name == "csp":
             raise PruningError("not today")
         return 0.1, 0.1
 
-    summary = run_comparison(comparison(), store, display, executor(store, fails))
+    error_rates(fails)
+    summary = run_comparison(comparison(), store, display)
     assert summary.warnings == ["csp at 90 % has no setting left after candidate 0, 1, 2, which failed: not today"]
     table = finals(store)
     lost = table[table["method"] == "csp"]
@@ -258,21 +262,23 @@ def test_a_cell_whose_candidates_all_fail_stays_visible(comparison: Configure, s
 
 
 def test_a_final_that_fails_stays_visible_and_is_tried_again(
-    comparison: Configure, store: Store, display: Lines
+    comparison: Configure, store: Store, display: Lines, error_rates: Callable[[Rates], None]
 ) -> None:
     def fails(spec: TrialSpec) -> tuple[float, float]:
         if (spec.method.name, spec.seed, spec.sparsity) == ("movement", 2, 0.5):
             raise PruningError("not today")
         return 0.1, 0.1
 
-    run_comparison(comparison(), store, display, executor(store, fails))
+    error_rates(fails)
+    run_comparison(comparison(), store, display)
     table = finals(store)
     assert Counter(table["state"]) == {"complete": 11, "failed": 1}
     failed = table[table["state"] == "failed"].iloc[0]
     assert (failed["method"], failed["seed"], failed["error"]) == ("movement", 2, "not today")
     assert pd.isna(failed["wer"])
     before = len(calls(store.root))
-    run_comparison(comparison(), store, display, executor(store, flat))
+    error_rates(flat)
+    run_comparison(comparison(), store, display)
     assert len(calls(store.root)) == before + 1
     assert set(finals(store)["state"]) == {"complete"}
 
@@ -287,16 +293,20 @@ def test_finals_wait_for_tuning(comparison: Configure, store: Store, display: Li
     assert len(calls(store.root)) == 18
 
 
-def test_a_person_may_stop_it_anywhere(comparison: Configure, store: Store, display: Lines) -> None:
+def test_a_person_may_stop_it_anywhere(
+    comparison: Configure, store: Store, display: Lines, error_rates: Callable[[Rates], None]
+) -> None:
     def stops(spec: TrialSpec) -> tuple[float, float]:
         if spec.seed == 2:
             raise KeyboardInterrupt
         return 0.1, 0.1
 
+    error_rates(stops)
     with pytest.raises(InterruptedSweepError, match="the same command goes on from here"):
-        run_comparison(comparison(), store, display, executor(store, stops))
+        run_comparison(comparison(), store, display)
     assert len(calls(store.root)) == 6 + 3 + 1
-    run_comparison(comparison(), store, display, executor(store, flat))
+    error_rates(flat)
+    run_comparison(comparison(), store, display)
     assert len(calls(store.root)) == 18 + 1
     assert set(finals(store)["state"]) == {"complete"}
 

@@ -1,4 +1,7 @@
-"""Stands in for `cspbench.trials.run`: the same folders and results, at once, and misbehaving on demand.
+"""Stands in for `run_trial` and `train_dense`: the same folders and results, at once, and misbehaving on demand.
+
+There is one way of replacing training in a test: the fixture `fake_trials`, or in a process of its own `install`. Call
+the fixture with another function to put that in the place of `run_trial`.
 
 Sparsities with a meaning: 0.13 raises, 0.17 kills its process every time, 0.19 kills it the first time. A file
 ``kill-after`` in the store's root holds the number of trials after which the process is killed.
@@ -8,9 +11,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 from support.fake_studies import result
@@ -20,6 +23,7 @@ from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, write_json, write_jsonl
 from cspbench.training.events import Event, Listener, silent
+from cspbench.trials import executors, run
 from cspbench.trials.records import read_result
 
 WER = {"csp": 0.05, "lottery": 0.07, "magnitude": 0.08, "movement": 0.06}
@@ -55,22 +59,33 @@ def train_dense(spec: DenseSpec, store: Store, *, device: str = "auto", progress
 
 
 def calls(root: Path, kind: str = "trials") -> list[str]:
-    """Ids of what was really worked on, in order."""
+    """Ids of the trials (or dense recognisers) that were run, in order."""
     path = root / f"{kind}.log"
     return path.read_text().split() if path.exists() else []
 
 
 def install() -> None:
-    """Take the place of the real module in this process."""
-    module = ModuleType("cspbench.trials.run")
-    module.__dict__.update(run_trial=run_trial, train_dense=train_dense)
-    sys.modules["cspbench.trials.run"] = module
+    """Replace training in this process, for good."""
+    vars(run).update(run_trial=run_trial, train_dense=train_dense)
+
+
+def serve(*args: Any) -> None:
+    """Main function of a worker process in which training is replaced."""
+    install()
+    executors.serve(*args)
 
 
 @pytest.fixture
-def fake_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cspbench.trials.run", ModuleType("placeholder"))
-    install()
+def fake_trials(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., TrialResult]], None]:
+    """Replace training, here and in worker processes; returns a function that replaces `run_trial` by another, here."""
+
+    def replace(function: Callable[..., TrialResult]) -> None:
+        monkeypatch.setattr(run, "run_trial", function)
+
+    replace(run_trial)
+    monkeypatch.setattr(run, "train_dense", train_dense)
+    monkeypatch.setattr(executors, "serve", serve)
+    return replace
 
 
 def _count(path: Path, id: str) -> None:

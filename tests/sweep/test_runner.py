@@ -17,9 +17,9 @@ from support.fake_trial import calls
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
 from cspbench.report.results import load_results
-from cspbench.spec import TrialSpec
+from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store
-from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, alone, run_sweep
+from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, run_sweep, study_lock
 from cspbench.training.events import Event
 from cspbench.trials.executors import InProcess, LocalProcesses
 from cspbench.trials.progress import Lines
@@ -36,7 +36,7 @@ def study_of(store: Store, name: str = "demo") -> optuna.Study:
     return optuna.load_study(study_name=name, storage=f"sqlite:///{store.study(name).optuna}")
 
 
-def quiet(_: TrialSpec, __: Event) -> None:
+def quiet(_: TrialSpec | DenseSpec, __: Event) -> None:
     return None
 
 
@@ -183,7 +183,7 @@ def test_ctrl_c_ends_with_a_word_on_how_to_go_on(
 def test_two_workers_do_the_same_work(configure: Configure, store: Store, display: Lines) -> None:
     """With a trial whose worker dies once, one whose worker dies always, and one that fails by itself."""
     seen = []
-    executor = LocalProcesses(2, store, "cpu", lambda spec, event: seen.append(event), fake_trial.run_trial)
+    executor = LocalProcesses(2, store, "cpu", lambda _, event: seen.append(event))
     config = configure(sparsity=[0.13, 0.17, 0.19, 0.5], methods=["csp"], workers=2)
     summary = run_sweep(config, store, display, executor)
     assert [trial.result is not None for trial in summary.ended.values()].count(True) == 2
@@ -219,5 +219,5 @@ def test_where_audio_lies_and_how_work_is_spread_may_change(
 
 
 def test_two_sweeps_of_one_name_do_not_run_at_once(configure: Configure, store: Store, display: Lines) -> None:
-    with alone(store.study("demo").path), pytest.raises(SweepBusyError, match="another process is at work"):
+    with study_lock(store.study("demo")), pytest.raises(SweepBusyError, match="another process is at work"):
         run_sweep(configure(), store, display)

@@ -17,8 +17,8 @@ from cspbench.config import SweepConfig
 from cspbench.store import Store
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.tracking import PARENT, TRIAL, Tracker, database_uri, open_client, thinned, trial_metrics
+from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Lines
-from cspbench.trials.work import Outcome
 
 Configure = Callable[..., SweepConfig]
 pytestmark = pytest.mark.usefixtures("fake_trials")

@@ -9,8 +9,8 @@ from rich.console import Console
 from support.fake_studies import result, spec
 
 from cspbench.training.events import Event
+from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Bars, Clock, Lines, duration, make_display
-from cspbench.trials.work import Outcome
 
 
 def test_time_left_counts_only_what_really_ran() -> None:
@@ -37,11 +37,11 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         assert isinstance(display, Lines)
         display.expect(2)
         for step in range(50):
-            display.event("csp", Event("prune", step, 50, metrics={"loss": 1.5}))
+            display.event(trial, Event("prune", step, 50, metrics={"loss": 1.5}))
         display.ended(Outcome(trial, result(trial, 0.051)), cached=False)
         display.ended(Outcome(trial, error="no [brackets] lost"), cached=False)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "  csp: prune 0/50 loss 1.5"
+    assert lines[0] == "  csp 90 % seed 0: prune 0/50 loss 1.5"
     assert lines[1].startswith("[1/2] csp 90 % seed 0: dev WER 5.1 % (dense 2.0 %), 0.210 ms a step (dense 0.800), 1.4")
     assert lines[2] == "[2/2] csp 90 % seed 0: FAILED: no [brackets] lost"
     assert len(lines) == 3
@@ -53,9 +53,9 @@ def test_bars_on_a_terminal() -> None:
     trial = spec("csp", 0.9)
     with make_display(console) as display:
         assert isinstance(display, Bars)
-        display.event("dense model", Event("dense", 1, 2))
+        display.event(trial.dense, Event("dense", 1, 2))
         display.expect(2)
-        display.event("csp 90 % seed 0", Event("prune", 3, 50, metrics={"loss": 1.5}))
+        display.event(trial, Event("prune", 3, 50, metrics={"loss": 1.5}))
         display.ended(Outcome(trial, result(trial, 0.051)), cached=True)
     text = stream.getvalue()
     assert "dev WER 5.1 % (dense 2.0 %)" in text
