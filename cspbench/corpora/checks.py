@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
-import soundfile
-
+from cspbench.corpora.audio import DURATION_TOLERANCE, read_header
 from cspbench.corpora.utterance import SPLITS, Corpus, Utterance
 from cspbench.errors import CorpusError
 
 MOST_SHOWN = 10
-DURATION_TOLERANCE = 0.1  # seconds between a manifest and the file's own header
 
 
 class Problems:
@@ -35,41 +31,6 @@ class Problems:
         if len(self.found) > MOST_SHOWN:
             lines.append(f"and {len(self.found) - MOST_SHOWN} more")
         raise CorpusError("\n  ".join([self.heading, *lines]))
-
-
-class Header(NamedTuple):
-    """What an audio file says of itself: Hz, channels, seconds."""
-
-    sample_rate: int
-    channels: int
-    duration: float
-
-
-def read_header(file: Path) -> Header:
-    """Read the header of an audio file; remembered until the file changes.
-
-    Raises:
-        CorpusError: the file is missing, or not audio that can be decoded to its end.
-    """
-    try:
-        stat = file.stat()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise CorpusError("no such audio file; restore it or remove its line") from error
-    return _header(file, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=1 << 16)
-def _header(file: Path, size: int, modified: int) -> Header:
-    try:
-        with soundfile.SoundFile(file) as sound:
-            if sound.frames:
-                # A cut-off FLAC keeps a whole header: only decoding its end shows the loss.
-                sound.seek(sound.frames - 1)
-                if len(sound.read(1)) != 1:
-                    raise CorpusError("audio is cut off before the end its header names; copy it again")
-            return Header(sound.samplerate, sound.channels, sound.frames / sound.samplerate)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise CorpusError(f"audio cannot be read ({error}); copy it again or remove its line") from error
 
 
 def measured(audio: Path, origin: str, problems: Problems) -> float | None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import kaldi_native_fbank as knf
 import numpy as np
-import soundfile
 import soxr
 
+from cspbench.corpora.audio import read_utterance
 from cspbench.corpora.base import SPLITS, Corpus, Split, Utterance
 from cspbench.errors import CorpusError
 from cspbench.spec import FeatureSpec, content_id
@@ -34,16 +34,6 @@ def fbank_options(spec: FeatureSpec, sample_rate: int) -> knf.FbankOptions:
     options.frame_opts.snip_edges = True
     options.mel_opts.num_bins = spec.mels
     return options
-
-
-def read_audio(path: Path, origin: str = "") -> tuple[np.ndarray, int]:
-    """Read a file as mono float32 in [-1, 1] with its sample rate (Hz); channels are averaged."""
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        where = f"{origin}: " if origin else ""
-        raise CorpusError(f"{where}cannot read {path}: {error}; restore the file or remove its entry") from error
-    return samples.mean(axis=1), int(rate)
 
 
 def log_mel(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndarray:
@@ -124,14 +114,10 @@ def _open_or_compute(
 
 
 def _features(utterance: Utterance, spec: FeatureSpec, sample_rate: int, speed: float) -> np.ndarray:
-    samples, rate = read_audio(utterance.audio, utterance.origin)
-    if rate != sample_rate:
-        raise CorpusError(
-            f"{utterance.origin}: {utterance.audio} has {rate} Hz, the corpus {sample_rate} Hz; resample it"
-        )
+    samples = read_utterance(utterance, sample_rate)
     if speed != 1.0:
         # Played back at the old rate, the resampled signal is `speed` times faster (Ko et al. 2015).
-        samples = soxr.resample(samples, rate * speed, rate)
+        samples = soxr.resample(samples, sample_rate * speed, sample_rate)
     features = log_mel(samples, spec, sample_rate)
     if len(features) < spec.stack:
         raise CorpusError(
@@ -147,4 +133,4 @@ def train_statistics(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), (1.0 / np.maximum(deviation, 1e-3)).astype(np.float32)
 
 
-__all__ = ["FeatureSet", "fbank_options", "log_mel", "prepare_features", "read_audio", "train_statistics"]
+__all__ = ["FeatureSet", "fbank_options", "log_mel", "prepare_features", "train_statistics"]

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from cspbench.corpora.checks import Problems, read_header
+from cspbench.corpora.audio import read_header
+from cspbench.corpora.checks import Problems
 from cspbench.corpora.utterance import SPLITS, Split, Utterance
 from cspbench.errors import CorpusError
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
+from cspbench.corpora.audio import read_header
 from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, Utterance, register
 from cspbench.corpora.carve import carve_dev
-from cspbench.corpora.checks import read_header
 from cspbench.corpora.jsonl import collapse, lower, read_manifest
 from cspbench.errors import CorpusError
 from cspbench.hyper import Hyperparameters

@@ -22,11 +22,14 @@ class Utterance:
 
     Attributes:
         id: unique within the corpus.
-        audio: file readable by soundfile.
+        audio: file readable by libsndfile.
         duration: seconds.
         speaker: empty where unknown.
-        text: normalised transcript.
+        text: normalised transcript; empty where nothing is said.
         origin: ``file:line`` of the transcript, for error messages.
+        offset: seconds into the file at which a segment begins; None where the file holds this utterance alone.
+        channel: index of the channel it is on, from 0; None for a file of one channel.
+        lang: language, as the manifest names it; empty where unknown.
     """
 
     id: str
@@ -36,6 +39,9 @@ class Utterance:
     text: str
     split: Split
     origin: str
+    offset: float | None = None
+    channel: int | None = None
+    lang: str = ""
 
 
 @dataclass(frozen=True)

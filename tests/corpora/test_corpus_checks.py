@@ -28,9 +28,9 @@ def truncate(file: Path) -> None:
     ("spoil", "expected"),
     [
         (lambda file: file.unlink(), "no such audio file; restore it"),
-        (lambda file: file.write_bytes(b""), "audio cannot be read"),
+        (lambda file: file.write_bytes(b""), "is empty"),
         (lambda file: file.write_bytes(b"RIFF and then nonsense"), "audio cannot be read"),
-        (truncate, "lasts 0.06 s where 0.50 s is stated"),
+        (truncate, "is cut off: 0.44 s of 0.50 s are missing; copy it again"),
         (lambda file: tone(file, rate=8000), "sampled at 8000 Hz where the corpus has 16000 Hz; resample it"),
         (lambda file: tone(file, channels=2), "has 2 channels; mix it down"),
         (lambda file: tone(file, seconds=0), "holds no samples"),

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from cspbench.corpora.audio import read_audio
 from cspbench.corpora.base import Corpus, Utterance
 from cspbench.corpora.batches import collate, epoch_order, evaluation_batches
-from cspbench.corpora.features import FeatureSet, log_mel, prepare_features, read_audio, train_statistics
+from cspbench.corpora.features import FeatureSet, log_mel, prepare_features, train_statistics
 from cspbench.errors import CorpusError
 from cspbench.spec import FeatureSpec
 from cspbench.store import Store

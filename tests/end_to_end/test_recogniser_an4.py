@@ -18,7 +18,8 @@ import torch
 from cspbench.asr.decoding import greedy
 from cspbench.asr.wer import count_edits
 from cspbench.corpora import load_corpus
-from cspbench.corpora.features import log_mel, read_audio
+from cspbench.corpora.audio import read_audio
+from cspbench.corpora.features import log_mel
 from cspbench.runtime import Recogniser, extension
 from cspbench.runtime.packing import pack_model
 from cspbench.spec import CorpusSpec

@@ -12,7 +12,8 @@ from support.talkative_model import FEATURES, TOKENIZER, talkative
 from cspbench.asr.decoding import greedy
 from cspbench.asr.model import Transducer
 from cspbench.corpora import load_corpus
-from cspbench.corpora.features import log_mel, read_audio
+from cspbench.corpora.audio import read_audio
+from cspbench.corpora.features import log_mel
 from cspbench.corpora.utterance import Utterance
 from cspbench.runtime.streaming import StreamingRecogniser
 from cspbench.spec import CorpusSpec

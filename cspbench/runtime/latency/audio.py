@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from cspbench.corpora.audio import read_audio, read_header, read_utterance, recordings
 from cspbench.corpora.base import Utterance
-from cspbench.corpora.features import read_audio
 from cspbench.errors import CorpusError
 
 Samples = NDArray[np.float32]
@@ -33,16 +32,17 @@ def from_folder(folder: Path, sample_rate: int, most: int) -> Audio:
     Raises:
         CorpusError: there are none.
     """
-    endings = {f".{name.lower()}" for name in soundfile.available_formats()}
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and p.is_file())
+    files = recordings(folder)
     if not files:
         raise CorpusError(f"{folder} holds no recording: put wav or flac files there, or name a --corpus")
-    return Audio([_at_rate(file, sample_rate) for file in files[:most]], str(folder))
+    return Audio([_at_rate(*read_audio(file), sample_rate) for file in files[:most]], str(folder))
 
 
 def from_utterances(utterances: Sequence[Utterance], sample_rate: int, most: int, origin: str) -> Audio:
     """The first utterances of a corpus."""
-    return Audio([_at_rate(u.audio, sample_rate, u.origin) for u in utterances[:most]], origin)
+    chosen = utterances[:most]
+    decoded = [(read_utterance(u), read_header(u.audio).sample_rate) for u in chosen]
+    return Audio([_at_rate(samples, rate, sample_rate) for samples, rate in decoded], origin)
 
 
 def noise(sample_rate: int, most: int) -> Audio:
@@ -54,6 +54,5 @@ def noise(sample_rate: int, most: int) -> Audio:
     return Audio(made, "noise, for want of speech: labels and times to the first of them mean nothing")
 
 
-def _at_rate(file: Path, sample_rate: int, origin: str = "") -> Samples:
-    samples, rate = read_audio(file, origin)
-    return samples if rate == sample_rate else soxr.resample(samples, rate, sample_rate).astype(np.float32)
+def _at_rate(samples: Samples, rate: int, wanted: int) -> Samples:
+    return samples if rate == wanted else soxr.resample(samples, rate, wanted).astype(np.float32)

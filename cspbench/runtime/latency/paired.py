@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cspbench.corpora.audio import read_utterance
 from cspbench.corpora.base import Utterance
-from cspbench.corpora.features import read_audio
 from cspbench.result import LatencyReport
 from cspbench.runtime import extension
 from cspbench.runtime.latency.engines import Source, make_engine
@@ -26,7 +26,7 @@ def measure_latency(dense: Source, pruned: Source, utterances: Sequence[Utteranc
         utterances: what is streamed; the first `spec.utterances` of them.
         spec: threads, warm-up and repetitions.
     """
-    audio = [read_audio(u.audio, u.origin)[0] for u in utterances[: spec.utterances]]
+    audio = [read_utterance(u) for u in utterances[: spec.utterances]]
     sources = {"torch": dense, "dense": dense, "packed": pruned, "int8": pruned}
     if not extension.available():
         sources = {"torch": dense, "torch-csr": pruned}

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cspbench.corpora import load_corpus
-from cspbench.corpora.features import log_mel, read_audio
+from cspbench.corpora.audio import read_audio
+from cspbench.corpora.features import log_mel
 from cspbench.spec import CorpusSpec, FeatureSpec
 
 native = pytest.importorskip("cspbench.runtime._native", reason="the native module is not built here")

@@ -13,7 +13,8 @@ import torch
 from support.packed_models import FEATURES, RATE, TOKENIZER, pruned
 
 from cspbench.asr.decoding import greedy
-from cspbench.corpora.features import log_mel, read_audio
+from cspbench.corpora.audio import read_audio
+from cspbench.corpora.features import log_mel
 from cspbench.runtime.packing import pack_model
 from cspbench.training.checkpoint import save_model
 
