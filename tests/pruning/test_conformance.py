@@ -1,6 +1,7 @@
 """One suite over every registered method: what each must do whatever its score.
 
-A method that someone registers is tested with its defaults; the built-in ones also in each of their variants.
+A method that someone registers runs the whole protocol with its defaults. The variants of the built-in ones, and every
+kind of selection a method offers, take other paths through the same code: their count and their checkpoints are tested.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.toy_training import Loop, build, context_for, matrices, toy, zeros
+from support.toy_training import Loop, Toy, build, context_for, matrices, toy, zeros
 from torch import nn
 
 from cspbench.errors import PruningError
@@ -63,23 +64,37 @@ SELECTIONS: list[dict[str, Any]] = [
 
 
 def variants(name: str) -> list[dict[str, Any]]:
-    """The defaults, variants of its own, and every kind of selection the method offers."""
+    """Variants of its own, and every kind of selection the method offers."""
     offered = methods.get(name).Params.model_fields
-    return [{}, *VARIANTS.get(name, []), *(choice for choice in SELECTIONS if offered.keys() >= choice.keys())]
+    return [*VARIANTS.get(name, []), *(choice for choice in SELECTIONS if offered.keys() >= choice.keys())]
 
 
 CASES = [(name, params) for name in methods.names() for params in variants(name)]
-IDS = [f"{name}-{'-'.join(map(str, params.values())) or 'default'}" for name, params in CASES]
-every_method = pytest.mark.parametrize(("name", "params"), CASES, ids=IDS)
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
+IDS = [f"{name}-{'-'.join(map(str, params.values()))}" for name, params in CASES]
+every_method = pytest.mark.parametrize("name", methods.names())
+every_variant = pytest.mark.parametrize(("name", "params"), CASES, ids=IDS)
 STEPS = 10
+CHECKPOINTS = (0.1, 0.5, 1.0)
+"""Fractions of a run after which it is saved: before, in and after the ramp."""
 
 
-def train(name: str, params: dict[str, Any], sparsity: float, seed: int = 0, device: str = "cpu") -> Loop:
-    model = toy(device=device)
-    loop = Loop(model, build(name, params, context_for(model, sparsity, STEPS, seed)), STEPS)
+def start(name: str, params: dict[str, Any], sparsity: float, seed: int = 0, model: Toy | None = None) -> Loop:
+    model = toy() if model is None else model
+    return Loop(model, build(name, params, context_for(model, sparsity, STEPS, seed)), STEPS)
+
+
+def train(name: str, params: dict[str, Any], sparsity: float, seed: int = 0, model: Toy | None = None) -> Loop:
+    loop = start(name, params, sparsity, seed, model)
     loop.run()
     return loop
+
+
+def tied() -> Toy:
+    """Model of equal weights, so that only an exact count by index can be right."""
+    model = toy()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, -0.1)
+    return model
 
 
 def assert_same_weights(left: nn.Module, right: nn.Module) -> None:
@@ -88,6 +103,7 @@ def assert_same_weights(left: nn.Module, right: nn.Module) -> None:
 
 
 def assert_exact(loop: Loop) -> None:
+    """Assert that as many weights are zero as asked for, and that these are the ones the masks name."""
     assert loop.method is not None
     masks = loop.method.masks()
     weights = loop.method.context.weights
@@ -99,41 +115,72 @@ def assert_exact(loop: Loop) -> None:
         assert torch.equal(weight != 0, masks[key]), key
 
 
-def assert_pattern(masks: dict[str, torch.Tensor], pattern: Groups | Blocks, rankings: int) -> None:
-    """No group keeps too many; at most one block a ranking is cut in part."""
+def assert_pattern(loop: Loop, text: str) -> None:
+    """Assert that no group keeps too many, or that at most one block of a ranking is cut in part."""
+    assert loop.method is not None
+    masks, pattern = loop.method.masks(), parse_pattern(text)
     if isinstance(pattern, Groups):
         for mask in masks.values():
             assert all(int(group.sum(1).max()) <= pattern.keep for group in mask.split(pattern.of, 1))
-        return
-    tiles = [t for m in masks.values() for rows in m.split(pattern.rows) for t in rows.split(pattern.columns, 1)]
-    assert sum(bool(tile.any() and not tile.all()) for tile in tiles) <= rankings
+    if isinstance(pattern, Blocks):
+        # Evolving methods exchange within each matrix, whatever ranked the first masks.
+        together = loop.method.params.allocation == "global" and not isinstance(loop.method, EvolvingMethod)
+        tiles = [t for m in masks.values() for rows in m.split(pattern.rows) for t in rows.split(pattern.columns, 1)]
+        assert sum(bool(tile.any() and not tile.all()) for tile in tiles) <= (1 if together else len(masks))
 
 
-@pytest.mark.parametrize("device", DEVICES)
+def assert_resumes(name: str, params: dict[str, Any], fraction: float) -> None:
+    """Assert that a run continued from a checkpoint ends bit for bit as the run that was not interrupted."""
+    whole = start(name, params, 0.8)
+    whole.run(until=round(fraction * whole.total))
+    saved = whole.save()
+    whole.run()  # what happens after the checkpoint must not reach into it
+    resumed = start(name, params, 0.8, model=toy(seed=5))
+    resumed.load(saved)
+    resumed.run()
+    assert_same_weights(resumed.model, whole.model)
+    for key, mask in whole.method.masks().items():
+        assert torch.equal(mask, resumed.method.masks()[key])
+
+
+@every_variant
+def test_a_variant_counts_exactly(name: str, params: dict[str, Any]) -> None:
+    """At a high sparsity, at a moderate one and with tied weights, and in the pattern asked for."""
+    for sparsity, model in ((0.96, toy()), (0.6, toy()), (0.6, tied())):
+        loop = train(name, params, sparsity, model=model)
+        assert_exact(loop)
+        assert_pattern(loop, params.get("pattern", "unstructured"))
+
+
+@every_variant
+def test_a_resumed_variant_is_bit_identical(name: str, params: dict[str, Any]) -> None:
+    for fraction in CHECKPOINTS:
+        assert_resumes(name, params, fraction)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in methods.names() if "pattern" in methods.get(name).Params.model_fields]
+)
+def test_a_pattern_that_needs_more_zeros_is_refused(name: str) -> None:
+    with pytest.raises(PruningError, match=r"pattern 2:4 keeps at most 427 of 738"):
+        start(name, {"pattern": "2:4"}, 0.31)
+
+
 @pytest.mark.parametrize("sparsity", [0.31, 0.96])
 @every_method
-def test_exact_count(name: str, params: dict[str, Any], sparsity: float, device: str) -> None:
-    if params.get("pattern") == "2:4" and sparsity < 0.5:
-        with pytest.raises(PruningError, match=r"pattern 2:4 keeps at most 427 of 738"):
-            train(name, params, sparsity, device=device)
-        return
-    assert_exact(train(name, params, sparsity, device=device))
+def test_exact_count(name: str, sparsity: float) -> None:
+    assert_exact(train(name, {}, sparsity))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@every_method
+def test_exact_count_on_cuda(name: str) -> None:
+    assert_exact(train(name, {}, 0.8, model=toy(device="cuda")))
 
 
 @every_method
-def test_the_zeros_form_the_pattern(name: str, params: dict[str, Any]) -> None:
-    pattern = parse_pattern(params.get("pattern", "unstructured"))
-    if pattern is not None:
-        method = train(name, params, 0.8).method
-        # Evolving methods exchange within each matrix, whatever ranked the first masks.
-        together = method.params.allocation == "global" and not isinstance(method, EvolvingMethod)
-        rankings = 1 if together else len(method.masks())
-        assert_pattern(method.masks(), pattern, rankings)
-
-
-@every_method
-def test_sparsity_zero_leaves_the_weights_alone(name: str, params: dict[str, Any]) -> None:
-    pruned = train(name, params, 0.0)
+def test_sparsity_zero_leaves_the_weights_alone(name: str) -> None:
+    pruned = train(name, {}, 0.0)
     plain = Loop(toy(), None, STEPS)
     plain.run(until=pruned.total)
     assert pruned.total in (0, STEPS)
@@ -142,37 +189,33 @@ def test_sparsity_zero_leaves_the_weights_alone(name: str, params: dict[str, Any
 
 
 @every_method
-def test_masks_say_where_the_zeros_are_all_along(name: str, params: dict[str, Any]) -> None:
-    model = toy()
-    loop = Loop(model, build(name, params, context_for(model, 0.8, STEPS)), STEPS)
+def test_masks_say_where_the_zeros_are_all_along(name: str) -> None:
+    loop = start(name, {}, 0.8)
     for step in range(loop.total + 1):
         loop.run(until=step)
         for key, mask in loop.method.masks().items():
-            assert torch.equal(matrices(model)[key] != 0, mask), (step, key)
+            assert torch.equal(matrices(loop.model)[key] != 0, mask), (step, key)
 
 
-@pytest.mark.parametrize("value", [0.1, -0.1])
 @every_method
-def test_ties(name: str, params: dict[str, Any], value: float) -> None:
-    model = toy()
-    for parameter in model.parameters():
-        nn.init.constant_(parameter, value)
-    constant = {k: torch.full_like(p, value) for k, p in model.named_parameters()}
-    context = context_for(model, 0.5, STEPS, snapshot=lambda share: constant)
-    loop = Loop(model, build(name, params, context), STEPS)
+def test_ties(name: str) -> None:
+    model = tied()
+    constant = {k: p.detach().clone() for k, p in model.named_parameters()}
+    context = context_for(model, 0.5, STEPS, snapshot=lambda fraction: constant)
+    loop = Loop(model, build(name, {}, context), STEPS)
     loop.run()
     assert_exact(loop)
 
 
 @every_method
-def test_same_seed_same_result(name: str, params: dict[str, Any]) -> None:
-    first, second = train(name, params, 0.7, seed=3), train(name, params, 0.7, seed=3)
+def test_same_seed_same_result(name: str) -> None:
+    first, second = train(name, {}, 0.7, seed=3), train(name, {}, 0.7, seed=3)
     assert_same_weights(first.model, second.model)
 
 
 @every_method
-def test_finish_twice_changes_nothing(name: str, params: dict[str, Any]) -> None:
-    loop = train(name, params, 0.7)
+def test_finish_twice_changes_nothing(name: str) -> None:
+    loop = train(name, {}, 0.7)
     before = {k: v.clone() for k, v in loop.model.state_dict().items()}
     masks = {k: v.clone() for k, v in loop.method.masks().items()}
     loop.method.finish()
@@ -180,27 +223,17 @@ def test_finish_twice_changes_nothing(name: str, params: dict[str, Any]) -> None
     assert all(torch.equal(masks[k], v) for k, v in loop.method.masks().items())
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("fraction", CHECKPOINTS)
 @every_method
-def test_a_resumed_run_is_bit_identical(name: str, params: dict[str, Any], share: float) -> None:
-    model = toy()
-    whole = Loop(model, build(name, params, context_for(model, 0.8, STEPS)), STEPS)
-    whole.run(until=round(share * whole.total))
-    saved = whole.save()
-    whole.run()  # what happens after the checkpoint must not reach into it
-    model = toy(seed=5)
-    resumed = Loop(model, build(name, params, context_for(model, 0.8, STEPS)), STEPS)
-    resumed.load(saved)
-    resumed.run()
-    assert_same_weights(resumed.model, whole.model)
-    for key, mask in whole.method.masks().items():
-        assert torch.equal(mask, resumed.method.masks()[key])
+def test_a_resumed_run_is_bit_identical(name: str, fraction: float) -> None:
+    assert_resumes(name, {}, fraction)
 
 
 @every_method
-def test_state_is_flat_tensors_and_a_foreign_one_is_refused(name: str, params: dict[str, Any]) -> None:
-    method = train(name, params, 0.5).method
+def test_state_is_flat_tensors_and_a_foreign_one_is_refused(name: str) -> None:
+    method = train(name, {}, 0.5).method
     state = method.state_dict()
+    assert state
     assert all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items())
     assert all(value.is_contiguous() for value in state.values())
     with pytest.raises(PruningError, match="another model or method"):
@@ -208,9 +241,9 @@ def test_state_is_flat_tensors_and_a_foreign_one_is_refused(name: str, params: d
 
 
 @every_method
-def test_nothing_prunable(name: str, params: dict[str, Any]) -> None:
+def test_nothing_prunable(name: str) -> None:
     model = toy()
-    loop = Loop(model, build(name, params, context_for(model, 0.0, STEPS, weights={})), STEPS)
+    loop = Loop(model, build(name, {}, context_for(model, 0.0, STEPS, weights={})), STEPS)
     loop.run()
     assert loop.method.masks() == {}
     with pytest.raises(PruningError, match="nothing is prunable"):
@@ -218,44 +251,42 @@ def test_nothing_prunable(name: str, params: dict[str, Any]) -> None:
 
 
 @every_method
-def test_a_shared_weight_counts_once(name: str, params: dict[str, Any]) -> None:
+def test_a_shared_weight_counts_once(name: str) -> None:
     model = toy()
     model.lstm.weight_hh_l1 = model.lstm.weight_hh_l0
     assert "lstm.weight_hh_l1" not in matrices(model)
-    loop = Loop(model, build(name, params, context_for(model, 0.8, STEPS)), STEPS)
-    loop.run()
+    loop = train(name, {}, 0.8, model=model)
     assert_exact(loop)
     assert int((model.lstm.weight_hh_l1 == 0).sum()) == int((model.lstm.weight_hh_l0 == 0).sum())
 
 
 @every_method
-def test_budget_of_one_step(name: str, params: dict[str, Any]) -> None:
+def test_budget_of_one_step(name: str) -> None:
     model = toy()
-    loop = Loop(model, build(name, params, context_for(model, 0.6, 1)), 1)
+    loop = Loop(model, build(name, {}, context_for(model, 0.6, 1)), 1)
     loop.run()
     assert_exact(loop)
 
 
 @every_method
-def test_a_matrix_without_gradient(name: str, params: dict[str, Any]) -> None:
+def test_a_matrix_without_gradient(name: str) -> None:
     model = toy()
     model.unused = nn.Linear(4, 4)
-    loop = Loop(model, build(name, params, context_for(model, 0.6, STEPS)), STEPS)
-    loop.run()
-    assert_exact(loop)
+    assert_exact(train(name, {}, 0.6, model=model))
 
 
-@every_method
-def test_training_goes_on_after_the_cut(name: str, params: dict[str, Any]) -> None:
-    model = toy()
-    loop = Loop(model, build(name, params, context_for(model, 0.5, STEPS)), STEPS)
-    if not loop.total:
-        pytest.skip("prunes after training")
+TRAINING = [name for name in methods.names() if start(name, {}, 0.5).total]
+"""Methods that train, as opposed to those that prune once after training."""
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_training_goes_on_after_the_cut(name: str) -> None:
+    loop = start(name, {}, 0.5)
     loop.run(until=loop.total - 1)
-    before = {key: w.detach().clone() for key, w in matrices(model).items()}
+    before = {key: w.detach().clone() for key, w in matrices(loop.model).items()}
     loop.run()
     kept = loop.method.masks()
-    assert any((w != before[key])[kept[key]].any() for key, w in matrices(model).items())
+    assert any((w != before[key])[kept[key]].any() for key, w in matrices(loop.model).items())
 
 
 def test_the_zeros_survive_the_model_being_saved_and_reloaded() -> None:
