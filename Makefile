@@ -16,6 +16,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	! [ -x $(BIN)/hadolint ] || $(BIN)/hadolint docker/Dockerfile
 
 # Installing compiles the native module as well, and so again after a change of its sources. The extra `synthesis` is GPL-3,
 # and so no part of the default installation: it makes the embedded synthetic corpus, which sweep and tests need.

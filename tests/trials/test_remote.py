@@ -97,6 +97,7 @@ def test_running_needs_neither_optuna_nor_mlflow(specs: list[TrialSpec], tmp_pat
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({heavy}))  # importing any of them raises
+import cspbench.trials.run  # all that a trial needs, before a light one takes its place
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import fake_trial_light
 fake_trial_light.install()
