@@ -70,7 +70,7 @@ class ModelFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """State of an interrupted training; removed once the result is there."""
+        """State of an interrupted training; removed before the result is written."""
         return self.path / "checkpoint.pt"
 
 
@@ -91,6 +91,26 @@ class TrialFolder(ModelFolder):
     def hypotheses(self) -> Path:
         """References and hypotheses of the test utterances, one JSON object a line."""
         return self.path / "hypotheses.jsonl"
+
+    @property
+    def training(self) -> Path:
+        """Steps and seconds of the pruning run; written when the pruned model is saved."""
+        return self.path / "training.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """Word errors of dev and test."""
+        return self.path / "evaluation.json"
+
+    @property
+    def size(self) -> Path:
+        """Sparsity, and bytes of the packed and the dense model."""
+        return self.path / "size.json"
+
+    @property
+    def latency(self) -> Path:
+        """Latency report."""
+        return self.path / "latency.json"
 
     @property
     def error(self) -> Path:

@@ -1,7 +1,8 @@
-"""One trial: prune the dense recogniser by one method to one sparsity, then measure everything about the result.
+"""One trial in five stages: dense, prune, evaluate, pack, measure.
 
-`run_trial` is a function of its spec alone. Its folder in the store is its cache: a finished trial is read back, an
-interrupted one goes on from its last checkpoint.
+`run_trial` is a function of its spec alone. Its folder in the store is its cache: a finished trial is read back. Each
+stage leaves its outcome in the folder and begins with a look whether it is there, so that a trial killed between two
+stages repeats neither; one killed while it trains resumes from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -27,15 +28,9 @@ from cspbench.runtime.latency.engines import Source
 from cspbench.runtime.latency.paired import measure_latency
 from cspbench.runtime.packing import dense_bytes, packed_bytes
 from cspbench.spec import TrialSpec
-from cspbench.store import DenseFolder, Store, TrialFolder, locked, write_json, write_jsonl
+from cspbench.store import DenseFolder, Store, TrialFolder, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import load_model, save_model
-from cspbench.training.dense import (
-    DenseResult,
-    device_name,
-    model_note,
-    resolve_device,
-    train_dense,
-)
+from cspbench.training.dense import device_name, model_note, resolve_device, train_dense
 from cspbench.training.evaluate import errors, recognise
 from cspbench.training.events import Event, Listener, silent
 from cspbench.training.loop import TrainingRun
@@ -52,9 +47,9 @@ def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: 
 
     Args:
         spec: everything the outcome depends on.
-        store: where the trial is kept, in ``trials/<id>``, and the dense recogniser it starts from.
+        store: keeps the trial, in ``trials/<id>``, and the dense recogniser it starts from.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; latency is measured on the CPU either way.
-        progress: hears how it goes.
+        progress: called with events while the trial runs.
 
     Raises:
         ConfigError: an unknown method or a hyperparameter it does not take.
@@ -64,110 +59,156 @@ def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: 
     folder = store.trial(spec.id)
     with locked(folder.path):
         if not folder.finished:
-            _Trial(spec, store, folder, resolve_device(device), progress).run()
+            began = time.monotonic()
+            write_json(folder.spec, spec.model_dump(mode="json"))
+            trial = _Trial(spec, store, resolve_device(device), progress, prepare_speech(spec.dense, store, progress))
+            for stage in (dense, prune, evaluate, pack, measure):
+                stage(trial)
+            _conclude(trial, time.monotonic() - began)
     return read_result(folder)
 
 
 @dataclass
 class _Trial:
+    """A trial under way. `busy_seconds` went into training, evaluation and measurement; the rest is overhead."""
+
     spec: TrialSpec
     store: Store
-    folder: TrialFolder
     device: torch.device
     progress: Listener
+    speech: Speech
     busy_seconds: float = 0.0
 
+    @property
+    def folder(self) -> TrialFolder:
+        return self.store.trial(self.spec.id)
+
+    @property
+    def dense_folder(self) -> DenseFolder:
+        return self.store.dense(self.spec.dense.id)
+
     @contextmanager
-    def _busy(self) -> Iterator[None]:
-        """Count what a trial is for; the rest of its time is overhead."""
+    def busy(self) -> Iterator[None]:
         began = time.monotonic()
         yield
         self.busy_seconds += time.monotonic() - began
 
-    def run(self) -> None:
-        began = time.monotonic()
-        write_json(self.folder.spec, self.spec.model_dump(mode="json"))
-        speech = prepare_speech(self.spec.dense, self.store, self.progress)
-        with self._busy():
-            dense_result = train_dense(
-                self.spec.dense, self.store, device=str(self.device), progress=self.progress, speech=speech
-            )
-        dense, *_ = load_model(self.store.dense(self.spec.dense.id).path)
-        model, *_ = load_model(self.store.dense(self.spec.dense.id).path)
-        model.set_dropout(self.spec.dense.model.dropout)
-        training = self._prune(model.to(self.device), speech)
-        note = model_note(speech) | {"trial_id": self.spec.id}
-        features = self.spec.dense.features
-        save_model(self.folder.path, model, speech.tokenizer, features, speech.corpus.sample_rate, note)
-        write_jsonl(self.folder.curve, training.curve)
-        self._measure(dense, model, speech, dense_result, training, began)
-        training.checkpoint.unlink()  # type: ignore[union-attr]
 
-    def _prune(self, model: Transducer, speech: Speech) -> TrainingRun:
-        data = speech.training()
-        budget = self.spec.training.epochs * data.steps_per_epoch(self.spec.training.batch_size)
-        method = make_method(self.spec, model, speech, budget, self.store.dense(self.spec.dense.id))
-        run = TrainingRun(
-            model=model,
-            data=data,
-            spec=self.spec.training,
-            # Offset so that pruning does not replay the very batches of the dense training.
-            seed=self.spec.seed + 1_000,
-            phases=method.phases(),
-            method=method,
-            checkpoint=self.folder.checkpoint,
-            evaluate=lambda: {"dev_wer": errors(recognise(model, speech, "dev")).wer},
-            listener=self.progress,
-            stage="prune",
+def dense(trial: _Trial) -> None:
+    """Train the dense recogniser, unless it is there; see `train_dense`."""
+    with trial.busy():
+        train_dense(
+            trial.spec.dense, trial.store, device=str(trial.device), progress=trial.progress, speech=trial.speech
         )
-        with self._busy():
-            run.run()
-        return run
 
-    def _measure(
-        self,
-        dense: Transducer,
-        model: Transducer,
-        speech: Speech,
-        dense_result: DenseResult,
-        training: TrainingRun,
-        began: float,
-    ) -> None:
-        self.progress(Event("measure", message="recognising dev and test, measuring latency"))
-        with self._busy(), working() as step_aside:
-            dev = recognise(model, speech, "dev")
-            step_aside()
-            test = recognise(model, speech, "test")
-        write_jsonl(self.folder.hypotheses, (utterance.row() for utterance in test))
-        model.cpu()
-        with self._busy():
-            front = (speech.tokenizer, self.spec.dense.features, speech.corpus.sample_rate)
-            before, after = Source(dense, *front), Source(model, *front)
-            latency = measure_latency(before, after, speech.corpus.split("test"), self.spec.latency)
-        layers = layer_sparsity(prunable(model, self.spec))
-        result = TrialResult(
-            trial_id=self.spec.id,
-            dense_id=self.spec.dense.id,
-            method=self.spec.method.name,
-            sparsity_requested=self.spec.sparsity,
-            sparsity=overall_sparsity(prunable(model, self.spec)),
-            layer_sparsity=layers,
-            seed=self.spec.seed,
-            dev=errors(dev),
-            test=errors(test),
-            dense_dev=dense_result.dev,
-            dense_test=dense_result.test,
-            latency=latency,
-            size_bytes=packed_bytes(model),
-            dense_size_bytes=dense_bytes(dense),
-            steps=training.total,
-            train_seconds=training.seconds,
-            seconds=time.monotonic() - began,
-            overhead_seconds=time.monotonic() - began - self.busy_seconds,
-            device=device_name(self.device),
-            synthetic=speech.corpus.synthetic,
+
+def prune(trial: _Trial) -> None:
+    """Prune and train: writes the model, its curve and last ``training.json``."""
+    spec, speech, folder = trial.spec, trial.speech, trial.folder
+    if folder.training.is_file():
+        return
+    model, *_ = load_model(trial.dense_folder.path)
+    model.set_dropout(spec.dense.model.dropout)
+    model.to(trial.device)
+    data = speech.training()
+    budget = spec.training.epochs * data.steps_per_epoch(spec.training.batch_size)
+    method = make_method(spec, model, speech, budget, trial.dense_folder)
+    training = TrainingRun(
+        model=model,
+        data=data,
+        spec=spec.training,
+        # Offset so that pruning does not replay the very batches of the dense training.
+        seed=spec.seed + 1_000,
+        phases=method.phases(),
+        method=method,
+        checkpoint=folder.checkpoint,
+        evaluate=lambda: {"dev_wer": errors(recognise(model, speech, "dev")).wer},
+        listener=trial.progress,
+        stage="prune",
+    )
+    with trial.busy():
+        training.run()
+    note = model_note(speech) | {"trial_id": spec.id}
+    save_model(folder.path, model, speech.tokenizer, spec.dense.features, speech.corpus.sample_rate, note)
+    write_jsonl(folder.curve, training.curve)
+    write_json(folder.training, {"steps": training.total, "seconds": training.seconds})
+
+
+def evaluate(trial: _Trial) -> None:
+    """Decode dev and test: writes ``hypotheses.jsonl`` (of test) and last ``evaluation.json``, word errors by split."""
+    folder, speech = trial.folder, trial.speech
+    if folder.evaluation.is_file():
+        return
+    trial.progress(Event("evaluate", message="recognising dev and test"))
+    model, *_ = load_model(folder.path)
+    model.to(trial.device)
+    with trial.busy(), working() as step_aside:
+        dev = recognise(model, speech, "dev")
+        step_aside()
+        test = recognise(model, speech, "test")
+    write_jsonl(folder.hypotheses, (utterance.row() for utterance in test))
+    found = {"dev": errors(dev), "test": errors(test)}
+    write_json(folder.evaluation, {split: counted.model_dump(mode="json") for split, counted in found.items()})
+
+
+def pack(trial: _Trial) -> None:
+    """Pack the model: writes ``size.json`` with its bytes, those of the dense recogniser, and the zeros it has."""
+    if trial.folder.size.is_file():
+        return
+    model, *_ = load_model(trial.folder.path)
+    before, *_ = load_model(trial.dense_folder.path)
+    weights = prunable(model, trial.spec)
+    sizes = {
+        "sparsity": overall_sparsity(weights),
+        "layer_sparsity": layer_sparsity(weights),
+        "size_bytes": packed_bytes(model),
+        "dense_size_bytes": dense_bytes(before),
+    }
+    write_json(trial.folder.size, sizes)
+
+
+def measure(trial: _Trial) -> None:
+    """Measure the latency of the packed beside the dense recogniser: writes ``latency.json``."""
+    spec, speech = trial.spec, trial.speech
+    if trial.folder.latency.is_file():
+        return
+    trial.progress(Event("measure", message="measuring latency"))
+    model, *_ = load_model(trial.folder.path)
+    before, *_ = load_model(trial.dense_folder.path)
+    with trial.busy():
+        front = (speech.tokenizer, spec.dense.features, speech.corpus.sample_rate)
+        report = measure_latency(
+            Source(before, *front), Source(model, *front), speech.corpus.split("test"), spec.latency
         )
-        write_json(self.folder.result, result.model_dump(mode="json"))
+    write_json(trial.folder.latency, report.model_dump(mode="json"))
+
+
+def _conclude(trial: _Trial, seconds: float) -> None:
+    """Write the result from what the stages left; the folder is complete with it."""
+    spec, folder = trial.spec, trial.folder
+    training, evaluation = read_json(folder.training), read_json(folder.evaluation)
+    dense_result = read_json(trial.dense_folder.result)
+    result = TrialResult(
+        trial_id=spec.id,
+        dense_id=spec.dense.id,
+        method=spec.method.name,
+        sparsity_requested=spec.sparsity,
+        seed=spec.seed,
+        dev=evaluation["dev"],
+        test=evaluation["test"],
+        dense_dev=dense_result["dev"],
+        dense_test=dense_result["test"],
+        latency=read_json(folder.latency),
+        **read_json(folder.size),
+        steps=training["steps"],
+        train_seconds=training["seconds"],
+        seconds=seconds,
+        overhead_seconds=seconds - trial.busy_seconds,
+        device=device_name(trial.device),
+        synthetic=trial.speech.corpus.synthetic,
+    )
+    folder.checkpoint.unlink(missing_ok=True)
+    write_json(folder.result, result.model_dump(mode="json"))
 
 
 def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int, dense: DenseFolder) -> PruningMethod:

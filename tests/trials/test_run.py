@@ -1,0 +1,104 @@
+"""The stages of a trial, on a corpus of six noises: each is done once, whatever interrupts the trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cspbench.spec import CorpusSpec, DenseSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
+from cspbench.store import Store
+from cspbench.trials import run
+from cspbench.trials.run import run_trial
+
+STAGES = ("dense", "prune", "evaluate", "pack", "measure")
+FILES = ("training.json", "evaluation.json", "size.json", "latency.json")
+
+
+@pytest.fixture
+def spec(corpus: dict[str, Any]) -> TrialSpec:
+    dense = DenseSpec(
+        corpus=CorpusSpec.model_validate(corpus), model=ModelSpec(preset="tiny"), training=TrainSpec(epochs=1)
+    )
+    return TrialSpec(
+        dense=dense,
+        method=MethodSpec(name="magnitude"),
+        sparsity=0.5,
+        training=TrainSpec(epochs=2, batch_size=1),
+        latency=LatencySpec(utterances=1, warmup=0, repeats=1),
+    )
+
+
+class Killed(BaseException):
+    """Ends a trial as a signal would: nothing handles it."""
+
+
+def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record every call of what a stage spends its time on."""
+    calls: list[str] = []
+
+    def watch(name: str) -> None:
+        original = getattr(run, name)
+
+        def watched(*args: Any, **options: Any) -> Any:
+            calls.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(run, name, watched)
+
+    for name in ("TrainingRun", "recognise", "packed_bytes", "measure_latency"):
+        watch(name)
+    return calls
+
+
+@pytest.mark.parametrize("killed", [*STAGES, "_conclude"])
+def test_a_trial_killed_between_two_stages_repeats_neither(
+    killed: str, spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed where a stage begins: those before it have left their outcome, and are not run again."""
+    store = Store(tmp_path)
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    done = work_done(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, killed, kill)
+        with pytest.raises(Killed):
+            run_trial(spec, store)
+    result = run_trial(spec, store)
+    assert done.count("TrainingRun") == done.count("packed_bytes") == done.count("measure_latency") == 1
+    assert done.count("recognise") == 2 + 2  # dev after each epoch, dev and test at the end
+    assert result.trial_id == spec.id
+    assert not store.trial(spec.id).checkpoint.exists()
+
+
+def test_the_result_holds_what_the_stages_left(spec: TrialSpec, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    result = run_trial(spec, store).model_dump(mode="json")
+    folder = store.trial(spec.id)
+    assert {path.name for path in folder.path.iterdir()} >= {*FILES, "result.json", "model.safetensors", "curve.jsonl"}
+    assert result["train_seconds"] > 0
+    assert result["steps"] == 4
+    assert result["sparsity"] == 0.5
+    assert result["overhead_seconds"] < result["seconds"]
+    assert result["dense_test"]["words"] == result["test"]["words"] == 4
+
+
+def test_a_trial_interrupted_by_an_older_version_resumes(
+    spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left a model and the checkpoint of the finished training, but no ``training.json``."""
+    store, events = Store(tmp_path), []
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "evaluate", kill)
+        with pytest.raises(Killed):
+            run_trial(spec, store)
+    store.trial(spec.id).training.unlink()
+    assert run_trial(spec, store, progress=events.append).steps == 4
+    assert [event.stage for event in events] == ["evaluate", "measure"]
