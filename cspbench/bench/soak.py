@@ -20,7 +20,8 @@ from cspbench.bench import Benchmark, machine
 from cspbench.bench.peers.end_to_end import Task, make_task
 from cspbench.errors import ConfigError
 from cspbench.runtime.latency.audio import Samples
-from cspbench.runtime.recogniser import Recogniser, RecogniserStream
+from cspbench.runtime.packing import pack_model
+from cspbench.runtime.recogniser import Recogniser
 
 READINGS = 60
 """Readings of the process's memory, evenly over the audio."""
@@ -42,7 +43,7 @@ SETTLED = 0.25
 class Listener:
     """A stream, the recording it hears, and how many samples of it so far."""
 
-    stream: RecogniserStream
+    stream: Recogniser
     recording: int
     heard: int = 0
 
@@ -99,7 +100,7 @@ def run(
     if hours <= 0 or streams < 1:
         raise ConfigError(f"soak: hours and streams have to be positive, got {hours:g} and {streams}")
     task = make_task(model, path)
-    recogniser = Recogniser.from_packed(task.recogniser.packed or task.recogniser.pack(), threads)
+    recogniser = Recogniser(task.packed or pack_model(task.recogniser), threads)
     soak = _Soak(recogniser, task.audio.utterances, streams, seed)
     say(f"first pass done: {len(soak.expected)} recordings, {sum(map(len, soak.expected))} labels")
     rows: list[dict[str, Any]] = []

@@ -58,9 +58,18 @@ def latency(
     check_engines(names)
     profiles = [load_profile(file) for file in device_profile or []]
     spec = LatencySpec(threads=threads, utterances=utterances, warmup=warmup, repeats=repeats)
-    source = open_recogniser(model)
-    speech = _speech(audio, corpus, path, source.sample_rate, utterances)
-    found = run(source, names, speech, spec, profiles, memory, lambda line: messages().print(line, soft_wrap=True))
+    trained, packed = open_recogniser(model)
+    speech = _speech(audio, corpus, path, trained.sample_rate, utterances)
+    found = run(
+        trained,
+        names,
+        speech,
+        spec,
+        profiles,
+        memory,
+        packed,
+        progress=lambda line: messages().print(line, soft_wrap=True),
+    )
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:

@@ -43,7 +43,8 @@ def pack(
     if model.is_file():
         raise ConfigError(f"{model} is a file; give the folder of the recogniser it was packed from")
     with messages().status("packing") as status:
-        packed = open_model(model, format=_choice(format, "auto"), values=_choice(values, "fp32"), say=status.update)
+        options = {"format": _choice(format, "auto"), "values": _choice(values, "fp32")}
+        packed = open_model(model, **options, progress=status.update)
         packed.save(out)
         rows, sizes = matrix_rows(packed), size_rows(packed, before=open_model(model, format="dense"))
     if as_json:

@@ -15,9 +15,9 @@ from cspbench.errors import ConfigError, CspbenchError
 if TYPE_CHECKING:
     import numpy as np
 
-    from cspbench.runtime import RecogniserStream
+    from cspbench.runtime import Recogniser
 
-PIECE_SECONDS = 0.03
+CHUNK_SECONDS = 0.03
 
 
 class TranscribeError(CspbenchError):
@@ -52,7 +52,7 @@ def transcribe(
     failed = 0
     for file in files:
         try:
-            for event in _hear(recogniser.stream(), file):
+            for event in _decode(recogniser.stream(), file):
                 if event.get("final", False) or stream:
                     typer.echo(json.dumps(event) if as_json else _line(event, len(files) > 1, stream))
         except CspbenchError as error:
@@ -64,26 +64,26 @@ def transcribe(
         raise TranscribeError(f"{failed} of {len(files)} recordings could not be transcribed")
 
 
-def _hear(stream: RecogniserStream, file: Path) -> Iterator[dict[str, Any]]:
+def _decode(stream: Recogniser, file: Path) -> Iterator[dict[str, Any]]:
     """An event whenever the text has grown, and a final one."""
-    heard, before = 0.0, ""
-    for samples, rate in _pieces(file):
+    seconds, before = 0.0, ""
+    for samples, rate in _chunks(file):
         text = stream.accept(samples, rate)
-        heard += len(samples) / rate
+        seconds += len(samples) / rate
         if text != before:
-            yield {"file": str(file), "seconds": round(heard, 3), "text": text}
+            yield {"file": str(file), "seconds": round(seconds, 3), "text": text}
         before = text
-    yield {"file": str(file), "seconds": round(heard, 3), "text": stream.finish(), "final": True}
+    yield {"file": str(file), "seconds": round(seconds, 3), "text": stream.finish(), "final": True}
 
 
-def _pieces(file: Path) -> Iterator[tuple[np.ndarray, int]]:
+def _chunks(file: Path) -> Iterator[tuple[np.ndarray, int]]:
     import soundfile
 
     if not file.is_file():
         raise TranscribeError("there is no such file")
     try:
         with soundfile.SoundFile(file) as audio:
-            size = max(1, round(audio.samplerate * PIECE_SECONDS))
+            size = max(1, round(audio.samplerate * CHUNK_SECONDS))
             for block in audio.blocks(size, dtype="float32", always_2d=True):
                 yield block.mean(axis=1), audio.samplerate
     except (soundfile.LibsndfileError, OSError) as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cspbench.runtime.recogniser import Recogniser, RecogniserStream
+    from cspbench.runtime.recogniser import Recogniser
 
-__all__ = ["Recogniser", "RecogniserStream"]
+__all__ = ["Recogniser"]
 
 
 def __getattr__(name: str) -> Any:

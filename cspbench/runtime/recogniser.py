@@ -1,4 +1,4 @@
-"""The streaming recogniser: samples in, text out, while somebody speaks.
+"""The streaming recogniser: samples in, text out, as they arrive.
 
 >>> recogniser = Recogniser.load("model.cspb")
 >>> recogniser.accept(samples)  # as they come from the microphone
@@ -12,11 +12,12 @@ through the same interface; that is said once.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import soxr
@@ -24,19 +25,18 @@ import soxr
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 from cspbench.errors import CspbenchError
 from cspbench.runtime import extension
-from cspbench.runtime.packing import PackedModel, open_model
-from cspbench.runtime.packing.pack import Choice
+from cspbench.runtime.packing import MatrixOption, PackedModel, open_model
 
 if TYPE_CHECKING:
     from cspbench.runtime import _native
-    from cspbench.runtime.torch_stream import TorchStream
+    from cspbench.runtime.torch_recogniser import TorchRecogniser
 
 SNAPSHOT = b"cspbench-stream-1\n"
-"""How a snapshot begins; the digit is its version."""
+"""First bytes of a snapshot; the digit is its version."""
 
 
 class RecogniserError(CspbenchError):
-    """Something a recogniser was asked that it cannot do."""
+    """A request that a recogniser cannot serve."""
 
 
 class Decoder(Protocol):
@@ -52,10 +52,22 @@ class Decoder(Protocol):
 
 
 class Recogniser:
-    """A recogniser and one stream; `stream` opens more, independent of it and of each other.
+    """A recogniser with one stream; `stream` opens more on the same weights, independent of each other.
 
-    The weights are shared by all streams and never change. Streams may be used from different threads, each from one
-    thread at a time.
+    A stream decodes one utterance at a time, in chunks of any length. The text does not depend on where the chunks are
+    cut. Streams may be used from different threads, each from one thread at a time.
+
+    Args:
+        model: the packed recogniser.
+        threads: of the native engine, for each product; more than one pays for large matrices only.
+        max_symbols: labels emitted in one step at most.
+
+    Attributes:
+        labels: ids of the units decoded so far.
+        header: facts about the packed model.
+        tokenizer: its output units.
+        sample_rate: of the model, Hz.
+        native: it runs on the native engine, not on torch.
     """
 
     def __init__(self, model: PackedModel, threads: int = 1, max_symbols: int = MAX_SYMBOLS) -> None:
@@ -63,16 +75,16 @@ class Recogniser:
         self.tokenizer = model.tokenizer
         self.sample_rate = model.header.sample_rate
         self.native = extension.available()
-        self._network: _native.Network | None = None
-        self._torch: TorchStream | None = None
+        self._network: _native.Network | TorchRecogniser
         if self.native:
             self._network = native_network(model, threads, max_symbols)
         else:
             # Here, so that a device that runs packed files natively never loads torch.
-            from cspbench.runtime.torch_stream import TorchStream
+            from cspbench.runtime.torch_recogniser import TorchRecogniser
 
-            self._torch = TorchStream.of(model, max_symbols)
-        self._own = self.stream()
+            self._network = TorchRecogniser(model.trained(), "csr", max_symbols)
+        self._decoder = self._new_decoder()
+        self._begin()
 
     @classmethod
     def load(
@@ -80,126 +92,51 @@ class Recogniser:
         path: Path | str,
         threads: int = 1,
         *,
-        format: Choice = "auto",
-        values: Choice = "fp32",
+        format: MatrixOption = "auto",
+        values: MatrixOption = "fp32",
         max_symbols: int = MAX_SYMBOLS,
     ) -> Recogniser:
         """Open a packed file, or the folder of a trial or dense recogniser, which is then packed now.
 
         Args:
             path: file or folder.
-            threads: of the native engine, for each product; more than one pays for large matrices only.
+            threads: see `Recogniser`.
             format: for a folder; see `cspbench.runtime.packing.pack_model`.
             values: for a folder: fp32, fp16, bf16 or int8.
-            max_symbols: labels emitted in one step at most.
+            max_symbols: see `Recogniser`.
 
         Raises:
             CspbenchError: there is no model, or it is damaged.
         """
         return cls(open_model(path, format=format, values=values), threads, max_symbols)
 
-    @classmethod
-    def from_packed(cls, model: PackedModel, threads: int = 1, max_symbols: int = MAX_SYMBOLS) -> Recogniser:
-        """A recogniser on a packed model that is in memory already."""
-        return cls(model, threads, max_symbols)
+    def stream(self) -> Recogniser:
+        """Open another stream on the same weights."""
+        other = copy.copy(self)
+        other._decoder = self._new_decoder()
+        other._begin()
+        return other
 
-    @property
-    def step_seconds(self) -> float:
-        """Audio that one step of the model covers."""
-        return self.header.features.hop_ms / 1000 * self.header.features.stack
+    def _new_decoder(self) -> Decoder:
+        if self.native:
+            return extension.require("streaming").Stream(self._network)
+        return cast("TorchRecogniser", self._network).stream()
 
-    def stream(self) -> RecogniserStream:
-        """A new stream on the same weights."""
-        return RecogniserStream(self, self._decoder())
-
-    def _decoder(self) -> Decoder:
-        if self._network is None:
-            assert self._torch is not None
-            return self._torch.sibling()
-        return extension.require("streaming").Stream(self._network)
-
-    def accept(self, samples: np.ndarray, sample_rate: int | None = None) -> str:
-        """`RecogniserStream.accept` of the recogniser's own stream."""
-        return self._own.accept(samples, sample_rate)
-
-    def finish(self) -> str:
-        """`RecogniserStream.finish` of the recogniser's own stream."""
-        return self._own.finish()
-
-    def reset(self) -> None:
-        """`RecogniserStream.reset` of the recogniser's own stream."""
-        self._own.reset()
-
-    def snapshot(self) -> bytes:
-        """`RecogniserStream.snapshot` of the recogniser's own stream."""
-        return self._own.snapshot()
-
-    def restore(self, snapshot: bytes) -> None:
-        """`RecogniserStream.restore` of the recogniser's own stream."""
-        self._own.restore(snapshot)
-
-    @property
-    def text(self) -> str:
-        """What the recogniser's own stream has heard so far."""
-        return self._own.text
-
-    @property
-    def labels(self) -> list[int]:
-        """Ids of the units the recogniser's own stream has heard so far."""
-        return self._own.labels
-
-    def advance(
-        self, streams: Sequence[RecogniserStream], samples: Sequence[np.ndarray], sample_rate: int | None = None
-    ) -> list[str]:
-        """Feed a piece of samples to each of many streams of this recogniser; return their texts so far.
-
-        Natively, streams that have a step of the model ready take it together, so that weights are read once for all:
-        many streams cost less together than one after the other.
-
-        Args:
-            streams: each at most once.
-            samples: one piece for each, of any length; see `RecogniserStream.accept`.
-            sample_rate: of all pieces, Hz; None for the model's.
-        """
-        if len(streams) != len(samples):
-            raise RecogniserError(f"{len(streams)} streams cannot take {len(samples)} pieces of samples")
-        if any(stream.recogniser is not self for stream in streams) or len(set(map(id, streams))) != len(streams):
-            raise RecogniserError("streams that advance together are streams of one recogniser, each once")
-        # All are checked before any is heard, or a piece would be lost to its stream because of another.
-        checked = [stream._checked(piece, sample_rate) for stream, piece in zip(streams, samples, strict=True)]
-        pieces = [stream._resampled(*piece) for stream, piece in zip(streams, checked, strict=True)]
-        if self._network is None:
-            for stream, piece in zip(streams, pieces, strict=True):
-                stream._hear(piece)
-            return [stream.text for stream in streams]
-        try:
-            emitted = extension.require("streaming").advance([stream._decoder for stream in streams], pieces)
-        except ValueError as error:
-            raise RecogniserError(str(error)) from error
-        for stream, labels in zip(streams, emitted, strict=True):
-            stream._emit(labels)
-        return [stream.text for stream in streams]
-
-
-class RecogniserStream:
-    """One utterance at a time, heard piece by piece. However it is cut into pieces, the text is the same."""
-
-    def __init__(self, recogniser: Recogniser, decoder: Decoder) -> None:
-        self.recogniser = recogniser
-        self._decoder = decoder
-        self._forget()
-
-    def _forget(self) -> None:
+    def _begin(self) -> None:
         self.labels: list[int] = []
-        """Ids of the units heard so far."""
         self._text = ""
         self._rate: int | None = None
         self._resampler: soxr.ResampleStream | None = None
         self._finished = False
 
     @property
+    def step_seconds(self) -> float:
+        """Audio that one step of the model covers."""
+        return self.header.features.hop_ms / 1000 * self.header.features.stack
+
+    @property
     def text(self) -> str:
-        """What has been heard so far."""
+        """The text decoded so far."""
         return self._text
 
     @property
@@ -208,41 +145,76 @@ class RecogniserStream:
         return self._decoder.steps
 
     def accept(self, samples: np.ndarray, sample_rate: int | None = None) -> str:
-        """Hear some more samples.
+        """Decode a chunk of samples.
 
         Args:
-            samples: one channel, (N,), N >= 0: floats in [-1, 1], or whole numbers as 16- or 32-bit audio has them.
+            samples: one channel, (N,), N >= 0: floats in [-1, 1], or 16- or 32-bit integers.
             sample_rate: Hz, the same for all of an utterance; None for the model's. Another rate is resampled.
 
         Returns:
             The text so far. It grows, and what is there does not change (word pieces may add to the last word).
 
         Raises:
-            RecogniserError: samples that are no such thing, a rate that changes, a stream that has been finished.
+            RecogniserError: samples of another shape, type or range, a rate that changes, a finished utterance.
         """
-        self._hear(self._resampled(*self._checked(samples, sample_rate)))
+        self._decode(self._resampled(*self._checked(samples, sample_rate)))
         return self._text
 
     def finish(self) -> str:
-        """End the utterance: hear what the resampler still holds, and return the text.
+        """End the utterance: decode the samples that the resampler still holds, and return the text.
 
         Samples too few for a step of the model are dropped, as batch decoding drops them: the labels are the same.
         """
         if self._finished:
             return self._text
         if self._resampler is not None:
-            self._hear(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+            self._decode(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
         self._decoder.finish()
         self._finished = True
         return self._text
 
     def reset(self) -> None:
-        """Forget everything: the next samples start a new utterance."""
+        """Reset the decoder state: the next samples start a new utterance."""
         self._decoder.reset()
-        self._forget()
+        self._begin()
+
+    def advance(
+        self, streams: Sequence[Recogniser], samples: Sequence[np.ndarray], sample_rate: int | None = None
+    ) -> list[str]:
+        """Decode a chunk of samples in each of many streams of this recogniser; return their texts so far.
+
+        Natively, streams that have a step of the model ready take it together, so that weights are read once for all:
+        many streams cost less together than one after the other.
+
+        Args:
+            streams: each at most once.
+            samples: one chunk for each, of any length; see `accept`.
+            sample_rate: of all chunks, Hz; None for the model's.
+
+        Raises:
+            RecogniserError: as `accept`, or streams of other weights; no stream has advanced then.
+        """
+        if len(streams) != len(samples):
+            raise RecogniserError(f"{len(streams)} streams cannot take {len(samples)} chunks of samples")
+        if any(s._network is not self._network for s in streams) or len(set(map(id, streams))) != len(streams):
+            raise RecogniserError("streams that advance together are streams of one recogniser, each once")
+        # All chunks are checked before any is decoded, or one would be lost to its stream because of another.
+        checked = [stream._checked(chunk, sample_rate) for stream, chunk in zip(streams, samples, strict=True)]
+        chunks = [stream._resampled(*chunk) for stream, chunk in zip(streams, checked, strict=True)]
+        if not self.native:
+            for stream, chunk in zip(streams, chunks, strict=True):
+                stream._decode(chunk)
+            return [stream.text for stream in streams]
+        try:
+            emitted = extension.require("streaming").advance([stream._decoder for stream in streams], chunks)
+        except ValueError as error:
+            raise RecogniserError(str(error)) from error
+        for stream, labels in zip(streams, emitted, strict=True):
+            stream._emit(labels)
+        return [stream.text for stream in streams]
 
     def snapshot(self) -> bytes:
-        """Everything about the stream, to go on from in another stream, process or machine, also within a step.
+        """The state of the stream, to go on from in another stream, process or machine, also within a step.
 
         Raises:
             RecogniserError: audio at another rate than the model's is under way; the resampler keeps what it holds.
@@ -250,9 +222,9 @@ class RecogniserStream:
         if self._resampler is not None and not self._finished:
             raise RecogniserError(
                 f"a stream that is resampled from {self._rate} Hz has no snapshot; give it samples at "
-                f"{self.recogniser.sample_rate} Hz"
+                f"{self.sample_rate} Hz"
             )
-        about = {"native": self.recogniser.native, "labels": self.labels, "finished": self._finished}
+        about = {"native": self.native, "labels": self.labels, "finished": self._finished}
         body = json.dumps(about).encode() + b"\n" + self._decoder.state()
         return SNAPSHOT + hashlib.sha256(body).digest() + body
 
@@ -263,27 +235,27 @@ class RecogniserStream:
             RecogniserError: it is none, or damaged, or of something else; the stream is then as it was.
         """
         of_native, finished, labels, state = _opened(snapshot)
-        if of_native != self.recogniser.native:
+        if of_native != self.native:
             raise RecogniserError("this snapshot is of the other engine: native and torch streams do not mix")
-        if not all(type(i) is int and BLANK < i < self.recogniser.tokenizer.size for i in labels):
+        if not all(type(i) is int and BLANK < i < self.tokenizer.size for i in labels):
             raise RecogniserError("this snapshot is of a model with other units")
         try:
             self._decoder.restore(state)
         except ValueError as error:
             raise RecogniserError(f"this snapshot cannot be used: {error}") from error
-        self._forget()
+        self._begin()
         self._finished = finished
         self._emit(labels)
 
     def _checked(self, samples: np.ndarray, sample_rate: int | None) -> tuple[np.ndarray, int]:
-        """The samples as float32, and their rate; nothing is heard yet."""
+        """The samples as float32, and their rate; nothing is decoded yet."""
         if self._finished:
             raise RecogniserError("this utterance has been finished; reset() begins another")
         samples = _as_floats(samples)
-        rate = sample_rate or self._rate or self.recogniser.sample_rate
+        rate = sample_rate or self._rate or self.sample_rate
         if rate != (self._rate or rate):
             raise RecogniserError(f"the utterance began with {self._rate} Hz and cannot go on with {rate} Hz")
-        if rate != self.recogniser.sample_rate and not np.isfinite(samples).all():
+        if rate != self.sample_rate and not np.isfinite(samples).all():
             raise RecogniserError("samples must be finite")  # a resampler would remember them
         return samples, rate
 
@@ -291,11 +263,11 @@ class RecogniserStream:
         """Checked samples at the model's rate."""
         if self._rate is None:
             self._rate = rate
-            if rate != self.recogniser.sample_rate:
-                self._resampler = soxr.ResampleStream(rate, self.recogniser.sample_rate, 1, dtype="float32")
+            if rate != self.sample_rate:
+                self._resampler = soxr.ResampleStream(rate, self.sample_rate, 1, dtype="float32")
         return samples if self._resampler is None else self._resampler.resample_chunk(samples)
 
-    def _hear(self, samples: np.ndarray) -> None:
+    def _decode(self, samples: np.ndarray) -> None:
         try:
             self._emit(self._decoder.accept(samples))
         except ValueError as error:
@@ -304,7 +276,7 @@ class RecogniserStream:
     def _emit(self, labels: list[int]) -> None:
         if labels:
             self.labels += labels
-            self._text = self.recogniser.tokenizer.decode(self.labels)
+            self._text = self.tokenizer.decode(self.labels)
 
 
 def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_SYMBOLS) -> _native.Network:
@@ -339,7 +311,7 @@ def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_
 
 
 def _opened(snapshot: bytes) -> tuple[bool, bool, list[int], bytes]:
-    """Of a snapshot: whether it is native, whether its utterance is finished, its labels, its decoder's state.
+    """Return from a snapshot: is it native, is its utterance finished, its labels, its decoder's state.
 
     Raises:
         RecogniserError: it is none, or damaged.

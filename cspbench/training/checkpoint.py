@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cspbench.asr.model import Transducer
-from cspbench.asr.tokenizer import Tokenizer, load_tokenizer
+from cspbench.asr.tokenizer import load_tokenizer
+from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError
 from cspbench.spec import FeatureSpec
 from cspbench.store import ModelFolder, read_json, write_atomic, write_json
@@ -25,40 +26,29 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_atomic(path, save({k: v.detach().contiguous().cpu() for k, v in tensors.items()}))
 
 
-def save_model(
-    folder: Path,
-    model: Transducer,
-    tokenizer: Tokenizer,
-    features: FeatureSpec,
-    sample_rate: int,
-    note: Mapping[str, Any] | None = None,
-) -> None:
+def save_model(folder: Path, trained: TrainedModel) -> None:
     """Write ``model.safetensors`` and ``model.json``: all that recognition needs, and the auxiliary head.
 
     Args:
         folder: made if needed.
-        model: the recogniser.
-        tokenizer: its units.
-        features: its front end.
-        sample_rate: of the audio it takes, Hz.
-        note: further facts to keep beside it, e.g. that the training speech was synthetic.
+        trained: the recogniser.
     """
     files = ModelFolder(folder)
-    save_tensors(files.weights, model.state_dict())
+    save_tensors(files.weights, trained.model.state_dict())
     config = {
         "format": "cspbench-transducer",
         "version": MODEL_VERSION,
-        "model": model.config(),
-        "tokenizer": tokenizer.state(),
-        "features": features.model_dump(mode="json"),
-        "sample_rate": sample_rate,
-        "note": dict(note or {}),
+        "model": trained.model.config(),
+        "tokenizer": trained.tokenizer.state(),
+        "features": trained.features.model_dump(mode="json"),
+        "sample_rate": trained.sample_rate,
+        "note": dict(trained.note),
     }
     write_json(files.model, config)
 
 
-def load_model(folder: Path) -> tuple[Transducer, Tokenizer, FeatureSpec, int]:
-    """Read what `save_model` wrote: model (in evaluation mode), tokenizer, front end, sample rate (Hz).
+def load_model(folder: Path) -> TrainedModel:
+    """Read a recogniser that `save_model` wrote; the model is in evaluation mode, on the CPU.
 
     Raises:
         CspbenchError: a folder without a model, or one of another version.
@@ -71,11 +61,12 @@ def load_model(folder: Path) -> tuple[Transducer, Tokenizer, FeatureSpec, int]:
         raise CspbenchError(f"{files.model} is not a version {MODEL_VERSION} cspbench transducer")
     model = Transducer.from_config(config["model"])
     model.load_state_dict(load_file(files.weights))
-    return (
-        model.eval(),
-        load_tokenizer(config["tokenizer"]),
-        FeatureSpec.model_validate(config["features"]),
-        config["sample_rate"],
+    return TrainedModel(
+        model=model.eval(),
+        tokenizer=load_tokenizer(config["tokenizer"]),
+        features=FeatureSpec.model_validate(config["features"]),
+        sample_rate=config["sample_rate"],
+        note=config.get("note", {}),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from cspbench.asr.model import Transducer, resolve_shape
+from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.features import train_statistics
 from cspbench.errors import CspbenchError
 from cspbench.hyper import Frozen
@@ -108,7 +109,8 @@ def _train(
         stage="dense",
     )
     run.run()
-    save_model(folder.path, model, speech.tokenizer, spec.features, speech.corpus.sample_rate, model_note(speech))
+    trained = TrainedModel(model, speech.tokenizer, spec.features, speech.corpus.sample_rate, model_note(speech))
+    save_model(folder.path, trained)
     write_jsonl(folder.curve, run.curve)
     progress(Event("dense", total, total, message="recognising dev and test"))
     result = DenseResult(

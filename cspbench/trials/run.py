@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import torch
@@ -24,7 +24,6 @@ from cspbench.machine.lock import working
 from cspbench.pruning import PruningContext, PruningMethod
 from cspbench.pruning.registry import methods
 from cspbench.result import TrialResult
-from cspbench.runtime.latency.engines import Source
 from cspbench.runtime.latency.paired import measure_latency
 from cspbench.runtime.packing import dense_bytes, packed_bytes
 from cspbench.spec import TrialSpec
@@ -107,7 +106,8 @@ def prune(trial: _Trial) -> None:
     spec, speech, folder = trial.spec, trial.speech, trial.folder
     if folder.training.is_file():
         return
-    model, *_ = load_model(trial.dense_folder.path)
+    trained = load_model(trial.dense_folder.path)
+    model = trained.model
     model.set_dropout(spec.dense.model.dropout)
     model.to(trial.device)
     data = speech.training()
@@ -128,8 +128,7 @@ def prune(trial: _Trial) -> None:
     )
     with trial.busy():
         training.run()
-    note = model_note(speech) | {"trial_id": spec.id}
-    save_model(folder.path, model, speech.tokenizer, spec.dense.features, speech.corpus.sample_rate, note)
+    save_model(folder.path, replace(trained, note=model_note(speech) | {"trial_id": spec.id}))
     write_jsonl(folder.curve, training.curve)
     write_json(folder.training, {"steps": training.total, "seconds": training.seconds})
 
@@ -140,8 +139,7 @@ def evaluate(trial: _Trial) -> None:
     if folder.evaluation.is_file():
         return
     trial.progress(Event("evaluate", message="recognising dev and test"))
-    model, *_ = load_model(folder.path)
-    model.to(trial.device)
+    model = load_model(folder.path).model.to(trial.device)
     with trial.busy(), working() as step_aside:
         dev = recognise(model, speech, "dev")
         step_aside()
@@ -155,14 +153,13 @@ def pack(trial: _Trial) -> None:
     """Pack the model: writes ``size.json`` with its bytes, those of the dense recogniser, and the zeros it has."""
     if trial.folder.size.is_file():
         return
-    model, *_ = load_model(trial.folder.path)
-    before, *_ = load_model(trial.dense_folder.path)
-    weights = prunable(model, trial.spec)
+    pruned = load_model(trial.folder.path)
+    weights = prunable(pruned.model, trial.spec)
     sizes = {
         "sparsity": overall_sparsity(weights),
         "layer_sparsity": layer_sparsity(weights),
-        "size_bytes": packed_bytes(model),
-        "dense_size_bytes": dense_bytes(before),
+        "size_bytes": packed_bytes(pruned),
+        "dense_size_bytes": dense_bytes(load_model(trial.dense_folder.path)),
     }
     write_json(trial.folder.size, sizes)
 
@@ -173,13 +170,9 @@ def measure(trial: _Trial) -> None:
     if trial.folder.latency.is_file():
         return
     trial.progress(Event("measure", message="measuring latency"))
-    model, *_ = load_model(trial.folder.path)
-    before, *_ = load_model(trial.dense_folder.path)
+    before, pruned = load_model(trial.dense_folder.path), load_model(trial.folder.path)
     with trial.busy():
-        front = (speech.tokenizer, spec.dense.features, speech.corpus.sample_rate)
-        report = measure_latency(
-            Source(before, *front), Source(model, *front), speech.corpus.split("test"), spec.latency
-        )
+        report = measure_latency(before, pruned, speech.corpus.split("test"), spec.latency)
     write_json(trial.folder.latency, report.model_dump(mode="json"))
 
 

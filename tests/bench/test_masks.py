@@ -23,14 +23,14 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = torch.linspace(0.02, 0.3, len(weight))[:, None]
         weight.data = torch.randn_like(weight) * (torch.rand_like(weight) < rows)
     folder = tmp_path_factory.mktemp("pruned")
-    save_model(folder, made.model, made.tokenizer, made.features, made.sample_rate)
+    save_model(folder, made)
     return folder
 
 
 def test_s_is_the_pruned_encoder_itself(pruned: Path) -> None:
     source = open_pruned(pruned)
     work = pruned_work("S", source)
-    weights = source.transducer().encoder.layers[1]
+    weights = source.trained().model.encoder.layers[1]
     joined = torch.cat([weights.weight_ih_l0, weights.weight_hh_l0], 1)
     np.testing.assert_array_equal(work.layers[1].weight, joined.detach().numpy())
     np.testing.assert_array_equal(work.layers[1].bias, (weights.bias_ih_l0 + weights.bias_hh_l0).detach().numpy())
@@ -75,6 +75,6 @@ def test_l_is_like_the_pruned_encoder(pruned: Path, monkeypatch: pytest.MonkeyPa
 
 def test_another_shape_is_refused(tmp_path: Path) -> None:
     made = random_recogniser("tiny")
-    save_model(tmp_path, made.model, made.tokenizer, made.features, made.sample_rate)
+    save_model(tmp_path, made)
     with pytest.raises(ConfigError, match="preset 'small'"):
         pruned_work("S", open_pruned(tmp_path))

@@ -13,7 +13,7 @@ from cspbench.bench.peers import end_to_end
 from cspbench.errors import ConfigError
 from cspbench.runtime import extension
 from cspbench.runtime.latency.audio import Audio, noise
-from cspbench.runtime.recogniser import RecogniserStream
+from cspbench.runtime.recogniser import Recogniser
 
 HOURS = 60 / 3600
 
@@ -51,16 +51,16 @@ def test_the_same_seed_hears_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_outputs_that_change_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    finish, count = RecogniserStream.finish, [0]
+    finish, count = Recogniser.finish, [0]
 
-    def faulty(self: RecogniserStream) -> str:
+    def faulty(self: Recogniser) -> str:
         text = finish(self)
         count[0] += 1
         if count[0] % 10 == 0:
             self.labels = [*self.labels, 1]
         return text
 
-    monkeypatch.setattr(RecogniserStream, "finish", faulty)
+    monkeypatch.setattr(Recogniser, "finish", faulty)
     found = soak.run(hours=HOURS, streams=3)
     assert found.protocol["changed"] > 0
     assert found.ratios["unchanged/transcripts"] == 1 - found.protocol["changed"] / found.protocol["transcripts"]

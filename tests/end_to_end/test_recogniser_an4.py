@@ -44,7 +44,8 @@ def wer(references: Sequence[str], texts: Sequence[str]) -> float:
 @pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
 def test_an4_is_heard_as_by_batch_decoding(folder: Path, an4_path: Path, tmp_path: Path) -> None:
     """fp32: every label the same. Fewer bits: WER within 1.0 absolute here, and within 0.3 over all models."""
-    model, tokenizer, features, rate = load_model(folder)
+    trained = load_model(folder)
+    model, tokenizer, features, rate = trained.model, trained.tokenizer, trained.features, trained.sample_rate
     utterances = load_corpus(CorpusSpec(name="an4", path=str(an4_path)), tmp_path).split("test")
     audio = [read_audio(u.audio)[0] for u in utterances]
     texts = [u.text for u in utterances]
@@ -60,7 +61,7 @@ def test_an4_is_heard_as_by_batch_decoding(folder: Path, an4_path: Path, tmp_pat
     rates = {"torch": wer(texts, [tokenizer.decode(labels) for labels in expected])}
     different = {}
     for format, values in [("dense", "fp32"), *(("window", v) for v in ("fp32", "fp16", "bf16", "int8"))]:
-        packed = pack_model(model, tokenizer, features, rate, format=format, values=values)
+        packed = pack_model(trained, format=format, values=values)
         recogniser = Recogniser(packed)
         heard = []
         for samples in audio:

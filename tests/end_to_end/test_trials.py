@@ -66,7 +66,7 @@ def test_the_dense_recogniser_learns_and_is_trained_once(dense: DenseSpec, store
 def test_every_method_prunes_a_real_recogniser(name: str, dense: DenseSpec, store: Store) -> None:
     spec = trial(dense, name)
     result = run_trial(spec, store)
-    model, *_ = load_model(store.trial(spec.id).path)
+    model = load_model(store.trial(spec.id).path).model
     weights = prunable_weights(model)
     total = sum(w.numel() for w in weights.values())
     zeros = {n: int((w == 0).sum()) for n, w in weights.items()}
@@ -99,7 +99,7 @@ def test_sparsity_zero_is_plain_further_training(dense: DenseSpec, store: Store)
 def test_only_what_is_prunable_is_pruned(dense: DenseSpec, store: Store) -> None:
     spec = trial(dense, "magnitude", 0.5, prunable=("encoder.*",))
     result = run_trial(spec, store)
-    model, *_ = load_model(store.trial(spec.id).path)
+    model = load_model(store.trial(spec.id).path).model
     pruned = {n for n, w in prunable_weights(model).items() if (w == 0).any()}
     assert pruned == set(result.layer_sparsity) == {n for n in prunable_weights(model) if n.startswith("encoder.")}
     assert result.sparsity == pytest.approx(0.5, abs=1e-4)

@@ -18,14 +18,14 @@ import soxr
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.talkative_model import FEATURES, RATE, TOKENIZER, talkative
+from support.talkative_model import FEATURES, RATE, TOKENIZER, talkative, trained
 
 from cspbench.asr.decoding import greedy
 from cspbench.asr.model import Transducer
 from cspbench.corpora.features import log_mel
 from cspbench.runtime import Recogniser, extension
 from cspbench.runtime.packing import pack_model
-from cspbench.runtime.recogniser import SNAPSHOT, RecogniserError, RecogniserStream
+from cspbench.runtime.recogniser import SNAPSHOT, RecogniserError
 from cspbench.training.checkpoint import save_model
 
 needs_native = pytest.mark.skipif(not extension.available(), reason="the native module is not built here")
@@ -50,7 +50,7 @@ def batch_labels(model: Transducer, samples: np.ndarray) -> list[int]:
 
 
 def packed_recogniser(model: Transducer, format: str = "csr16", values: str = "fp32", threads: int = 1) -> Recogniser:
-    return Recogniser(pack_model(model, TOKENIZER, FEATURES, RATE, format=format, values=values), threads)
+    return Recogniser(pack_model(trained(model), format=format, values=values), threads)
 
 
 @pytest.fixture(params=[pytest.param("native", marks=needs_native), "torch"])
@@ -65,7 +65,7 @@ def recogniser(engine: str) -> Recogniser:
     return packed_recogniser(talkative(), "bitmap")
 
 
-def hear(stream: Recogniser | RecogniserStream, samples: np.ndarray, cuts: list[int]) -> list[int]:
+def hear(stream: Recogniser, samples: np.ndarray, cuts: list[int]) -> list[int]:
     for piece in np.split(samples, cuts):
         stream.accept(piece)
     stream.finish()
@@ -103,7 +103,7 @@ def test_a_rest_that_fills_no_step_is_dropped_as_in_batch_decoding(recogniser: R
     audio = speech(1.0)[:samples]
     assert hear(recogniser, audio, []) == batch_labels(talkative(), audio)
     assert recogniser.stream().steps == 0
-    assert recogniser._own.steps == (0 if samples < 720 else (samples - 720) // 480 + 1)
+    assert recogniser.steps == (0 if samples < 720 else (samples - 720) // 480 + 1)
 
 
 @needs_native
@@ -111,11 +111,11 @@ def test_max_symbols_bounds_a_step() -> None:
     model = talkative()
     with torch.no_grad():
         model.joint_output.bias[0] = -1e4  # never the blank
-    packed = pack_model(model, TOKENIZER, FEATURES, RATE, format="dense")
+    packed = pack_model(trained(model), format="dense")
     for most in (1, 4, 7):
         recogniser = Recogniser(packed, max_symbols=most)
         recogniser.accept(speech(0.5))
-        assert len(recogniser.labels) == most * recogniser._own.steps > 0
+        assert len(recogniser.labels) == most * recogniser.steps > 0
 
 
 @needs_native
@@ -135,10 +135,10 @@ def test_ties_go_to_the_first_label_as_in_torch() -> None:
 @pytest.mark.parametrize("values", ["fp16", "bf16", "int8"])
 def test_other_values_hear_what_their_rounded_weights_hear(values: str) -> None:
     """fp16 and bf16 are the batch decoding of the rounded weights; int8 rounds the inputs as well."""
-    packed = pack_model(talkative(), TOKENIZER, FEATURES, RATE, format="csr16", values=values)
+    packed = pack_model(trained(talkative()), format="csr16", values=values)
     samples = speech(2.0)
     heard = hear(Recogniser(packed), samples, [])
-    expected = batch_labels(packed.transducer(), samples)
+    expected = batch_labels(packed.trained().model, samples)
     if values == "int8":
         assert len(heard) == pytest.approx(len(expected), rel=0.3)
     else:
@@ -419,7 +419,7 @@ def test_features_may_take_the_place_of_samples() -> None:
 @needs_native
 def test_a_packed_file_is_heard_without_torch(tmp_path: Path) -> None:
     model = talkative()
-    pack_model(model, TOKENIZER, FEATURES, RATE, format="csr16").save(tmp_path / "model")
+    pack_model(trained(model), format="csr16").save(tmp_path / "model")
     np.save(tmp_path / "speech.npy", speech())
     code = (
         "import sys, numpy; from cspbench.runtime import Recogniser; heard = Recogniser.load('model');"
@@ -431,7 +431,7 @@ def test_a_packed_file_is_heard_without_torch(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    save_model(tmp_path / "model", talkative(), TOKENIZER, FEATURES, RATE)
+    save_model(tmp_path / "model", trained(talkative()))
     return tmp_path
 
 
@@ -481,7 +481,7 @@ def test_transcribe_goes_on_after_a_file_it_cannot_read(run: Run, folder: Path) 
 
 
 def test_a_packed_file_has_the_values_it_has(run: Run, folder: Path) -> None:
-    pack_model(talkative(), TOKENIZER, FEATURES, RATE, format="csr16").save(folder / "packed")
+    pack_model(trained(talkative()), format="csr16").save(folder / "packed")
     code, _, err = run("transcribe", folder / "packed", folder / "a.wav", "--values", "int8")
     assert code == 2
     assert "is a packed file" in err

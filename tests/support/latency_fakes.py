@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cspbench.runtime.latency.engine import Pace, Traffic
+from cspbench.asr.trained import Pace
+from cspbench.runtime.latency.engine import Traffic
 
 PACE = Pace(sample_rate=16_000, window=400, hop=160, stack=3)
 TRAFFIC = Traffic(step=1000, joint=100, label=10, max_symbols=2)

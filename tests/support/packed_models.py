@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from cspbench.asr.model import Shape, Transducer, prunable_weights
 from cspbench.asr.tokenizer import CharacterTokenizer
+from cspbench.asr.trained import TrainedModel
 from cspbench.spec import FeatureSpec
 
 FEATURES = FeatureSpec(mels=8, stack=3)
@@ -20,3 +23,7 @@ def pruned(sparsity: float, seed: int = 0) -> Transducer:
         for weight in prunable_weights(model).values():
             weight.masked_fill_(torch.rand_like(weight) < sparsity, 0)
     return model
+
+
+def trained(model: Transducer, **note: Any) -> TrainedModel:
+    return TrainedModel(model, TOKENIZER, FEATURES, RATE, note)

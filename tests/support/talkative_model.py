@@ -6,6 +6,7 @@ import torch
 
 from cspbench.asr.model import Shape, Transducer, prunable_weights
 from cspbench.asr.tokenizer import CharacterTokenizer
+from cspbench.asr.trained import TrainedModel
 from cspbench.spec import FeatureSpec
 
 FEATURES = FeatureSpec(mels=20, stack=3)
@@ -26,3 +27,7 @@ def talkative(seed: int = 0, sparsity: float = 0.8, width: int = 32) -> Transduc
         for weight in prunable_weights(model).values():
             weight *= torch.rand_like(weight) >= sparsity
     return model
+
+
+def trained(model: Transducer) -> TrainedModel:
+    return TrainedModel(model, TOKENIZER, FEATURES, RATE)

@@ -10,6 +10,7 @@ import torch
 
 from cspbench.asr.model import Shape, Transducer
 from cspbench.asr.tokenizer import CharacterTokenizer
+from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError
 from cspbench.spec import FeatureSpec
 from cspbench.store import write_atomic
@@ -19,12 +20,13 @@ from cspbench.training.checkpoint import load_checkpoint, load_model, save_check
 def test_a_model_comes_back_whole(tmp_path: Path) -> None:
     model = Transducer(Shape(12, 4, 2, 8, 1, 8, 8), mels=4)
     model.feature_mean.uniform_()
-    save_model(tmp_path, model, CharacterTokenizer("abc"), FeatureSpec(mels=8), 16_000, {"synthetic_speech": True})
-    loaded, tokenizer, features, rate = load_model(tmp_path)
+    note = {"synthetic_speech": True}
+    save_model(tmp_path, TrainedModel(model, CharacterTokenizer("abc"), FeatureSpec(mels=8), 16_000, note))
+    loaded = load_model(tmp_path)
     for name, tensor in model.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor)
-    assert tokenizer.decode([1, 3]) == "ac"
-    assert (features, rate) == (FeatureSpec(mels=8), 16_000)
+        assert torch.equal(loaded.model.state_dict()[name], tensor)
+    assert loaded.tokenizer.decode([1, 3]) == "ac"
+    assert (loaded.features, loaded.sample_rate, loaded.note) == (FeatureSpec(mels=8), 16_000, note)
     assert '"synthetic_speech": true' in (tmp_path / "model.json").read_text()
 
 

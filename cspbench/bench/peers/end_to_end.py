@@ -15,13 +15,15 @@ import torch
 
 from cspbench.asr.model import Transducer, prunable_weights, resolve_shape
 from cspbench.asr.tokenizer import train_tokenizer
+from cspbench.asr.trained import TrainedModel
 from cspbench.corpora import load_corpus
 from cspbench.runtime import extension
 from cspbench.runtime.latency.audio import Audio, from_utterances, noise
 from cspbench.runtime.latency.engine import Engine
-from cspbench.runtime.latency.engines import Source, make_engine
+from cspbench.runtime.latency.engines import make_engine
 from cspbench.runtime.latency.run import open_recogniser
 from cspbench.runtime.latency.stream import Streamed, stream
+from cspbench.runtime.packing import PackedModel
 from cspbench.spec import CorpusSpec, FeatureSpec, ModelSpec, TokenizerSpec
 
 OURS = {"packed": "ours", "int8": "ours_int8", "dense": "native_dense"}
@@ -35,17 +37,19 @@ NOISE = 8
 
 @dataclass(frozen=True)
 class Task:
-    """A recogniser and what it hears.
+    """A recogniser and the audio that it decodes.
 
     Attributes:
         recogniser: with zeros among its weights.
         audio: at its rate.
-        words: what it is.
+        words: origin of the recogniser, in words.
+        packed: the packed file that it came from, if any.
     """
 
-    recogniser: Source
+    recogniser: TrainedModel
     audio: Audio
     words: str
+    packed: PackedModel | None = None
 
     @property
     def zeros(self) -> float:
@@ -54,7 +58,7 @@ class Task:
         return 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
 
     def __str__(self) -> str:
-        return f"{self.words}, hears {self.audio.origin} ({len(self.audio.utterances)} recordings)"
+        return f"{self.words}, decodes {self.audio.origin} ({len(self.audio.utterances)} recordings)"
 
 
 def make_task(model: Path | None, path: Path | None, corpus: str = "an4") -> Task:
@@ -68,17 +72,17 @@ def make_task(model: Path | None, path: Path | None, corpus: str = "an4") -> Tas
     Raises:
         CspbenchError: one of them cannot be read.
     """
-    recogniser = open_recogniser(model) if model else random_recogniser()
+    recogniser, packed = open_recogniser(model) if model else (random_recogniser(), None)
     words = "trained and pruned" if model else f"preset small, random weights, {RANDOM_ZEROS:.0%} random zeros"
     if path is None:
-        return Task(recogniser, noise(recogniser.sample_rate, NOISE), words)
+        return Task(recogniser, noise(recogniser.sample_rate, NOISE), words, packed)
     with tempfile.TemporaryDirectory() as cache:
         speech = load_corpus(CorpusSpec(name=corpus, path=str(path)), Path(cache)).split("test")
     audio = from_utterances(speech, recogniser.sample_rate, len(speech), f"{corpus}, all of its test split")
-    return Task(recogniser, audio, words)
+    return Task(recogniser, audio, words, packed)
 
 
-def random_recogniser(preset: str = "small", seed: int = 0) -> Source:
+def random_recogniser(preset: str = "small", seed: int = 0) -> TrainedModel:
     """Random weights with random zeros; what it makes of audio means nothing, the work is that of a trained one."""
     tokenizer = train_tokenizer(TokenizerSpec(), [ascii_lowercase])
     features, spec = FeatureSpec(), ModelSpec.model_validate({"preset": preset})
@@ -88,7 +92,7 @@ def random_recogniser(preset: str = "small", seed: int = 0) -> Source:
     for weight in prunable_weights(model).values():
         weight.data.mul_((torch.rand_like(weight) >= RANDOM_ZEROS) / (1 - RANDOM_ZEROS) ** 0.5)
     torch.set_rng_state(before)
-    return Source(model, tokenizer, features, 16_000)
+    return TrainedModel(model, tokenizer, features, 16_000)
 
 
 @dataclass
@@ -105,7 +109,7 @@ class Runner:
 def measure(task: Task, rounds: int, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Rows and ratios; utterance by utterance the engines take turns, pieces of one model step each."""
     engines = [x for x in NAMES if x == "torch" or extension.available()]
-    runners = [Runner(NAMES[x], make_engine(x, task.recogniser), [], [], []) for x in engines]
+    runners = [Runner(NAMES[x], make_engine(x, task.recogniser, packed=task.packed), [], [], []) for x in engines]
     pace = task.recogniser.pace
     for turn in range(rounds + 1):
         say(f"recogniser: round {turn} of {rounds}")

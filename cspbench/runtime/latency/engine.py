@@ -1,16 +1,14 @@
-"""What the protocol asks of an engine, and how many bytes of weights an engine reads."""
+"""The interface of an engine that is measured, and the bytes of weights that it reads."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-from cspbench.spec import FeatureSpec
 
 Result = TypeVar("Result")
 
@@ -19,7 +17,7 @@ class Stopwatch(Protocol):
     """Times a call."""
 
     def __call__(self, call: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
-        """What the call returned, and the seconds it took."""
+        """Return what the call returned, and the seconds it took."""
 
 
 def wall_clock(call: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
@@ -34,10 +32,10 @@ class Engine(Protocol):
 
     Attributes:
         name: under which it is reported.
-        description: what it is, in words.
-        traffic: the weights it reads.
-        weight_bytes: all it keeps of the model, exactly.
-        state_bytes: what one stream carries from step to step, exactly.
+        description: library, weights and number format, in words.
+        traffic: bytes of weights it reads.
+        weight_bytes: bytes of all its weights, exactly.
+        state_bytes: bytes that one stream carries from step to step, exactly.
     """
 
     name: str
@@ -48,16 +46,16 @@ class Engine(Protocol):
 
     @property
     def stopwatch(self) -> Stopwatch:
-        """What times it."""
+        """The stopwatch that times it."""
 
     def reset(self) -> None:
         """Start a new utterance."""
 
     def accept(self, samples: NDArray[np.float32]) -> Sequence[int]:
-        """Consume samples (n,) in [-1, 1]; return the labels they brought."""
+        """Decode samples (N,) in [-1, 1]; return the new labels."""
 
     def finish(self) -> Sequence[int]:
-        """End the utterance; return the labels that were still to come."""
+        """End the utterance; return the last labels."""
 
 
 @dataclass(frozen=True)
@@ -77,38 +75,24 @@ class Traffic:
     label: int
     max_symbols: int
 
+    @classmethod
+    def of(cls, parts: Mapping[str, int], units: int, max_symbols: int) -> Traffic:
+        """Traffic of a recogniser from the bytes of its parts.
+
+        Args:
+            parts: bytes of ``normalisation, encoder, embedding, prediction, joint_encoder, joint_prediction`` and
+                ``joint_output``.
+            units: rows of the embedding, of which a label reads one.
+            max_symbols: labels in one step at most.
+        """
+        return cls(
+            step=parts["normalisation"] + parts["encoder"] + parts["joint_encoder"],
+            joint=parts["joint_output"],
+            label=parts["embedding"] // units + parts["prediction"] + parts["joint_prediction"],
+            max_symbols=max_symbols,
+        )
+
     def mean(self, labels: NDArray[np.int64]) -> float:
         """Bytes a step, on average over steps that emitted `labels` (steps,) each."""
         evaluations = np.minimum(labels + 1, self.max_symbols)
         return float(self.step + (self.joint * evaluations + self.label * labels).mean())
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How samples make model steps: whole windows only, `stack` of them a step."""
-
-    sample_rate: int
-    window: int
-    hop: int
-    stack: int
-
-    @classmethod
-    def of(cls, features: FeatureSpec, sample_rate: int) -> Pace:
-        """The pace of a front end; lengths are cut to whole samples, in single precision, as Kaldi does it."""
-        per_ms = np.float32(sample_rate) * np.float32(0.001)
-        window, hop = (int(per_ms * np.float32(ms)) for ms in (features.window_ms, features.hop_ms))
-        return cls(sample_rate, window, hop, features.stack)
-
-    @property
-    def step_samples(self) -> int:
-        """Samples from one step to the next."""
-        return self.hop * self.stack
-
-    @property
-    def step_seconds(self) -> float:
-        """Seconds of audio from one step to the next."""
-        return self.step_samples / self.sample_rate
-
-    def steps_in(self, samples: int) -> int:
-        """Model steps that so many samples complete."""
-        return 0 if samples < self.window else ((samples - self.window) // self.hop + 1) // self.stack

@@ -1,25 +1,21 @@
-"""The engines there are, and how each is made."""
+"""The engines that can be measured, by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
-from cspbench.asr.model import Transducer
-from cspbench.asr.tokenizer import Tokenizer
+from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError, did_you_mean
 from cspbench.runtime import extension
-from cspbench.runtime.latency.cuda import CudaEngine, Layout
-from cspbench.runtime.latency.engine import Engine, Pace
+from cspbench.runtime.latency.engine import Engine
 from cspbench.runtime.latency.torch_engine import TorchEngine
 from cspbench.runtime.packing import PackedModel, pack_model
-from cspbench.runtime.streaming import Weights
-from cspbench.spec import FeatureSpec
+from cspbench.runtime.torch_affine import Layout
 
 NATIVE = ("dense", "packed", "int8")
-TORCH: dict[str, Weights] = {"torch": "dense", "torch-csr": "csr"}
+TORCH: dict[str, Layout] = {"torch": "dense", "torch-csr": "csr"}
 CUDA: dict[str, Layout] = {"cuda": "dense", "cuda-csr": "csr", "cuda-2:4": "2:4"}
 ENGINES = {
     "torch": "torch, every weight",
@@ -31,39 +27,11 @@ ENGINES = {
     "cuda-csr": "torch on CUDA, CSR",
     "cuda-2:4": "torch on CUDA, two of every four weights, half precision",
 }
-"""What can be measured, in words; slow ones first, so that ratios read as speed-ups."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What engines are made of.
-
-    Attributes:
-        model: in torch.
-        tokenizer: its units.
-        features: its front end.
-        sample_rate: Hz.
-        packed: the packed file it came from; None to pack it here.
-    """
-
-    model: Transducer
-    tokenizer: Tokenizer
-    features: FeatureSpec
-    sample_rate: int
-    packed: PackedModel | None = None
-
-    @property
-    def pace(self) -> Pace:
-        """How samples make its steps."""
-        return Pace.of(self.features, self.sample_rate)
-
-    def pack(self, format: str = "auto", values: str = "fp32") -> PackedModel:
-        """Pack it as `pack_model` does."""
-        return pack_model(self.model, self.tokenizer, self.features, self.sample_rate, format=format, values=values)
+"""Engines by name, in words; slow ones first, so that ratios read as speed-ups."""
 
 
 def default_engines() -> tuple[str, ...]:
-    """Names of the engines that are measured when nobody says: native ones beside torch, or torch alone."""
+    """Names of the engines measured by default: native ones beside torch, or torch alone."""
     return ("torch", *NATIVE) if extension.available() else tuple(TORCH)
 
 
@@ -87,22 +55,29 @@ def check_engines(names: Sequence[str]) -> None:
         raise CspbenchError(f"an engine is named twice in {', '.join(names)}")
 
 
-def packed_for(name: str, source: Source) -> PackedModel:
-    """The packed model that a native engine runs."""
+def packed_for(name: str, trained: TrainedModel, packed: PackedModel | None = None) -> PackedModel:
+    """The packed model that the native engine of a name runs; see `make_engine`."""
     if name == "dense":
-        return source.pack(format="dense")
+        return pack_model(trained, format="dense")
     if name == "int8":
-        return source.pack(values="int8")
-    return source.packed or source.pack()
+        return pack_model(trained, values="int8")
+    return packed or pack_model(trained)
 
 
-def make_engine(name: str, source: Source, threads: int = 1) -> Engine:
-    """Make an engine of `ENGINES`, ready to stream; torch's threads are the process's own."""
-    parts = (source.model, source.tokenizer, source.features, source.sample_rate)
+def make_engine(name: str, trained: TrainedModel, threads: int = 1, packed: PackedModel | None = None) -> Engine:
+    """Make an engine of `ENGINES`, ready to stream.
+
+    Args:
+        name: of the engine.
+        trained: the recogniser.
+        threads: of native engines; torch's are the process's own.
+        packed: the packed file that the recogniser came from, which the engine ``packed`` runs as it is; None packs the
+            recogniser now.
+    """
     if name in CUDA:
-        return CudaEngine(name, *parts, CUDA[name])
+        return TorchEngine(name, trained, CUDA[name], "cuda")
     if name in TORCH:
-        return TorchEngine(name, *parts, TORCH[name])
+        return TorchEngine(name, trained, TORCH[name])
     from cspbench.runtime.latency.native_engine import NativeEngine
 
-    return NativeEngine(name, packed_for(name, source), threads)
+    return NativeEngine(name, packed_for(name, trained, packed), threads)

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cspbench.asr.trained import Pace
 from cspbench.errors import CorpusError
 from cspbench.machine.cpu import load_average, pinned, processor_name, without_collection
 from cspbench.machine.lock import Turn, measuring
 from cspbench.result import FirstToken, Latency, Measured, Memory
 from cspbench.runtime.latency import statistics
-from cspbench.runtime.latency.engine import Engine, Pace
+from cspbench.runtime.latency.engine import Engine
 from cspbench.runtime.latency.noise import Watch, judge
 from cspbench.runtime.latency.stream import Streamed, stream
 from cspbench.spec import LatencySpec

@@ -73,7 +73,7 @@ def resident() -> tuple[int | None, int | None]:
 
 def _engine(path: Path, kind: Kind) -> tuple[Engine, int]:
     """The engine, and the samples of one of its steps."""
-    from cspbench.runtime.latency.engine import Pace
+    from cspbench.asr.trained import Pace
     from cspbench.runtime.packing import PackedModel
 
     packed = PackedModel.load(path)
@@ -84,9 +84,7 @@ def _engine(path: Path, kind: Kind) -> tuple[Engine, int]:
         return NativeEngine("native", packed), pace.step_samples
     from cspbench.runtime.latency.torch_engine import TorchEngine
 
-    header = packed.header
-    engine = TorchEngine(kind, packed.transducer(), packed.tokenizer, header.features, header.sample_rate, kind)
-    return engine, pace.step_samples
+    return TorchEngine(kind, packed.trained(), kind), pace.step_samples
 
 
 def _import(kind: Kind) -> None:

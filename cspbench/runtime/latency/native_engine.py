@@ -1,4 +1,4 @@
-"""The native recogniser as an engine, through the interface that users have."""
+"""The native recogniser as an engine, through the public interface."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ class NativeEngine:
         module = extension.require(f"the engine '{name}'")
         self.name = name
         self.description = f"native ({module.current()}), {_formats(packed)}"
-        self.traffic = _traffic(packed)
-        self.weight_bytes = _weight_bytes(packed)
-        self._stream = Recogniser.from_packed(packed, threads).stream()
+        parts = _weight_bytes(packed)
+        self.weight_bytes = sum(parts.values())
+        self.traffic = Traffic.of(parts, packed.header.model.shape.units, MAX_SYMBOLS)
+        self._stream = Recogniser(packed, threads)
         self.state_bytes = len(self._stream.snapshot())
 
     def reset(self) -> None:
@@ -59,14 +60,8 @@ def _formats(packed: PackedModel) -> str:
     return ", ".join(f"{count} x {label}" for label, count in counts.most_common())
 
 
-def _weight_bytes(packed: PackedModel) -> int:
-    """Matrices and vectors; a layer's two biases are one by the time it runs."""
-    vectors = sum(v.nbytes for name, v in packed.vectors.items() if not name.endswith(".bias_hh_l0"))
-    return sum(m.bytes for m in packed.matrices.values()) + vectors
-
-
-def _traffic(packed: PackedModel) -> Traffic:
-    """The bytes of a layer are those of its packed matrix and its bias."""
+def _weight_bytes(packed: PackedModel) -> dict[str, int]:
+    """Bytes of the weights by part, as `TorchRecogniser.weight_bytes`; a layer's two biases are one when it runs."""
 
     def layers(stack: str) -> int:
         return sum(m.bytes + FLOAT * m.rows for name, m in packed.matrices.items() if name.startswith(f"{stack}."))
@@ -75,11 +70,9 @@ def _traffic(packed: PackedModel) -> Traffic:
         bias = packed.vectors.get(f"{name}.bias")
         return packed.matrices[name].bytes + (0 if bias is None else bias.nbytes)
 
-    statistics = packed.vectors["feature_mean"].nbytes + packed.vectors["feature_scale"].nbytes
-    embedding = packed.vectors["embedding.weight"][0].nbytes
-    return Traffic(
-        step=layers("encoder") + statistics + affine("joint_encoder"),
-        joint=affine("joint_output"),
-        label=embedding + layers("prediction") + affine("joint_prediction"),
-        max_symbols=MAX_SYMBOLS,
-    )
+    return {
+        "normalisation": packed.vectors["feature_mean"].nbytes + packed.vectors["feature_scale"].nbytes,
+        "embedding": packed.vectors["embedding.weight"].nbytes,
+        **{name: layers(name) for name in ("encoder", "prediction")},
+        **{name: affine(name) for name in ("joint_encoder", "joint_prediction", "joint_output")},
+    }

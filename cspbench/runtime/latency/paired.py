@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.audio import read_utterance
 from cspbench.corpora.base import Utterance
 from cspbench.result import LatencyReport
 from cspbench.runtime import extension
-from cspbench.runtime.latency.engines import Source, make_engine
+from cspbench.runtime.latency.engines import make_engine
 from cspbench.runtime.latency.measure import measure, quiet_place
 from cspbench.spec import LatencySpec
 
 
-def measure_latency(dense: Source, pruned: Source, utterances: Sequence[Utterance], spec: LatencySpec) -> LatencyReport:
+def measure_latency(
+    dense: TrainedModel, pruned: TrainedModel, utterances: Sequence[Utterance], spec: LatencySpec
+) -> LatencyReport:
     """Stream the same audio through the dense and the pruned, packed recogniser in turns.
 
     Both run on the native engine where it was built, with the dense recogniser in torch beside them and the pruned one
@@ -27,13 +30,13 @@ def measure_latency(dense: Source, pruned: Source, utterances: Sequence[Utteranc
         spec: threads, warm-up and repetitions.
     """
     audio = [read_utterance(u) for u in utterances[: spec.utterances]]
-    sources = {"torch": dense, "dense": dense, "packed": pruned, "int8": pruned}
+    models = {"torch": dense, "dense": dense, "packed": pruned, "int8": pruned}
     if not extension.available():
-        sources = {"torch": dense, "torch-csr": pruned}
+        models = {"torch": dense, "torch-csr": pruned}
     with quiet_place(spec.threads) as place:
-        engines = [make_engine(name, source, spec.threads) for name, source in sources.items()]
+        engines = [make_engine(name, trained, spec.threads) for name, trained in models.items()]
         found = measure(engines, audio, dense.pace, spec, place)
-    before, after = (found.engines[name] for name in (("dense", "packed") if extension.available() else sources))
+    before, after = (found.engines[name] for name in (("dense", "packed") if extension.available() else models))
     told = _native_words() if extension.available() else {"dense": before.engine, "packed": after.engine}
     return LatencyReport(
         dense=before,

@@ -6,24 +6,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cspbench.asr.trained import TrainedModel
 from cspbench.hyper import Frozen
 from cspbench.machine.cpu import machine
 from cspbench.result import Latency, Measured, Memory
 from cspbench.runtime.latency.audio import Audio
 from cspbench.runtime.latency.device import DeviceProfile, estimates
-from cspbench.runtime.latency.engines import CUDA, TORCH, Source, check_engines, make_engine, packed_for
+from cspbench.runtime.latency.engines import CUDA, TORCH, check_engines, make_engine, packed_for
 from cspbench.runtime.latency.measure import measure, quiet_place
 from cspbench.runtime.latency.memory import Kind, peak_memory
 from cspbench.runtime.latency.roofline import roofline
-from cspbench.runtime.packing import PackedModel, open_model
+from cspbench.runtime.packing import PackedModel, open_folder
 from cspbench.spec import LatencySpec
-from cspbench.training.checkpoint import load_model
-
-Say = Callable[[str], None]
 
 
 class LatencyRun(Frozen):
-    """What `run` found.
+    """Outcome of `run`.
 
     Attributes:
         model: what was measured.
@@ -38,69 +36,73 @@ class LatencyRun(Frozen):
     estimates: list[dict[str, Any]]
 
 
-def open_recogniser(path: Path) -> Source:
+def open_recogniser(path: Path) -> tuple[TrainedModel, PackedModel | None]:
     """Open a packed file or a folder that holds a model.
+
+    Returns:
+        The recogniser, and the packed file that it came from; None for a folder.
 
     Raises:
         CspbenchError: neither of these, or one that is damaged.
     """
     if path.is_dir():
-        return Source(*load_model(path))
-    packed = open_model(path)
-    header = packed.header
-    return Source(packed.transducer(), packed.tokenizer, header.features, header.sample_rate, packed)
+        return open_folder(path), None
+    packed = PackedModel.load(path)
+    return packed.trained(), packed
 
 
 def run(
-    source: Source,
+    trained: TrainedModel,
     names: Sequence[str],
     audio: Audio,
     spec: LatencySpec,
     profiles: Sequence[DeviceProfile] = (),
     memory: bool = True,
-    say: Say = lambda _: None,
+    packed: PackedModel | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> LatencyRun:
     """Measure a recogniser on some engines.
 
     Args:
-        source: the recogniser.
+        trained: the recogniser.
         names: of `cspbench.runtime.latency.engines.ENGINES`; ratios are those of earlier ones over later ones.
         audio: what is streamed.
         spec: threads, warm-up and repetitions.
         profiles: devices to estimate for.
         memory: measure the peak memory of each engine in a process of its own (some seconds each).
-        say: hears what takes a while.
+        packed: the packed file it came from, if any; see `make_engine`.
+        progress: called with status lines.
 
     Raises:
         CspbenchError: engines that cannot run here.
     """
     check_engines(names)
     with quiet_place(spec.threads) as place:
-        say("packing")
-        engines = [make_engine(name, source, spec.threads) for name in names]
-        say(f"measuring {', '.join(names)}")
-        measured = measure(engines, audio.utterances, source.pace, spec, place)
-        say("measuring read bandwidth")
+        progress("packing")
+        engines = [make_engine(name, trained, spec.threads, packed) for name in names]
+        progress(f"measuring {', '.join(names)}")
+        measured = measure(engines, audio.utterances, trained.pace, spec, place)
+        progress("measuring read bandwidth")
         here = {name: one for name, one in measured.engines.items() if name not in CUDA}
         roofs = roofline(here)
         if memory:
-            say("measuring peak memory, each engine in a process of its own")
-            peaks = {name: _with_peak(one, name, source) for name, one in here.items()}
+            progress("measuring peak memory, each engine in a process of its own")
+            peaks = {name: _with_peak(one, name, trained, packed) for name, one in here.items()}
             measured = measured.model_copy(update={"engines": measured.engines | peaks})
     protocol = machine() | measured.protocol | {"audio": audio.origin}
     return LatencyRun(
-        model=_about(source),
+        model=_about(trained),
         measured=measured.model_copy(update={"protocol": protocol}),
         roofline=roofs,
         estimates=[estimates(profile, measured.engines, protocol["step_ms"]) for profile in profiles],
     )
 
 
-def _with_peak(latency: Latency, name: str, source: Source) -> Latency:
+def _with_peak(latency: Latency, name: str, trained: TrainedModel, packed: PackedModel | None) -> Latency:
     """A latency with the peak memory of its engine; torch engines read the dense file and hold what they make of it."""
-    kind: Kind = TORCH.get(name, "native")
-    packed: PackedModel = source.pack(format="dense") if name in TORCH else packed_for(name, source)
-    peak, before = peak_memory(packed, kind)
+    kind: Kind = "csr" if name == "torch-csr" else "dense" if name in TORCH else "native"
+    file = packed_for("dense" if name in TORCH else name, trained, packed)
+    peak, before = peak_memory(file, kind)
     assert latency.memory is not None
     exact = latency.memory
     return latency.model_copy(
@@ -108,13 +110,13 @@ def _with_peak(latency: Latency, name: str, source: Source) -> Latency:
     )
 
 
-def _about(source: Source) -> dict[str, Any]:
-    weights = source.model.recogniser_state()
+def _about(trained: TrainedModel) -> dict[str, Any]:
+    weights = trained.model.recogniser_state()
     matrices = [w for name, w in weights.items() if w.dim() == 2 and not name.startswith("embedding")]
     total = sum(w.numel() for w in matrices)
     return {
-        "shape": source.model.config()["shape"],
+        "shape": trained.model.config()["shape"],
         "weights": sum(w.numel() for w in weights.values()),
         "sparsity": sum(int((w == 0).sum()) for w in matrices) / total,
-        "step_ms": source.pace.step_seconds * 1000,
+        "step_ms": trained.pace.step_seconds * 1000,
     }

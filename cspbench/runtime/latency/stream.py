@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cspbench.runtime.latency.engine import Engine, Pace
+from cspbench.asr.trained import Pace
+from cspbench.runtime.latency.engine import Engine
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from cspbench.runtime.packing.encode import pack_matrix, parse_format
 from cspbench.runtime.packing.header import Header
 from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix, information_bound
 from cspbench.runtime.packing.model import PackedModel
-from cspbench.runtime.packing.pack import dense_bytes, open_model, pack_model, packed_bytes
+from cspbench.runtime.packing.pack import MatrixOption, dense_bytes, open_folder, open_model, pack_model, packed_bytes
 from cspbench.runtime.packing.values import VALUE_TYPES, PackingError
 
 __all__ = [
@@ -14,12 +14,14 @@ __all__ = [
     "SEARCHES",
     "VALUE_TYPES",
     "Header",
+    "MatrixOption",
     "PackedFileError",
     "PackedMatrix",
     "PackedModel",
     "PackingError",
     "dense_bytes",
     "information_bound",
+    "open_folder",
     "open_model",
     "pack_matrix",
     "pack_model",

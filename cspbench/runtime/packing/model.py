@@ -18,8 +18,8 @@ from cspbench.store import write_atomic
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cspbench.asr.model import Transducer
     from cspbench.asr.tokenizer import Tokenizer
+    from cspbench.asr.trained import TrainedModel
 
 Raw = bytes  # `PackedModel.bytes` is something else
 SEPARATOR = "/"
@@ -109,15 +109,18 @@ class PackedModel:
                 tensors[f"{name}.weight"] = weight
         return tensors
 
-    def transducer(self) -> Transducer:
-        """The recogniser in torch, in evaluation mode; its auxiliary head, of no use to recognition, is zero."""
+    def trained(self) -> TrainedModel:
+        """The recogniser in torch, dense and in evaluation mode; its auxiliary head, of training only, is zero."""
         from cspbench.asr.model import Transducer
+        from cspbench.asr.trained import TrainedModel
 
         model = Transducer.from_config(self.header.model.model_dump())
         state = self.state()
         rest = {name: t.zero_() for name, t in model.state_dict().items() if name.startswith(Transducer.AUXILIARY)}
         model.load_state_dict(state | rest)
-        return model.eval()
+        header = self.header
+        note = header.provenance | {"synthetic_speech": header.synthetic}
+        return TrainedModel(model.eval(), self.tokenizer, header.features, header.sample_rate, note)
 
 
 def _check_tokenizer(header: Header) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,68 +18,42 @@ from cspbench.runtime.packing.header import Header, ModelHeader, matrix_shapes
 from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
 from cspbench.runtime.packing.model import PackedModel, joined, matrix_header
 from cspbench.runtime.packing.values import VALUE_TYPES, PackingError
-from cspbench.spec import FeatureSpec
 from cspbench.store import ModelFolder, read_json
 
 if TYPE_CHECKING:
-    from cspbench.asr.model import Transducer
-    from cspbench.asr.tokenizer import Tokenizer
+    from cspbench.asr.trained import TrainedModel
 
-Choice = str | Mapping[str, str]
+MatrixOption = str | Mapping[str, str]
 """One word for all matrices, or one for each pattern (regular expression) that matches the whole name of a matrix."""
-
-Listener = Callable[[str], None]
 
 
 def pack_model(
-    model: Transducer,
-    tokenizer: Tokenizer,
-    features: FeatureSpec,
-    sample_rate: int,
+    trained: TrainedModel,
     *,
-    format: Choice = "auto",
-    values: Choice = "fp32",
-    synthetic: bool = False,
-    provenance: Mapping[str, Any] | None = None,
-    say: Listener = lambda _: None,
+    format: MatrixOption = "auto",
+    values: MatrixOption = "fp32",
+    progress: Callable[[str], None] = lambda _: None,
 ) -> PackedModel:
     """Pack a recogniser.
 
     Args:
-        model: its weights; the zeros among them are left out.
-        tokenizer: its units.
-        features: its front end.
-        sample_rate: Hz.
+        trained: the recogniser; the zeros among its weights are left out. Its note becomes the file's provenance.
         format: ``auto`` takes for each matrix what costs the least time on this machine (see `choice`), ``smallest``
             what takes the fewest bytes; otherwise a format as `parse_format` takes it. Matrices that no pattern of a
             mapping matches are left to ``auto``.
         values: fp32, fp16, bf16 or int8; matrices that no pattern of a mapping matches stay fp32.
-        synthetic: whether it was trained or measured on synthetic speech.
-        provenance: JSON values worth keeping: trial, method, sparsity, word error rate.
-        say: hears what takes a while.
+        progress: called with status lines.
 
     Raises:
         PackingError: weights that are not finite, a format that does not take them or is not there, a pattern that
             matches no matrix.
     """
-    about = {
-        "tokenizer": tokenizer.state(),
-        "features": features,
-        "sample_rate": sample_rate,
-        "synthetic": synthetic,
-        "provenance": dict(provenance or {}),
-    }
-    return _assemble(model, about, format, values, say)
-
-
-def _assemble(
-    model: Transducer, about: Mapping[str, Any], format: Choice, values: Choice, say: Listener
-) -> PackedModel:
-    state = {name: tensor.numpy() for name, tensor in _cpu(model).items()}
+    model = trained.model
+    state = {name: tensor.detach().cpu().float().numpy() for name, tensor in model.recogniser_state().items()}
     names = list(matrix_shapes(model.shape))
     formats = assign(format, names, "auto", "format")
     types = assign(values, names, "fp32", "values")
-    matrices = {n: _pack(n, joined(state, n), formats[n], types[n], say) for n in names}
+    matrices = {n: _pack(n, joined(state, n), formats[n], types[n], progress) for n in names}
     vectors = {n: v.astype(np.float32) for n, v in state.items() if not _in_matrix(n, names)}
     if odd := next((n for n, v in vectors.items() if not np.isfinite(v).all()), None):
         raise PackingError(f"'{odd}' is not finite; train again")
@@ -86,13 +61,13 @@ def _assemble(
         model=ModelHeader.model_validate(model.config()),
         matrices={name: matrix_header(m) for name, m in matrices.items()},
         vectors={name: list(v.shape) for name, v in vectors.items()},
-        **about,
+        tokenizer=trained.tokenizer.state(),
+        features=trained.features,
+        sample_rate=trained.sample_rate,
+        synthetic=bool(trained.note.get("synthetic_speech", False)),
+        provenance=dict(trained.note),
     )
     return PackedModel(header, matrices, vectors)
-
-
-def _cpu(model: Transducer) -> dict[str, Any]:
-    return {name: tensor.detach().cpu().float() for name, tensor in model.recogniser_state().items()}
 
 
 def _in_matrix(name: str, matrices: Iterable[str]) -> bool:
@@ -100,19 +75,19 @@ def _in_matrix(name: str, matrices: Iterable[str]) -> bool:
     return kind.startswith("weight") and owner in matrices
 
 
-def _pack(name: str, weight: np.ndarray, format: str, values: str, say: Listener) -> PackedMatrix:
+def _pack(name: str, weight: np.ndarray, format: str, values: str, progress: Callable[[str], None]) -> PackedMatrix:
     if format in SEARCHES:
-        return SEARCHES[format](weight, values, name, say)
+        return SEARCHES[format](weight, values, name, progress)
     return pack_matrix(weight, format, values, name=name)
 
 
-def assign(choice: Choice, names: Iterable[str], default: str, what: str) -> dict[str, str]:
-    """The word for each name: the first pattern that matches all of it decides.
+def assign(option: MatrixOption, names: Iterable[str], default: str, what: str) -> dict[str, str]:
+    """Return the word for each name: the first pattern that matches all of it decides.
 
     Raises:
         PackingError: a word that is none, a pattern that cannot be read or matches nothing.
     """
-    patterns = {".*": choice} if isinstance(choice, str) else dict(choice)
+    patterns = {".*": option} if isinstance(option, str) else dict(option)
     for word in patterns.values():
         _check_word(word, what)
     names = list(names)
@@ -137,7 +112,11 @@ def _check_word(word: str, what: str) -> None:
 
 
 def open_model(
-    path: Path | str, *, format: Choice = "auto", values: Choice = "fp32", say: Listener = lambda _: None
+    path: Path | str,
+    *,
+    format: MatrixOption = "auto",
+    values: MatrixOption = "fp32",
+    progress: Callable[[str], None] = lambda _: None,
 ) -> PackedModel:
     """Open a packed file, or pack the model of a folder (``model.json`` and ``model.safetensors``) now.
 
@@ -145,7 +124,7 @@ def open_model(
         path: a file, or a trial's or dense recogniser's folder in the store.
         format: for a folder; see `pack_model`.
         values: for a folder.
-        say: hears what takes a while.
+        progress: called with status lines.
 
     Raises:
         CspbenchError: neither of these, or one that is damaged.
@@ -153,29 +132,27 @@ def open_model(
     path = Path(path)
     if not path.is_dir():
         return PackedModel.load(path)
+    return pack_model(open_folder(path), format=format, values=values, progress=progress)
+
+
+def open_folder(folder: Path) -> TrainedModel:
+    """Load the recogniser of a trial's or dense recogniser's folder, with what the folder says of it as its note.
+
+    Raises:
+        CspbenchError: there is no model, or it is damaged.
+    """
     # Here, so that a packed file can be opened where torch never is.
     from cspbench.training.checkpoint import load_model
 
     try:
-        model, tokenizer, features, sample_rate = load_model(path)
-        note = read_json(ModelFolder(path).model).get("note", {})
+        trained = load_model(folder)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
-        raise CspbenchError(f"the model in {path} cannot be read: {error}") from error
-    return pack_model(
-        model,
-        tokenizer,
-        features,
-        sample_rate,
-        format=format,
-        values=values,
-        synthetic=bool(note.get("synthetic_speech", False)),
-        provenance=provenance(path, note),
-        say=say,
-    )
+        raise CspbenchError(f"the model in {folder} cannot be read: {error}") from error
+    return replace(trained, note=_provenance(folder, trained.note))
 
 
-def provenance(folder: Path, note: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial's or dense recogniser's folder tells of its model: identity, method, sparsity, word error rate."""
+def _provenance(folder: Path, note: Mapping[str, Any]) -> dict[str, Any]:
+    """Identity, method, sparsity and word error rates of the model in a folder, as far as they are known."""
     try:
         result = read_json(ModelFolder(folder).result)
     except (OSError, ValueError):
@@ -185,16 +162,11 @@ def provenance(folder: Path, note: Mapping[str, Any]) -> dict[str, Any]:
     return dict(note) | known | rates
 
 
-def packed_bytes(model: Transducer) -> int:
-    """Bytes of the smallest packed file in fp32, without the tokenizer's: the same on every machine."""
-    return _bytes_of(model, "smallest")
+def packed_bytes(trained: TrainedModel) -> int:
+    """Bytes of the smallest packed file in fp32, without provenance: the same on every machine."""
+    return pack_model(replace(trained, note={}), format="smallest").file_bytes
 
 
-def dense_bytes(model: Transducer) -> int:
+def dense_bytes(trained: TrainedModel) -> int:
     """Bytes of the same file with every weight in it."""
-    return _bytes_of(model, "dense")
-
-
-def _bytes_of(model: Transducer, format: str) -> int:
-    about = {"tokenizer": {}, "features": FeatureSpec(), "sample_rate": 16_000, "synthetic": False, "provenance": {}}
-    return _assemble(model, about, format, "fp32", lambda _: None).file_bytes
+    return pack_model(replace(trained, note={}), format="dense").file_bytes

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from support.talkative_model import FEATURES, TOKENIZER, talkative
+from support.talkative_model import FEATURES, TOKENIZER, talkative, trained
 
+from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError
-from cspbench.runtime.latency.cuda import CudaEngine, Layout, two_of_four
-from cspbench.runtime.latency.engine import Pace, wall_clock
+from cspbench.runtime.latency.engine import wall_clock
 from cspbench.runtime.latency.engines import check_engines
 from cspbench.runtime.latency.measure import measure, quiet_place
 from cspbench.runtime.latency.torch_engine import TorchEngine
+from cspbench.runtime.torch_affine import Layout
 from cspbench.spec import LatencySpec
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -34,31 +35,20 @@ def labels(engine: TorchEngine) -> list[int]:
     return [label for start in range(0, len(NOISE), 480) for label in engine.accept(NOISE[start : start + 480])]
 
 
-def engine(layout: Layout, device: str) -> CudaEngine:
-    return CudaEngine(layout, talkative(), TOKENIZER, FEATURES, 16_000, layout, device)
-
-
+@needs_cuda
 @pytest.mark.parametrize("layout", ["dense", "csr"])
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
-def test_it_hears_what_the_processor_hears(layout: Layout, device: str) -> None:
-    plain = TorchEngine("plain", talkative(), TOKENIZER, FEATURES, 16_000, "dense" if layout == "dense" else "csr")
-    moved = engine(layout, device)
+def test_the_device_decodes_what_the_processor_decodes(layout: Layout) -> None:
+    plain, moved = (TorchEngine("torch", trained(talkative()), layout, device) for device in ("cpu", "cuda"))
     expected = labels(plain)
     assert len(expected) > 5
     assert labels(moved) == expected
-    assert labels(moved) == expected  # reset forgets the utterance before
+    assert labels(moved) == expected  # reset clears the state of the utterance before
     assert moved.traffic == plain.traffic
-
-
-def test_two_of_four_keeps_the_largest() -> None:
-    weight = torch.tensor([[1.0, -3.0, 2.0, 0.5, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0, -4.0, 3.0, -2.0, 1.0]])
-    kept = [[0.0, -3.0, 2.0, 0.0, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0, -4.0, 3.0, 0.0, 0.0]]
-    assert two_of_four(weight).tolist() == kept
 
 
 def test_what_needs_a_device_says_so() -> None:
     with pytest.raises(CspbenchError, match="need a CUDA device"):
-        engine("2:4", "cpu")
+        TorchEngine("2:4", trained(talkative()), "2:4")
     if not torch.cuda.is_available():
         with pytest.raises(CspbenchError, match="sees no CUDA device"):
             check_engines(["cuda"])
@@ -72,9 +62,10 @@ def test_the_protocol_runs_on_the_device() -> None:
     model = Transducer(Shape(192, TOKENIZER.size, 2, 128, 1, 64, 64), mels=64).eval()
     features = FEATURES.model_copy(update={"mels": 64})
     layouts: list[Layout] = ["dense", "csr", "2:4"]
-    engines = [CudaEngine(name, model, TOKENIZER, features, 16_000, name) for name in layouts]
+    recogniser = TrainedModel(model, TOKENIZER, features, 16_000)
+    engines = [TorchEngine(name, recogniser, name, "cuda") for name in layouts]
     with quiet_place(1) as place:
-        found = measure(engines, [NOISE], Pace.of(features, 16_000), LatencySpec(repeats=2), place)
+        found = measure(engines, [NOISE], recogniser.pace, LatencySpec(repeats=2), place)
     assert list(found.engines) == layouts
     assert all(one.median_ms > 0 for one in found.engines.values())
     assert found.engines["2:4"].step_bytes < found.engines["dense"].step_bytes / 2

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from support.talkative_model import FEATURES, TOKENIZER, talkative
+from support.talkative_model import TOKENIZER, talkative, trained
 
+from cspbench.asr.trained import TrainedModel
 from cspbench.corpora import load_corpus
 from cspbench.corpora.utterance import Utterance
 from cspbench.errors import ConfigError, CspbenchError
@@ -18,10 +19,11 @@ from cspbench.runtime import extension
 from cspbench.runtime.latency import roofline
 from cspbench.runtime.latency.audio import from_folder, noise
 from cspbench.runtime.latency.device import DeviceProfile, estimate, load_profile
-from cspbench.runtime.latency.engines import Source, check_engines, default_engines, make_engine
+from cspbench.runtime.latency.engines import check_engines, default_engines, make_engine
 from cspbench.runtime.latency.memory import peak_memory
 from cspbench.runtime.latency.paired import measure_latency
 from cspbench.runtime.latency.roofline import Bandwidth
+from cspbench.runtime.packing import pack_model
 from cspbench.spec import CorpusSpec, LatencySpec
 from cspbench.training.checkpoint import save_model
 
@@ -30,8 +32,8 @@ needs_native = pytest.mark.skipif(not extension.available(), reason="the native 
 Run = Callable[..., tuple[int, str, str]]
 
 
-def recogniser(sparsity: float = 0.8) -> Source:
-    return Source(talkative(sparsity=sparsity), TOKENIZER, FEATURES, 16_000)
+def recogniser(sparsity: float = 0.8) -> TrainedModel:
+    return trained(talkative(sparsity=sparsity))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def real_speech(an4_path: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_model(tmp_path / "model", talkative(), TOKENIZER, FEATURES, 16_000)
+    save_model(tmp_path / "model", recogniser())
     return tmp_path / "model"
 
 
@@ -74,7 +76,9 @@ def test_native_engines_count_what_their_matrices_weigh() -> None:
     source = recogniser()
     plain, torch_dense = (make_engine(name, source) for name in ("dense", "torch"))
     # Not the formats that are fastest here: they need not be the smallest.
-    packed, small = (NativeEngine(values, source.pack("csr16", values)) for values in ("fp32", "int8"))
+    packed, small = (
+        NativeEngine(values, pack_model(source, format="csr16", values=values)) for values in ("fp32", "int8")
+    )
     # torch keeps feature statistics once for each stacked frame, and a bias of zeros where there is none.
     assert plain.traffic.step == torch_dense.traffic.step - 2 * 4 * 60 + 2 * 4 * 20
     assert plain.traffic.joint == torch_dense.traffic.joint
@@ -140,7 +144,7 @@ def test_engines_that_cannot_be_measured(names: list[str], words: str) -> None:
 
 def test_peak_memory_is_that_of_another_process() -> None:
     ballast = np.ones(40_000_000)  # 320 MB here must not show there
-    packed = recogniser().pack(format="dense")
+    packed = pack_model(recogniser(), format="dense")
     peak, before = peak_memory(packed, "native" if extension.available() else "csr")
     assert ballast.sum() > 0
     if peak is not None and before is not None:
@@ -256,7 +260,7 @@ def test_one_source_of_audio_at_a_time(run: Run, folder: Path, tmp_path: Path) -
 
 @needs_native
 def test_a_packed_file_is_run_as_it_is(run: Run, tmp_path: Path) -> None:
-    recogniser().pack(format="csr16").save(tmp_path / "model.packed")
+    pack_model(recogniser(), format="csr16").save(tmp_path / "model.packed")
     options = ("--engines", "dense,packed", "--utterances", 1, "--repeats", 2, "--no-memory", "--json")
     code, out, err = run("latency", tmp_path / "model.packed", *options)
     assert code == 0, err

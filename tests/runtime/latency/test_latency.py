@@ -13,11 +13,11 @@ import pytest
 import torch
 from support.latency_fakes import PACE, TRAFFIC, FakeClock, FakeEngine
 
+from cspbench.asr.trained import Pace
 from cspbench.errors import CorpusError
 from cspbench.machine.lock import Turn
 from cspbench.result import Interval
 from cspbench.runtime.latency import pinned, statistics
-from cspbench.runtime.latency.engine import Pace
 from cspbench.runtime.latency.measure import Place, measure
 from cspbench.runtime.latency.noise import Watch, judge
 from cspbench.runtime.latency.stream import stream

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.packed_models import FEATURES, RATE, TOKENIZER, pruned
+from support.packed_models import pruned, trained
 
 from cspbench.runtime import extension
 from cspbench.runtime.packing import PackedMatrix, PackingError, cost, pack_model
@@ -162,7 +162,7 @@ def test_processes_share_the_cache(cache: Path) -> None:
 
 @needs_native
 def test_auto_measures_for_real(cache: Path) -> None:
-    model = pack_model(pruned(0.9), TOKENIZER, FEATURES, RATE)
+    model = pack_model(trained(pruned(0.9)))
     costs = json.loads(cache.read_text())["costs"]
     assert len(costs) == len({(m.rows, m.columns) for m in model.matrices.values()}) or len(costs) >= 4
     for known in costs.values():
@@ -179,4 +179,4 @@ def test_without_the_native_module_auto_is_smallest(monkeypatch: pytest.MonkeyPa
         )
     assert not cache.exists()
     with pytest.raises(PackingError, match="needs the native module"):
-        pack_model(pruned(0.5), TOKENIZER, FEATURES, RATE, format="window")
+        pack_model(trained(pruned(0.5)), format="window")

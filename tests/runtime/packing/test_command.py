@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-from support.packed_models import FEATURES, RATE, TOKENIZER, pruned
+from support.packed_models import pruned, trained
 
 from cspbench.runtime.packing import PackedModel, pack_model
 from cspbench.runtime.packing.report import matrix_rows, size_rows
@@ -22,7 +22,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_model(tmp_path / "trial", pruned(0.9), TOKENIZER, FEATURES, RATE, {"trial_id": "t"})
+    save_model(tmp_path / "trial", trained(pruned(0.9), trial_id="t"))
     return tmp_path / "trial"
 
 
@@ -50,9 +50,9 @@ def test_json_counts_every_byte(folder: Path, tmp_path: Path, run: Run) -> None:
 
 def test_what_others_would_have_saved() -> None:
     model = pruned(0.9)
-    unrounded = pack_model(model, TOKENIZER, FEATURES, RATE, format="smallest")
+    unrounded = pack_model(trained(model), format="smallest")
     exact = by(size_rows(unrounded), "form")
-    rounded = pack_model(model, TOKENIZER, FEATURES, RATE, format="smallest", values="bf16")
+    rounded = pack_model(trained(model), format="smallest", values="bf16")
     rows = by(size_rows(rounded, before=unrounded), "form")
     state = {name: tensor.contiguous() for name, tensor in model.recogniser_state().items()}
     file = len(safetensors.torch.save(state))
@@ -73,14 +73,14 @@ def test_what_others_would_have_saved() -> None:
 
 
 def test_gzip_is_that_of_the_dense_file() -> None:
-    model = pack_model(pruned(0.5), TOKENIZER, FEATURES, RATE, format="smallest")
+    model = pack_model(trained(pruned(0.5)), format="smallest")
     file = safetensors.torch.save(model.state())
     ours = by(size_rows(model), "form")["gzip of dense fp32"]["bytes"]
     assert math.isclose(ours, len(zlib.compress(file, 9)), rel_tol=0.02)  # tensors may lie in another order
 
 
 def test_an_empty_matrix_has_no_bytes_a_nonzero() -> None:
-    rows = matrix_rows(pack_model(pruned(1.0), TOKENIZER, FEATURES, RATE, format="csr16"))
+    rows = matrix_rows(pack_model(trained(pruned(1.0)), format="csr16"))
     assert all(row["nonzeros"] == 0 and row["bytes_per_nonzero"] is None and row["bound"] == 0 for row in rows)
     assert all(row["over_bound"] is None for row in rows)
 

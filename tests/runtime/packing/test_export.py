@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.packed_models import FEATURES, RATE, TOKENIZER, pruned
+from support.packed_models import FEATURES, TOKENIZER, pruned, trained
 
 from cspbench.asr.decoding import greedy
 from cspbench.corpora.audio import read_audio
@@ -43,7 +43,7 @@ def test_onnxruntime_is_told_to_report_to_nobody(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("sparsity", [0.0, 0.9, 1.0])
 def test_onnxruntime_computes_what_torch_computes(sparsity: float, sparse: bool, tmp_path: Path) -> None:
-    model = pack_model(pruned(sparsity), TOKENIZER, FEATURES, RATE, format="smallest")
+    model = pack_model(trained(pruned(sparsity)), format="smallest")
     export_onnx(model, tmp_path / "m.onnx", sparse=sparse)
     found = check_export(model, tmp_path / "m.onnx")
     assert set(found) == {"encoder", "prediction", "joint"}
@@ -51,15 +51,15 @@ def test_onnxruntime_computes_what_torch_computes(sparsity: float, sparse: bool,
 
 
 def test_a_difference_does_not_pass(tmp_path: Path) -> None:
-    model = pack_model(pruned(0.5), TOKENIZER, FEATURES, RATE, format="smallest")
+    model = pack_model(trained(pruned(0.5)), format="smallest")
     export_onnx(model, tmp_path / "m.onnx")
-    other = pack_model(pruned(0.5, seed=1), TOKENIZER, FEATURES, RATE, format="smallest")
+    other = pack_model(trained(pruned(0.5, seed=1)), format="smallest")
     with pytest.raises(ExportError, match="encoder differs by"):
         check_export(other, tmp_path / "m.onnx")
 
 
 def test_one_frame_at_a_time_is_all_frames_at_once(tmp_path: Path) -> None:
-    model = pack_model(pruned(0.5), TOKENIZER, FEATURES, RATE, format="smallest")
+    model = pack_model(trained(pruned(0.5)), format="smallest")
     export_onnx(model, tmp_path / "m.onnx")
     exported = OnnxTransducer(tmp_path / "m.onnx")
     features = np.random.default_rng(0).standard_normal((3, 7, 24)).astype(np.float32)
@@ -73,7 +73,7 @@ def test_one_frame_at_a_time_is_all_frames_at_once(tmp_path: Path) -> None:
 
 
 def test_sparse_initialisers_are_smaller_and_dense_ones_stay_where_they_gain_nothing(tmp_path: Path) -> None:
-    model = pack_model(pruned(0.9), TOKENIZER, FEATURES, RATE, format="smallest")
+    model = pack_model(trained(pruned(0.9)), format="smallest")
     dense = export_onnx(model, tmp_path / "dense.onnx")["encoder"]
     sparse = export_onnx(model, tmp_path / "sparse.onnx", sparse=True)["encoder"]
     assert sparse.stat().st_size < 0.6 * dense.stat().st_size
@@ -81,14 +81,12 @@ def test_sparse_initialisers_are_smaller_and_dense_ones_stay_where_they_gain_not
     stored = {s.values.name for s in graph.sparse_initializer}
     assert "encoder.layers.0.input" in stored
     assert "encoder.layers.0.bias" in {i.name for i in graph.initializer}
-    full = export_onnx(
-        pack_model(pruned(0.3), TOKENIZER, FEATURES, RATE, format="smallest"), tmp_path / "full.onnx", sparse=True
-    )
+    full = export_onnx(pack_model(trained(pruned(0.3)), format="smallest"), tmp_path / "full.onnx", sparse=True)
     assert not onnx.load(full["encoder"]).graph.sparse_initializer
 
 
 def test_files_say_how_to_use_them_and_are_the_same_each_time(tmp_path: Path) -> None:
-    model = pack_model(pruned(0.8), TOKENIZER, FEATURES, RATE, format="smallest", synthetic=True)
+    model = pack_model(trained(pruned(0.8), synthetic_speech=True), format="smallest")
     paths = export_onnx(model, tmp_path / "m.onnx")
     assert [p.name for p in paths.values()] == ["m.encoder.onnx", "m.prediction.onnx", "m.joint.onnx"]
     for path in paths.values():
@@ -114,7 +112,7 @@ def test_real_speech_is_spelt_as_torch_spells_it(an4_path: Path, tmp_path: Path)
         for parameter in model.parameters():
             parameter.mul_(4.0)
         model.joint_output.bias.zero_()
-    export_onnx(pack_model(model, TOKENIZER, FEATURES, RATE, format="smallest"), tmp_path / "m.onnx")
+    export_onnx(pack_model(trained(model), format="smallest"), tmp_path / "m.onnx")
     exported, said = OnnxTransducer(tmp_path / "m.onnx"), 0
     for line in (an4_path / "manifest.jsonl").read_text().splitlines()[:4]:
         samples, rate = read_audio(an4_path / json.loads(line)["audio"])
@@ -128,7 +126,7 @@ def test_real_speech_is_spelt_as_torch_spells_it(an4_path: Path, tmp_path: Path)
 
 
 def test_command(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
-    save_model(tmp_path / "t", pruned(0.9), TOKENIZER, FEATURES, RATE)
+    save_model(tmp_path / "t", trained(pruned(0.9)))
     code, out, _ = run("export", tmp_path / "t", tmp_path / "m.onnx", "--sparse", "--json")
     assert code == 0
     found = json.loads(out)

@@ -14,7 +14,7 @@ import safetensors.numpy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.packed_models import FEATURES, RATE, TOKENIZER, pruned
+from support.packed_models import FEATURES, RATE, TOKENIZER, pruned, trained
 
 from cspbench.asr.model import prunable_weights
 from cspbench.errors import CspbenchError
@@ -32,7 +32,7 @@ from cspbench.training.checkpoint import save_model
 
 
 def packed(sparsity: float = 0.8, **options: Any) -> PackedModel:
-    return pack_model(pruned(sparsity), TOKENIZER, FEATURES, RATE, **{"format": "smallest", **options})
+    return pack_model(trained(pruned(sparsity)), **{"format": "smallest", **options})
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +45,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 1.0])
 def test_a_saved_model_comes_back_bit_for_bit(sparsity: float, tmp_path: Path) -> None:
     model = pruned(sparsity)
-    made = pack_model(model, TOKENIZER, FEATURES, RATE, format="smallest", synthetic=True, provenance={"trial": "x"})
+    made = pack_model(trained(model, trial="x", synthetic_speech=True), format="smallest")
     size = made.save(tmp_path / "m")
     assert size == made.file_bytes == (tmp_path / "m").stat().st_size
     loaded = PackedModel.load(tmp_path / "m")
     assert loaded.header == made.header
     assert loaded.header.synthetic
-    assert loaded.header.provenance == {"trial": "x"}
+    assert loaded.header.provenance == {"trial": "x", "synthetic_speech": True}
     assert loaded.tokenizer.state() == TOKENIZER.state()
     assert (loaded.header.features, loaded.header.sample_rate) == (FEATURES, RATE)
     state = model.recogniser_state()
@@ -67,7 +67,7 @@ def test_a_saved_model_comes_back_bit_for_bit(sparsity: float, tmp_path: Path) -
 
 def test_the_loaded_model_recognises_as_the_packed_one() -> None:
     model, features = pruned(0.7), torch.randn(2, 9, 24)
-    back = packed(0.7).transducer()
+    back = packed(0.7).trained().model
     assert not back.training
     targets = torch.tensor([[1, 2], [3, 4]])
     for ours, theirs in zip(back(features, targets)[:2], model(features, targets)[:2], strict=True):
@@ -256,12 +256,12 @@ def test_a_model_that_is_not_finite_is_refused() -> None:
     with torch.no_grad():
         model.joint_output.bias[2] = torch.nan
     with pytest.raises(PackingError, match=r"joint_output\.bias"):
-        pack_model(model, TOKENIZER, FEATURES, RATE, format="smallest")
+        pack_model(trained(model), format="smallest")
 
 
 def test_folders_of_the_store_are_opened(tmp_path: Path) -> None:
     model = pruned(0.6)
-    save_model(tmp_path / "t", model, TOKENIZER, FEATURES, RATE, {"corpus": "an4", "synthetic_speech": True})
+    save_model(tmp_path / "t", trained(model, corpus="an4", synthetic_speech=True))
     result = {"trial_id": "t1", "method": "csp", "sparsity": 0.6, "test": {"wer": 0.25}}
     (tmp_path / "t" / "result.json").write_text(json.dumps(result))
     opened = open_model(tmp_path / "t", format="smallest")
@@ -281,8 +281,8 @@ def test_folders_of_the_store_are_opened(tmp_path: Path) -> None:
 
 
 def test_more_zeros_are_fewer_bytes() -> None:
-    sizes = [packed_bytes(pruned(s)) for s in (0.0, 0.5, 0.75, 0.9, 0.95)]
+    sizes = [packed_bytes(trained(pruned(s))) for s in (0.0, 0.5, 0.75, 0.9, 0.95)]
     assert sizes == sorted(sizes, reverse=True)
-    whole = packed(0.9).file_bytes
-    assert whole - 200 < sizes[3] < whole  # the tokenizer
-    assert abs(dense_bytes(pruned(0.9)) - dense_bytes(pruned(0.0))) < 64  # the header counts the non-zeros
+    assert sizes[3] == packed(0.9).file_bytes
+    few, many = (dense_bytes(trained(pruned(s))) for s in (0.0, 0.9))
+    assert abs(few - many) < 64  # the header counts the non-zeros

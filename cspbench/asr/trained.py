@@ -1,0 +1,70 @@
+"""A trained recogniser as one value: the model with everything that is needed to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cspbench.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    from cspbench.asr.model import Transducer
+    from cspbench.asr.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained recogniser.
+
+    Attributes:
+        model: the network.
+        tokenizer: its output units.
+        features: its front end.
+        sample_rate: of the audio it takes, Hz.
+        note: JSON values worth keeping with it: corpus, whether the training speech was synthetic, method, sparsity.
+    """
+
+    model: Transducer
+    tokenizer: Tokenizer
+    features: FeatureSpec
+    sample_rate: int
+    note: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def pace(self) -> Pace:
+        """Samples of a step of the model."""
+        return Pace.of(self.features, self.sample_rate)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Samples that make a step of the model: whole windows only, `stack` of them a step."""
+
+    sample_rate: int
+    window: int
+    hop: int
+    stack: int
+
+    @classmethod
+    def of(cls, features: FeatureSpec, sample_rate: int) -> Pace:
+        """Return the pace of a front end; lengths are cut to whole samples, in single precision, as Kaldi does it."""
+        per_ms = np.float32(sample_rate) * np.float32(0.001)
+        window, hop = (int(per_ms * np.float32(ms)) for ms in (features.window_ms, features.hop_ms))
+        return cls(sample_rate, window, hop, features.stack)
+
+    @property
+    def step_samples(self) -> int:
+        """Samples from one step to the next."""
+        return self.hop * self.stack
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of audio from one step to the next."""
+        return self.step_samples / self.sample_rate
+
+    def steps_in(self, samples: int) -> int:
+        """Steps of the model that so many samples complete."""
+        return 0 if samples < self.window else ((samples - self.window) // self.hop + 1) // self.stack
