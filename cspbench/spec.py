@@ -1,26 +1,82 @@
-"""The values everything else is a function of: a trial is fully described by a `TrialSpec`.
+"""Specs: values that describe a trial fully and that everything else is a function of.
 
-An id is the sha256 of the canonical JSON of a spec, so equal work has equal ids on every machine. Where the audio lies
-(`CorpusSpec.path`) is not part of the identity; what it holds (`CorpusSpec.fingerprint`) is.
+An id is the sha256 of the canonical JSON of a spec, so equal work has equal ids on every machine. The path of the audio
+(`CorpusSpec.path`) is not part of the identity; its contents (`CorpusSpec.fingerprint`) are.
+
+Schema versions: a spec carries the version it was made under, and its id is computed with that version, so that results
+of earlier versions keep their ids. To add a field, raise `SCHEMA_VERSION` (once a release), give the field a default,
+and mark it: ``Annotated[bool, Since(2)] = False``. In specs of earlier versions the field then has its default and is
+not part of the identity. Fields are never renamed or removed. Specs of earlier versions can be read and reported, but
+not run: the same fields may give another outcome today.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
+from cspbench.errors import ConfigError
 from cspbench.hyper import Frozen
 
 SCHEMA_VERSION = 1
 
 
-def content_id(kind: str, value: Any) -> str:
-    """First 16 hex digits of the sha256 of `value` as canonical JSON, salted with kind and schema version."""
+@dataclass(frozen=True)
+class Since:
+    """Schema version in which a field was added."""
+
+    version: int
+
+
+def content_id(kind: str, value: Any, version: int = 1) -> str:
+    """Return the first 16 hex digits of the sha256 of `value` as canonical JSON, salted with `kind` and `version`."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(f"{kind}/{SCHEMA_VERSION}/{canonical}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{kind}/{version}/{canonical}".encode()).hexdigest()[:16]
+
+
+def canonical(spec: BaseModel, version: int) -> dict[str, Any]:
+    """Return a spec as JSON, with the fields that existed in a schema version."""
+    values = spec.model_dump(mode="json")
+    for name in type(spec).model_fields:
+        inner = getattr(spec, name)
+        if _since(spec, name) > version:
+            del values[name]
+        elif isinstance(inner, BaseModel):
+            values[name] = canonical(inner, version)
+    return values
+
+
+def _current_version() -> int:
+    return SCHEMA_VERSION
+
+
+def _since(spec: BaseModel, name: str) -> int:
+    marks = [mark.version for mark in type(spec).model_fields[name].metadata if isinstance(mark, Since)]
+    return max(marks, default=1)
+
+
+def newer_fields(spec: BaseModel, version: int) -> Iterator[str]:
+    """Yield the fields that are set although the schema version does not have them, dotted."""
+    for name, field in type(spec).model_fields.items():
+        inner = getattr(spec, name)
+        if _since(spec, name) > version and inner != field.get_default(call_default_factory=True):
+            yield name
+        elif isinstance(inner, BaseModel):
+            yield from (f"{name}.{deeper}" for deeper in newer_fields(inner, version))
+
+
+def _check_version(spec: BaseModel, version: int) -> None:
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise ValueError(
+            f"spec of schema version {version}; this cspbench reads versions up to {SCHEMA_VERSION}: update cspbench"
+        )
+    if names := list(newer_fields(spec, version)):
+        raise ValueError(f"schema version {version} has no {', '.join(names)}: leave it out, or raise the version")
 
 
 class Fold(Frozen):
@@ -37,16 +93,16 @@ class Fold(Frozen):
 
 
 class CorpusSpec(Frozen):
-    """Which speech. `options` belong to the registered corpus loader and are validated by it."""
+    """Speech corpus. `options` belong to the registered corpus loader and are validated by it."""
 
     name: str = "spoken_commands"
-    path: str | None = Field(None, description="where the audio lies; unset for corpora that make their own")
+    path: str | None = Field(None, description="folder of the audio; unset for corpora that make their own")
     options: dict[str, Any] = Field(default_factory=dict)
     fold: Fold | None = Field(None, description="cross-validation: divide all speakers anew, in place of the splits")
     fingerprint: str | None = Field(None, description="hash of the prepared corpus, filled in when a sweep is resolved")
 
     def identity(self) -> dict[str, Any]:
-        """What determines the corpus: everything but its place on disk."""
+        """Return what determines the corpus: everything but its path."""
         known = {"name": self.name, "options": self.options, "fingerprint": self.fingerprint}
         return known if self.fold is None else known | {"fold": self.fold.model_dump(mode="json")}
 
@@ -99,7 +155,7 @@ class TrainSpec(Frozen):
     epochs: int = Field(12, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the rate rises")
     weight_decay: float = Field(1e-3, ge=0)
     clip: float = Field(5.0, gt=0, description="gradient norm, at most")
     ctc_weight: float = Field(0.3, ge=0, description="weight of the auxiliary CTC loss on the encoder")
@@ -116,10 +172,22 @@ class DenseSpec(Frozen):
     model: ModelSpec = ModelSpec()
     training: TrainSpec = TrainSpec()
     seed: int = Field(0, ge=0)
+    version: int = Field(default_factory=_current_version, description="schema version of the spec")
 
     @property
     def id(self) -> str:
-        return content_id("dense", self.model_dump(mode="json") | {"corpus": self.corpus.identity()})
+        return self.id_under(self.version)
+
+    def id_under(self, version: int) -> str:
+        """Return the id this spec has under a schema version."""
+        values = canonical(self, version)
+        del values["version"]
+        return content_id("dense", values | {"corpus": self.corpus.identity()}, version)
+
+    @model_validator(mode="after")
+    def _known_version(self) -> DenseSpec:
+        _check_version(self, self.version)
+        return self
 
 
 class MethodSpec(Frozen):
@@ -130,7 +198,7 @@ class MethodSpec(Frozen):
 
 
 class LatencySpec(Frozen):
-    """How latency is measured; recorded beside every number."""
+    """Protocol of latency measurements; recorded beside every number."""
 
     threads: int = Field(1, ge=1)
     utterances: int = Field(8, ge=1, description="test utterances streamed in each repetition")
@@ -143,20 +211,41 @@ class TrialSpec(Frozen):
 
     dense: DenseSpec
     method: MethodSpec
-    sparsity: float = Field(ge=0, lt=1, description="share of zeros among the prunable weights")
+    sparsity: float = Field(ge=0, lt=1, description="fraction of zeros among the prunable weights")
     training: TrainSpec = Field(description="the pruning run that follows the dense one")
     prunable: tuple[str, ...] = Field(("*",), description="glob patterns over the names of weight matrices")
     latency: LatencySpec = LatencySpec()
     seed: int = Field(0, ge=0)
-    version: int = SCHEMA_VERSION
+    version: int = Field(default_factory=_current_version, description="schema version of the spec")
 
     @property
     def id(self) -> str:
-        dense = {"dense": self.dense.id}
-        return content_id("trial", self.model_dump(mode="json", exclude={"dense"}) | dense)
+        return content_id("trial", canonical(self, self.version) | {"dense": self.dense.id}, self.version)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_of_dense(cls, data: Any) -> Any:
+        """Version 1 wrote no version into the dense spec: it has that of the trial."""
+        if isinstance(data, dict) and isinstance(data.get("dense"), dict) and "version" in data:
+            return data | {"dense": {"version": data["version"]} | data["dense"]}
+        return data
 
     @model_validator(mode="after")
     def _known_version(self) -> TrialSpec:
-        if self.version != SCHEMA_VERSION:
-            raise ValueError(f"spec of schema version {self.version}; this cspbench reads version {SCHEMA_VERSION}")
+        _check_version(self, self.version)
+        if self.dense.version != self.version:
+            raise ValueError(f"a trial of schema version {self.version} cannot start from one of {self.dense.version}")
         return self
+
+
+def refuse_to_run(spec: DenseSpec | TrialSpec) -> None:
+    """Refuse to run a spec of an earlier schema version.
+
+    Raises:
+        ConfigError: the spec was made under an earlier version.
+    """
+    if spec.version != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{spec.id} is of schema version {spec.version} and can only be read: the same fields may give another "
+            f"outcome under version {SCHEMA_VERSION}. Make the spec again, e.g. with `cspbench trials export`"
+        )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cspbench.report.axes import axis
 from cspbench.report.pareto import pareto_front
-from cspbench.report.table import DENSE, select_on_dev, summary
+from cspbench.report.table import DENSE, PLACE, select_on_dev, summary
 
 # Okabe and Ito's palette without yellow and black, continued from Tol's muted one: safe for colour blindness.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#332288", "#999933", "#882255")
@@ -89,8 +89,8 @@ class _Shown:
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> _Shown:
-        if frame["corpus"].nunique() > 1:
-            raise ValueError(f"one corpus a picture, got {sorted(frame['corpus'].unique())}")
+        if len(places := frame[PLACE].drop_duplicates()) > 1:
+            raise ValueError(f"one corpus and schema version a picture, got {places.to_numpy().tolist()}")
         return cls(select_on_dev(frame), summary(frame))
 
     @property
@@ -103,11 +103,11 @@ def draw(axes: Axes, frame: pd.DataFrame, panel: Panel) -> None:
 
     Args:
         axes: where to draw.
-        frame: as from `load_results`, trials of one corpus; settings are chosen on dev here.
+        frame: as from `load_results`, trials of one corpus and schema version; settings are chosen on dev here.
         panel: one of `PANELS`.
 
     Raises:
-        ValueError: trials of several corpora, which no axis can compare.
+        ValueError: trials of several corpora or schema versions, which no axis can compare.
     """
     _draw(axes, _Shown.of(frame), panel)
 

@@ -111,8 +111,11 @@ def _warning(frame: pd.DataFrame) -> str:
 
 
 def doubts(frame: pd.DataFrame) -> list[str]:
-    """What speaks against comparing the latencies of a study, in words."""
+    """Return the reasons not to compare the trials of a study with each other, in words."""
     found = []
+    if frame["schema"].nunique() > 1:
+        versions = " and ".join(str(version) for version in sorted(frame["schema"].unique()))
+        found.append(f"Trials of schema versions {versions} are shown apart: equal settings may come out differently.")
     for column in ("protocol.packed", "protocol.processor"):
         kinds = sorted(set(frame[column].dropna())) if column in frame else []
         if len(kinds) > 1:

@@ -13,7 +13,7 @@ import pandas as pd
 from cspbench.errors import did_you_mean
 from cspbench.hyper import flatten
 from cspbench.result import TrialResult
-from cspbench.spec import TrialSpec, content_id
+from cspbench.spec import TrialSpec, canonical, content_id
 from cspbench.store import Store
 from cspbench.trials.records import ResultsError, TrialLog, TrialRecord, read_result, read_rows
 
@@ -30,7 +30,7 @@ MEASURES = [
 
 COLUMNS = [
     *("trial_id", "number", "state", "corpus", "synthetic", "method", "sparsity_requested", "seed", "setting"),
-    *("dense_id", "device", "error"),
+    *("dense_id", "schema", "device", "error"),
     *MEASURES,
 ]
 
@@ -49,7 +49,8 @@ def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
         latencies milliseconds a model step, sizes bytes. ``wer`` is measured on test, ``dev_wer`` on dev: select on
         ``dev_wer``. ``state`` is complete, failed, pruned, running, or missing (finished once, but its result is
         gone); measures of all but complete trials are NaN. ``setting`` is equal for trials that differ in sparsity and
-        seed alone.
+        seed alone. ``schema`` is the schema version of the trial: equal settings of different versions may come out
+        differently.
 
     Raises:
         ResultsError: no such study, or a record that this version cannot read.
@@ -108,15 +109,17 @@ def _row(store: Store, record: TrialRecord) -> dict[str, Any]:
         "seed": spec.seed,
         "setting": _setting(spec),
         "dense_id": spec.dense.id,
+        "schema": spec.version,
     }
     row |= {f"params.{key}": value for key, value in flatten(spec.method.params).items()}
     return row | _outcome(store, record)
 
 
 def _setting(spec: TrialSpec) -> str:
-    """Hash of what a researcher chose: everything but sparsity, seeds and how latency was measured."""
-    chosen = spec.model_dump(mode="json", include={"method", "training", "prunable"})
-    dense = spec.dense.model_dump(mode="json", exclude={"seed", "corpus"})
+    """Hash of everything but sparsity, seeds and the latency protocol."""
+    values = canonical(spec, spec.version)
+    chosen = {name: values[name] for name in ("method", "training", "prunable", "version")}
+    dense = {name: value for name, value in values["dense"].items() if name not in ("seed", "corpus")}
     return content_id("setting", chosen | {"dense": dense, "corpus": spec.dense.corpus.identity()})
 
 

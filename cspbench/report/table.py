@@ -7,8 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-CELL = ["corpus", "method", "sparsity_requested"]
-"""A cell of the table: what is compared at equal sparsity."""
+PLACE = ["corpus", "schema"]
+"""Trials of different corpora or schema versions are never compared."""
+
+CELL = [*PLACE, "method", "sparsity_requested"]
+"""A cell of the table: trials that are averaged, or among which dev chooses."""
 
 SUMMARY = [
     *CELL,
@@ -51,10 +54,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         frame: as from `load_results`.
 
     Returns:
-        One row a corpus, method and requested sparsity (the dense recogniser's method is "dense", its sparsity 0),
-        columns plain numbers and text:
+        One row a corpus, schema version, method and requested sparsity (the dense recogniser's method is "dense", its
+        sparsity 0), columns plain numbers and text:
 
-        - ``corpus, method, sparsity_requested, sparsity`` (achieved);
+        - ``corpus, schema, method, sparsity_requested, sparsity`` (achieved);
         - ``wer, wer_low, wer_high`` on test, ``dev_wer``: means over seeds. The bounds too are means of the seeds'
           bounds: seeds share the test utterances, so averaging them narrows the interval little, and this errs on the
           wide side. ``wer_std`` is the standard deviation over seeds, NaN for one seed;
@@ -69,13 +72,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """
     chosen = select_on_dev(frame)
     varied = _varied_params(frame)
-    rows = [_dense_row(part) for _, part in chosen.groupby("corpus", sort=True)]
+    rows = [_dense_row(part) for _, part in chosen.groupby(PLACE, sort=True)]
     for _, cell in frame.groupby(CELL, sort=True):
         trials = chosen[chosen["trial_id"].isin(cell["trial_id"])]
         rows.append(_cell_row(cell, trials, varied))
     table = pd.DataFrame(rows, columns=SUMMARY)
     dense_first = table.assign(pruned=table["method"] != DENSE)
-    order = dense_first.sort_values(["corpus", "pruned", "method", "sparsity_requested"], kind="stable").index
+    order = dense_first.sort_values([*PLACE, "pruned", "method", "sparsity_requested"], kind="stable").index
     return table.loc[order].reset_index(drop=True)
 
 
@@ -86,6 +89,7 @@ def display_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     """
     shown = {
         "corpus": table["corpus"].nunique() > 1,
+        "schema": table["schema"].nunique() > 1,
         "int8 ms": bool(table["int8_latency_ms"].notna().any()),
         "seeds": bool((table["seeds"] > 1).any()),
         "chosen on dev": bool((table["params"] != "").any()),
@@ -97,6 +101,7 @@ def display_rows(table: pd.DataFrame) -> list[dict[str, str]]:
 def _worded(row: dict[str, Any]) -> dict[str, str]:
     return {
         "corpus": str(row["corpus"]),
+        "schema": str(row["schema"]),
         "method": str(row["method"]),
         "sparsity %": _number(100 * row["sparsity_requested"], ".4g"),
         "achieved %": _number(100 * row["sparsity"], ".2f"),
@@ -141,7 +146,7 @@ def _dense_row(trials: pd.DataFrame) -> dict[str, Any]:
     """The dense recognisers behind the chosen trials; latency is the median of what was measured beside each trial."""
     models = trials.drop_duplicates("dense_id")
     return {
-        "corpus": trials.iloc[0]["corpus"],
+        **{key: trials.iloc[0][key] for key in PLACE},
         "method": DENSE,
         **{"sparsity_requested": 0.0, "sparsity": 0.0},
         **{"wer": float(models["dense_wer"].mean()), "dev_wer": float(models["dense_dev_wer"].mean())},

@@ -9,16 +9,17 @@ import pandas as pd
 from cspbench.report.figures import PANELS, figure, on_front, save
 from cspbench.report.page import NOTES, command, heading, html_page, markdown_table
 from cspbench.report.results import ResultsError, load_results
-from cspbench.report.table import summary
+from cspbench.report.table import PLACE, summary
 from cspbench.store import Store, write_atomic
 
 
 def write_report(name: str, store: Store) -> list[Path]:
     """Write the report of a study into ``<study>/report``; what was there of an earlier one is replaced.
 
-    Written are, for each corpus of the study, the three pictures and ``overview`` (all three side by side), as PNG and
-    SVG; ``results.csv`` (one row a trial), ``summary.csv`` and ``summary.md`` (method by sparsity), ``pareto.csv``
-    (rows of the summary on a front, with a column a front), and ``report.html``, which holds all of it in one file.
+    Written are, for each corpus and schema version of the study, the three pictures and ``overview`` (all three side
+    by side), as PNG and SVG; ``results.csv`` (one row a trial), ``summary.csv`` and ``summary.md`` (method by
+    sparsity), ``pareto.csv`` (rows of the summary on a front, with a column a front), and ``report.html``, which holds
+    all of it in one file.
 
     Args:
         name: the study.
@@ -51,7 +52,9 @@ def write_report(name: str, store: Store) -> list[Path]:
 
 
 def fronts(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a `summary` on the Pareto front of WER and sparsity or of WER and latency, of their corpus.
+    """Return the rows of a `summary` on the Pareto front of WER and sparsity or of WER and latency.
+
+    Fronts are those of one corpus and schema version.
 
     A bool column a front, named after its picture, is put first. Fronts are of test WER, as drawn: they describe what
     came out. To choose what to deploy, look at ``dev_wer``.
@@ -60,7 +63,7 @@ def fronts(table: pd.DataFrame) -> pd.DataFrame:
     marked = table.copy()
     for place, panel in enumerate(drawn):
         on = pd.Series(False, index=table.index)
-        for _, part in table.groupby("corpus"):
+        for _, part in table.groupby(PLACE):
             on[part.index] = on_front(part, panel)
         marked.insert(place, panel.name, on)
     return marked[marked[[panel.name for panel in drawn]].any(axis=1)]
@@ -73,12 +76,12 @@ def _why_none(frame: pd.DataFrame) -> str:
 
 
 def _write_pictures(name: str, frame: pd.DataFrame, folder: Path) -> list[Path]:
-    several = frame["corpus"].nunique() > 1
+    corpora, versions = frame["corpus"].nunique() > 1, frame["schema"].nunique() > 1
     paths = []
-    for corpus, part in frame.groupby("corpus"):
+    for (corpus, version), part in frame.groupby(PLACE):
         if not part["state"].eq("complete").any():
             continue
-        ending = f"_{corpus}" if several else ""
+        ending = f"_{corpus}" * corpora + f"_schema{version}" * versions
         for panel in PANELS:
             paths += save(figure(part, [panel], name), folder / f"{panel.name}{ending}")
         paths += save(figure(part, PANELS, name), folder / f"overview{ending}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from cspbench.config import SweepConfig
 from cspbench.corpora import Corpus, load_corpus, parse_options
-from cspbench.spec import CorpusSpec, DenseSpec, TrialSpec
+from cspbench.spec import CorpusSpec, DenseSpec, TrialSpec, canonical, newer_fields
 from cspbench.store import Store
 from cspbench.sweep.space import Setting, Space, space_of
 
@@ -54,20 +54,34 @@ class Plan:
         points = self.space.grid()[: self.config.trials]
         return [spec for point in points for spec in self.specs(self.space.setting(point))]
 
-    def identity(self) -> dict[str, Any]:
-        """What a study stands for, as JSON: a study is resumed only under the same identity."""
-        config = self.config
+    @property
+    def version(self) -> int:
+        """Schema version of the specs."""
+        return self.dense_specs()[0].version
+
+    def identity(self, version: int | None = None) -> dict[str, Any]:
+        """Return what a study stands for, as JSON: it is resumed only under the same identity.
+
+        Args:
+            version: schema version under which to describe it; that of the specs if not given.
+        """
+        config, version = self.config, version or self.version
         return {
-            "dense": {spec.id: spec.model_dump(mode="json", exclude={"corpus"}) for spec in self.dense_specs()},
+            "dense": {spec.id_under(version): _dense_identity(spec, version) for spec in self.dense_specs()},
             "corpus": self.corpus.identity(),
-            "prune": config.prune.model_dump(mode="json"),
+            "prune": canonical(config.prune, version),
             "prunable": list(config.prunable),
-            "latency": config.latency.model_dump(mode="json"),
+            "latency": canonical(config.latency, version),
             "seeds": list(config.seeds),
             "space": self.space.describe(),
             "sampler": config.sampler.model_dump(mode="json"),
             "objectives": list(config.objectives),
         }
+
+    def newer_fields(self, version: int) -> list[str]:
+        """Return the fields that are set although a schema version does not have them."""
+        parts = (*self.dense_specs(), self.config.prune, self.config.latency)
+        return sorted({name for part in parts for name in newer_fields(part, version)})
 
     def _dense(self, seed: int) -> DenseSpec:
         dense = self.config.dense
@@ -78,6 +92,11 @@ class Plan:
             training=dense.training,
             seed=seed if dense.seed == "each" else dense.seed,
         )
+
+
+def _dense_identity(spec: DenseSpec, version: int) -> dict[str, Any]:
+    values = canonical(spec, version)
+    return {name: value for name, value in values.items() if name not in ("corpus", "version")}
 
 
 def resolve(config: SweepConfig, store: Store, note: Callable[[str], None]) -> Plan:

@@ -125,7 +125,8 @@ class _Sweep:
         queue = TrialQueue(executor, self._store, self._display)
         log = TrialLog(self._store.study(self.summary.name).trials)
         total = self._study.remaining * len(self._plan.config.seeds)
-        for outcome in queue.run(self._jobs(), log, dense=self._plan.dense_specs(), total=total):
+        dense = self._plan.dense_specs() if total else []
+        for outcome in queue.run(self._jobs(), log, dense=dense, total=total):
             self.summary.ended[outcome.spec.id] = outcome
             self._tracker.log(outcome)
             self._tell_complete()

@@ -114,9 +114,9 @@ def open_study(plan: Plan, store: Store) -> Study:
 
 
 def _claim(folder: StudyFolder, plan: Plan) -> None:
-    path, identity = folder.sweep, plan.identity()
+    path = folder.sweep
     if path.exists():
-        changes = list(_differences(read_json(path)["identity"], identity))
+        changes = _changes(read_json(path), plan)
         if changes:
             more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
             raise ConfigError(
@@ -124,7 +124,21 @@ def _claim(folder: StudyFolder, plan: Plan) -> None:
                 + "\n".join(f"  {change}" for change in [*changes[:SHOWN], *more])
                 + "\nGive this sweep another name, or delete that folder: finished trials lie elsewhere and are reused."
             )
-    write_json(path, {"identity": identity, "config": plan.config.model_dump(mode="json")})
+    described = {"identity": plan.identity(), "version": plan.version, "config": plan.config.model_dump(mode="json")}
+    write_json(path, described)
+
+
+def _changes(known: Mapping[str, Any], plan: Plan) -> list[str]:
+    """Differences between a study on disk and a plan.
+
+    A study of an earlier schema version is compared as that version would have described the plan.
+    """
+    version = known.get("version", 1)
+    changes = list(_differences(known["identity"], plan.identity(version)))
+    if version == plan.version:
+        return changes
+    added = [f"{name}: new" for name in plan.newer_fields(version)]
+    return added + [change for change in changes if not change.endswith(": new")]
 
 
 def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:

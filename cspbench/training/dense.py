@@ -11,7 +11,7 @@ from cspbench.errors import CspbenchError
 from cspbench.hyper import Frozen
 from cspbench.pruning.method import REWIND_POINTS, Phase
 from cspbench.result import WordErrors
-from cspbench.spec import DenseSpec
+from cspbench.spec import DenseSpec, refuse_to_run
 from cspbench.store import DenseFolder, Store, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import save_model, save_tensors
 from cspbench.training.evaluate import errors, recognise
@@ -85,6 +85,7 @@ def train_dense(
 def _train(
     spec: DenseSpec, store: Store, folder: DenseFolder, device: torch.device, progress: Listener, speech: Speech | None
 ) -> None:
+    refuse_to_run(spec)
     speech = speech or prepare_speech(spec, store, progress)
     write_json(folder.spec, spec.model_dump(mode="json"))
     model = new_model(spec, speech).to(device)

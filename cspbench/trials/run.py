@@ -26,7 +26,7 @@ from cspbench.pruning.registry import methods
 from cspbench.result import TrialResult
 from cspbench.runtime.latency.paired import measure_latency
 from cspbench.runtime.packing import dense_bytes, packed_bytes
-from cspbench.spec import TrialSpec
+from cspbench.spec import TrialSpec, refuse_to_run
 from cspbench.store import DenseFolder, Store, TrialFolder, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import load_model, save_model
 from cspbench.training.dense import device_name, model_note, resolve_device, train_dense
@@ -51,13 +51,14 @@ def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: 
         progress: called with events while the trial runs.
 
     Raises:
-        ConfigError: an unknown method or a hyperparameter it does not take.
+        ConfigError: an unknown method, a hyperparameter it does not take, or a spec of an earlier schema version.
         CorpusError: audio or transcripts that cannot be used.
         PruningError: a method that cannot do what it is asked.
     """
     folder = store.trial(spec.id)
     with locked(folder.path):
         if not folder.finished:
+            refuse_to_run(spec)
             began = time.monotonic()
             write_json(folder.spec, spec.model_dump(mode="json"))
             trial = _Trial(spec, store, resolve_device(device), progress, prepare_speech(spec.dense, store, progress))

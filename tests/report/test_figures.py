@@ -142,7 +142,7 @@ def test_corpora_do_not_share_axes(tmp_path):
     for corpus in ("an4", "fsdd"):
         trial = spec(corpus=corpus)
         finish(store, "s", trial, result(trial, 0.1))
-    with pytest.raises(ValueError, match=r"one corpus a picture.*an4.*fsdd"):
+    with pytest.raises(ValueError, match=r"one corpus and schema version a picture.*an4.*fsdd"):
         axes_of(load_results("s", tmp_path), SPARSITY)
 
 

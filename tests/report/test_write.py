@@ -144,6 +144,7 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path):
 def test_latencies_that_cannot_be_compared_or_believed_are_warned_of():
     frame = pd.DataFrame(
         {
+            "schema": 1,
             "protocol.packed": ["torch CSR", "native engine", "native engine"],
             "protocol.processor": ["a", "a", "a"],
             "protocol.conclusive": [None, True, False],
@@ -153,4 +154,4 @@ def test_latencies_that_cannot_be_compared_or_believed_are_warned_of():
     assert "measured on native engine and torch CSR" in mixed
     assert "noisy to tell the latency of 1 of 2 trials" in noisy
     assert doubts(frame.iloc[[1]]) == []
-    assert doubts(pd.DataFrame({"state": ["complete"]})) == []
+    assert doubts(pd.DataFrame({"state": ["complete"], "schema": [1]})) == []
