@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cspbench.errors import did_you_mean
 
 
 class Frozen(BaseModel):
@@ -39,6 +41,8 @@ class Search:
 class Hyperparameters(Frozen):
     """Base of a plug-in's options. Fields annotated with `Search` are searched unless the user fixes them."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     @classmethod
     def search_space(cls) -> dict[str, Search]:
         """Field name -> default search range, for the fields that declare one."""
@@ -48,6 +52,20 @@ class Hyperparameters(Frozen):
                 if isinstance(note, Search):
                     space[name] = note
         return space
+
+
+def explain(error: ValidationError, params: type[Hyperparameters]) -> str:
+    """All problems that pydantic found with the values of `params`, in one line."""
+    return "; ".join(_explain(dict(item), params) for item in error.errors(include_url=False))
+
+
+def _explain(item: dict[str, Any], params: type[Hyperparameters]) -> str:
+    name = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        known = list(params.model_fields)
+        return f"there is no hyperparameter '{name}'{did_you_mean(name, known)} (known: {', '.join(known) or 'none'})"
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{name}: {message}, got {item['input']!r}" if name else message
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:

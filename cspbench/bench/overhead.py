@@ -29,7 +29,7 @@ from cspbench.bench.random_speech import SpeechShape, random_speech
 from cspbench.bench.torch_prune import TorchPrune
 from cspbench.errors import ConfigError
 from cspbench.pruning import Phase, Progress, PruningContext, PruningMethod
-from cspbench.pruning.registry import methods
+from cspbench.pruning.registry import create, methods
 from cspbench.spec import CorpusSpec, DenseSpec, ModelSpec, TrainSpec
 from cspbench.store import Store
 from cspbench.training.loop import TrainingRun, flushed_denormals
@@ -227,11 +227,10 @@ def _method(name: str, context: PruningContext) -> tuple[PruningMethod, float]:
 
     One that does not train by default is measured while it fine-tunes, its pruning spread over the budget.
     """
-    chosen = methods.get(name)
-    method = chosen(chosen.Params(), context)
+    method = create(name, {}, context)
     multiple = sum(phase.steps for phase in method.phases()) / context.steps
-    if multiple == 0 and "fine_tune" in chosen.Params.model_fields:
-        method = chosen(chosen.Params.model_validate({"fine_tune": True}), context)
+    if multiple == 0 and "fine_tune" in type(method).Params.model_fields:
+        method = create(name, {"fine_tune": True}, context)
     return method, multiple
 
 

@@ -38,7 +38,7 @@ class TorchPrune(PruningMethod):
     def after_step(self, progress: Progress) -> None:
         """Prune what has become due."""
         done = progress.step + 1
-        wanted = round(self.schedule.share(done) * self.context.zeros)
+        wanted = round(self.schedule.fraction(done) * self.context.zeros)
         if self.schedule.due(done) and wanted > self._zeros:
             prune.global_unstructured(list(self._places.values()), prune.L1Unstructured, amount=wanted - self._zeros)
             self._zeros = wanted

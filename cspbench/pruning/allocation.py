@@ -1,4 +1,4 @@
-"""How many zeros each matrix gets where it is not the scores that decide."""
+"""Zeros of each matrix where the allocation, and not the scores, decides."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cspbench.pruning.selection import MatrixShape, SelectionParams, parse_patte
 def allocate(shapes: Mapping[str, MatrixShape], zeros: int, params: SelectionParams) -> dict[str, int]:
     """Zeros by matrix; they add up to `zeros` exactly, and no matrix's ever fall as `zeros` grows.
 
-    ``uniform`` wants one density everywhere, ``erk`` (Erdős-Rényi-Kernel for matrices: Mocanu et al. 2018,
-    arXiv:1707.04780; Evci et al. 2020, arXiv:1911.11134) one proportional to ``(in + out) / (in * out)``; both times
-    `params.multiplier`. No matrix is denser than 1, or than an N:M pattern allows as long as all of them keep to it:
-    what one cannot take goes to the others in proportion.
+    ``uniform`` gives all matrices one density, ``erk`` (Erdős-Rényi-Kernel for matrices: Mocanu et al. 2018,
+    arXiv:1707.04780; Evci et al. 2020, arXiv:1911.11134) one proportional to ``(in + out) / (in * out)``; both are
+    multiplied by `params.multiplier`. No matrix is denser than 1, or than an N:M pattern allows as long as all of them
+    keep to it: the excess goes to the others in proportion.
 
     Args:
         shapes: (out, in) by matrix name.
@@ -24,8 +24,8 @@ def allocate(shapes: Mapping[str, MatrixShape], zeros: int, params: SelectionPar
     """
     pattern = parse_pattern(params.pattern)
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    wanted = {name: sum(shape) if params.allocation == "erk" else sizes[name] for name, shape in shapes.items()}
-    claims = {name: max(1, wanted[name]) * Fraction(params.multiplier(name)) for name in shapes}
+    unit = {name: sum(shape) if params.allocation == "erk" else sizes[name] for name, shape in shapes.items()}
+    claims = {name: max(1, unit[name]) * Fraction(params.multiplier(name)) for name in shapes}
     inside = {name: pattern.capacity(shape) if pattern else sizes[name] for name, shape in shapes.items()}
     kept = sum(sizes.values()) - zeros
     within = apportion(claims, inside, min(kept, sum(inside.values())))
@@ -34,7 +34,7 @@ def allocate(shapes: Mapping[str, MatrixShape], zeros: int, params: SelectionPar
 
 
 def apportion(claims: Mapping[str, Fraction], caps: Mapping[str, int], seats: int) -> dict[str, int]:
-    """Share `seats` in proportion to `claims`, at most `caps` each.
+    """Distribute `seats` in proportion to `claims`, at most `caps` each.
 
     Rounded as Sainte-Laguë does it: seats go one by one to the largest ``claim / (2 * has + 1)`` below its cap, of
     equal ones to the first. Unlike the largest remainder it never takes a seat back as `seats` grows, so that along a
@@ -57,7 +57,7 @@ def apportion(claims: Mapping[str, Fraction], caps: Mapping[str, int], seats: in
 
 
 def _rate(claims: Mapping[str, Fraction], caps: Mapping[str, int], seats: int) -> Fraction:
-    """Seats per claim at which the caps cut off just what leaves `seats`, before rounding."""
+    """Seats per unit of claim at which the capped claims add up to `seats`, before rounding."""
     rate, claimed = Fraction(0), sum((claims[name] for name in caps), Fraction(0))
     for name in sorted(caps, key=lambda name: caps[name] / claims[name]):
         rate = seats / claimed

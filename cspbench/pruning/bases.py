@@ -1,15 +1,13 @@
-"""What methods that prune by a mask share: they differ in the score alone."""
+"""Bases of the methods that prune by a mask; such methods differ in the score alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from cspbench.errors import PruningError
 from cspbench.hyper import Hyperparameters, Search
 from cspbench.pruning.mask import count_zeros, select
 from cspbench.pruning.method import Progress, PruningContext, PruningMethod
@@ -24,10 +22,10 @@ class RampParams(SelectionParams):
         "cubic", description="course of the ramp; one_shot prunes everything where the ramp begins"
     )
     begin: Annotated[float, Search(0.0, 0.2)] = Field(
-        0.0, ge=0, le=0.3, description="the ramp begins after this share of the steps"
+        0.0, ge=0, le=0.3, description="the ramp begins after this fraction of the steps"
     )
     end: Annotated[float, Search(0.3, 0.8)] = Field(
-        0.5, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
+        0.5, ge=0.3, le=1, description="the ramp is complete after this fraction of the steps"
     )
     interval: Annotated[int, Search(1, 40, log=True)] = Field(
         10, ge=1, description="steps between two updates of the mask, at most (a short ramp still gets 8 stages)"
@@ -50,6 +48,7 @@ class MaskedMethod(PruningMethod):
         check_selection({name: tuple(w.shape) for name, w in context.weights.items()}, context.zeros, params)
         self._masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in context.weights.items()}
         self._numbers: dict[str, tuple[Tensor, int, Tensor]] = {}
+        self.register_state(mask="_masks")
 
     @torch.no_grad()
     def after_backward(self, progress: Progress) -> None:
@@ -67,19 +66,11 @@ class MaskedMethod(PruningMethod):
         if count_zeros(self._masks) != self.context.zeros:
             self._prune(self.context.zeros)
         self._apply()
-        self._waken()
+        self._nudge_off_zero()
 
     def masks(self) -> dict[str, Tensor]:
         """Current masks by weight name: bool, True where a weight is kept, shape (out, in)."""
         return dict(self._masks)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The masks, as ``mask.<weight name>``."""
-        return pack("mask", self._masks)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the masks of a saved run; raises PruningError where they do not fit the weights."""
-        unpack("mask", state, self._masks)
 
     def _scores(self) -> dict[str, Tensor]:
         """Importance of every weight, by name; the smallest go first."""
@@ -104,7 +95,7 @@ class MaskedMethod(PruningMethod):
         return known[2]
 
     @torch.no_grad()
-    def _waken(self) -> None:
+    def _nudge_off_zero(self) -> None:
         """Lift kept weights off exact zero, by as little as rounding does, so that the zeros are those of the masks.
 
         A weight that grew at zero stays there as long as it has no gradient: its input is never there, or all paths
@@ -128,7 +119,7 @@ class RampedMethod(MaskedMethod):
         self.schedule = Schedule(context.steps, params.schedule, params.begin, params.end, params.interval)
 
     def start(self) -> None:
-        """Prune what the schedule wants gone before the first step."""
+        """Prune what is due before the first step."""
         self._follow_schedule(done=0)
         self._apply()
 
@@ -139,25 +130,6 @@ class RampedMethod(MaskedMethod):
 
     def _follow_schedule(self, done: int) -> None:
         if self.schedule.due(done):
-            zeros = round(self.schedule.share(done) * self.context.zeros)
+            zeros = round(self.schedule.fraction(done) * self.context.zeros)
             if zeros > 0:
                 self._prune(zeros)
-
-
-def pack(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Flat copy of tensors by weight name, keys ``<kind>.<weight name>``."""
-    return {f"{kind}.{name}": tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-@torch.no_grad()
-def unpack(kind: str, state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-    """Copy what `pack` wrote into existing tensors; raises PruningError where a tensor is absent or misshapen."""
-    for name, tensor in into.items():
-        saved = state.get(f"{kind}.{name}")
-        if saved is None or saved.shape != tensor.shape:
-            found = "absent" if saved is None else f"of shape {tuple(saved.shape)}"
-            raise PruningError(
-                f"checkpoint does not fit: '{kind}.{name}' should have shape {tuple(tensor.shape)} and is {found}; "
-                "it belongs to another model or method, remove it to start afresh"
-            )
-        tensor.copy_(saved)

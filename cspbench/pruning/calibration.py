@@ -1,4 +1,4 @@
-"""What methods know of the inputs of each matrix."""
+"""Second moments of the inputs of each matrix, checked before a method relies on them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ def second_moments(weights: Mapping[str, Tensor], grams: Callable[[], dict[str, 
     moments = {}
     for name, weight in weights.items():
         moment = found.get(name)
-        wanted = (weight.shape[1], weight.shape[1])
-        if moment is None or moment.shape != wanted:
+        expected = (weight.shape[1], weight.shape[1])
+        if moment is None or moment.shape != expected:
             shape = "missing" if moment is None else f"of shape {tuple(moment.shape)}"
-            raise PruningError(f"the second moment of the inputs of '{name}' should have shape {wanted}, it is {shape}")
+            raise PruningError(
+                f"the second moment of the inputs of '{name}' should have shape {expected}, it is {shape}"
+            )
         if not moment.isfinite().all():
             raise PruningError(f"the inputs of '{name}' are not finite: the training diverged")
         moments[name] = moment.to(weight.device, torch.float32)

@@ -1,4 +1,4 @@
-"""What `cspbench methods` prints: every registered method with its options, read from their declarations."""
+"""Descriptions of all registered methods and their options, read from the declarations, for `cspbench methods`."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _option(name: str, field: FieldInfo) -> OptionInfo:
 
 
 def _notes(annotation: Any) -> tuple[Any, ...]:
-    """What stands beside a type in ``Annotated``, fields taken apart."""
+    """Notes beside a type in ``Annotated``; a field counts as its own notes."""
     notes = getattr(annotation, "__metadata__", ())
     return tuple(inner for note in notes for inner in (note.metadata if isinstance(note, FieldInfo) else (note,)))
 

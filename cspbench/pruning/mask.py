@@ -125,7 +125,7 @@ def best_of_groups(scores: Tensor, pattern: Groups) -> Tensor:
 
 
 def _blocks(scores: Matrices, zeros: int, block: Blocks) -> dict[str, Tensor]:
-    """Masks that drop blocks of the smallest mean score; the last is cut partly where the count wants it."""
+    """Masks that drop blocks of the smallest mean score; the last is cut in part where the count requires it."""
     means = {name: _block_means(score, block) for name, score in scores.items()}
     sizes = {name: _block_sizes(score, block) for name, score in scores.items()}
     order = torch.cat([mean.reshape(-1) for mean in means.values()]).argsort(descending=True, stable=True)

@@ -30,9 +30,10 @@ from torch import Tensor
 
 from cspbench.errors import PruningError
 from cspbench.hyper import Hyperparameters
+from cspbench.pruning.state import pack, unpack
 
 REWIND_POINTS = (0.0, 0.05, 0.1, 0.25, 0.5)
-"""Shares of the dense training at which its weights are kept, for methods that rewind."""
+"""Fractions of the dense training after which its weights are kept, for methods that rewind."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the loop is: `step` counts from 0 over all phases up to `total`."""
+    """Position of the training loop: `step` counts from 0 over all phases up to `total`."""
 
     step: int
     total: int
@@ -54,11 +55,11 @@ class Progress:
 
 @dataclass
 class PruningContext:
-    """What a method may see and touch.
+    """Everything a method may see and touch.
 
     Attributes:
         weights: prunable parameters by name, each of shape (out, in). One parameter under two names appears once.
-        sparsity: target share of zeros among all of `weights` together, in [0, 1).
+        sparsity: target fraction of zeros among all of `weights` together, in [0, 1).
         steps: optimiser steps of the pruning budget.
         seed: for whatever the method draws at random.
         grams: returns, by weight name, the second moment ``E[x x^T]`` of shape (in, in) of that matrix's own
@@ -110,6 +111,17 @@ class PruningMethod(ABC):
     def __init__(self, params: Hyperparameters, context: PruningContext) -> None:
         self.params = params
         self.context = context
+        self._state: dict[str, str] = {}
+
+    def register_state(self, **attributes: str) -> None:
+        """Keep attributes of this method in every checkpoint.
+
+        Args:
+            attributes: the prefix in the checkpoint, and the name of the attribute: ``register_state(z="_z")`` saves
+                ``self._z``, a mapping of weight names (or names of its own) to tensors, as ``z.<name>``. The mapping
+                may be replaced by another with the same names and shapes while the method runs.
+        """
+        self._state |= attributes
 
     def phases(self) -> list[Phase]:
         """Training phases in order; their steps add up to what the method really costs."""
@@ -154,10 +166,12 @@ class PruningMethod(ABC):
     def masks(self) -> dict[str, Tensor]:
         """Current masks by weight name: bool, True where a weight is kept, shape (out, in)."""
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors that, loaded into a fresh instance, continue the run bit for bit."""
+        """Copy of the registered state: tensors that, loaded into a fresh instance, continue the run bit for bit."""
+        packed = [pack(kind, getattr(self, attribute)) for kind, attribute in self._state.items()]
+        return {key: tensor for tensors in packed for key, tensor in tensors.items()}
 
-    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Inverse of `state_dict`."""
+        """Inverse of `state_dict`; raises PruningError where a tensor is absent or misshapen."""
+        for kind, attribute in self._state.items():
+            unpack(kind, state, getattr(self, attribute))

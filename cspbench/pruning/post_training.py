@@ -1,4 +1,4 @@
-"""Pruning a trained network in one pass over calibration data: what such methods share."""
+"""Base of the methods that prune a trained network in one pass over calibration data."""
 
 from __future__ import annotations
 

@@ -1,9 +1,36 @@
-"""Pruning methods by name, this package's and those that other packages publish under ``cspbench.methods``."""
+"""Pruning methods by name: this package's, and those that other packages publish under ``cspbench.methods``."""
 
 from __future__ import annotations
 
-from cspbench.pruning.method import PruningMethod
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from cspbench.errors import ConfigError
+from cspbench.hyper import Hyperparameters, explain
+from cspbench.pruning.method import PruningContext, PruningMethod
 from cspbench.registry import Registry
 
 methods: Registry[type[PruningMethod]] = Registry("pruning method", "cspbench.methods")
 register = methods.register
+
+
+def create(name: str, params: Mapping[str, Any] | Hyperparameters, context: PruningContext) -> PruningMethod:
+    """Return a pruning method, bound to the weights it prunes.
+
+    Args:
+        name: of a registered method; `cspbench methods` lists them.
+        params: hyperparameters by name; those left out have their defaults.
+        context: weights, target sparsity, budget, and what else the method may ask for.
+
+    Raises:
+        ConfigError: an unknown method, or hyperparameters that it does not take.
+        PruningError: the method cannot reach the target, or needs what the context does not offer.
+    """
+    chosen = methods.get(name)
+    values = params.model_dump() if isinstance(params, Hyperparameters) else params
+    try:
+        return chosen(chosen.Params.model_validate(values), context)
+    except ValidationError as error:
+        raise ConfigError(f"method '{name}': {explain(error, chosen.Params)}") from error

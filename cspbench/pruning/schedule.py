@@ -1,4 +1,4 @@
-"""When weights go: the share of the target sparsity due after each optimiser step, as a pure function of the step."""
+"""Pruning schedules: fraction of the target sparsity due after each optimiser step, a function of the step alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from cspbench.errors import PruningError
 Shape = Literal["cubic", "linear", "one_shot"]
 
 MIN_STAGES = 8
-"""A ramp is cut into at least this many stages (or one a step), however long the asked interval: few coarse cuts are
-one-shot pruning under another name."""
+"""A ramp is cut into at least this many stages (or one a step), however long the interval asked for: a few
+large cuts would be one-shot pruning under another name."""
 
 _SHAPES: dict[str, Callable[[float], float]] = {
     "cubic": lambda t: 1 - (1 - t) ** 3,  # Zhu & Gupta 2017, eq. 1, from initial sparsity 0
@@ -23,13 +23,13 @@ _SHAPES: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """Ramp from nothing pruned to everything pruned.
+    """Ramp from no zeros to all the zeros of the target.
 
     Attributes:
         total: optimiser steps of the whole budget.
         shape: course of the ramp; `one_shot` prunes everything at `begin`.
-        begin: share of the budget after which the ramp begins, in [0, 1].
-        end: share of the budget after which it is complete, in [begin, 1].
+        begin: fraction of the budget after which the ramp begins, in [0, 1].
+        end: fraction of the budget after which it is complete, in [begin, 1].
         interval: optimiser steps between two updates of the mask, at most.
     """
 
@@ -61,12 +61,12 @@ class Schedule:
             return 1.0
         return max(0.0, (done - self.first) / (self.last - self.first))
 
-    def share(self, done: int) -> float:
-        """Share of the final zeros due after `done` steps, in [0, 1]."""
+    def fraction(self, done: int) -> float:
+        """Fraction of the final zeros due after `done` steps, in [0, 1]."""
         return _SHAPES[self.shape](self.progress(done)) if done >= self.first else 0.0
 
     def due(self, done: int) -> bool:
-        """Whether the mask is updated after `done` steps."""
+        """Return True if the mask is updated after `done` steps."""
         if not self.first <= done <= self.last:
             return False
         every = max(1, min(self.interval, (self.last - self.first) // MIN_STAGES))

@@ -1,4 +1,4 @@
-"""How weights are selected: shares of the matrices, and the pattern the zeros must form."""
+"""Options of the selection of weights: zeros of each matrix, and the pattern they must form."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class SelectionParams(Hyperparameters):
         return density
 
     @model_validator(mode="after")
-    def _density_has_shares_to_change(self) -> SelectionParams:
+    def _density_needs_an_allocation(self) -> SelectionParams:
         if self.density and self.allocation == "global":
             raise ValueError("density needs allocation uniform or erk: with global the scores alone decide")
         return self
@@ -106,7 +106,7 @@ class SelectionParams(Hyperparameters):
 
 
 def check_selection(shapes: Mapping[str, MatrixShape], zeros: int, params: SelectionParams) -> None:
-    """Refuse what cannot be met, before any training.
+    """Refuse, before any training, a target that cannot be met.
 
     Args:
         shapes: (out, in) by matrix name.

@@ -1,7 +1,7 @@
 """Recovery on a support of given size: minimise ``1/2 ||x Phi^T - y||^2`` subject to ``supp(x)`` in S.
 
 `htp` is the one to begin with: few steps, values fitted exactly. `iht` costs two products a step and forms no Gram.
-`cosamp` looks at three times as many columns as it keeps, and so mends a poor choice soonest. Orthogonal matching
+`cosamp` looks at three times as many columns as it keeps, and so corrects a poor choice soonest. Orthogonal matching
 pursuit, which adds entries one by one, is in `cspbench.sensing.omp`.
 """
 
@@ -42,7 +42,7 @@ def iht(
         rule: chooses the support; the solution obeys it.
         start: warm start of shape (rows, n); without it the support begins at the largest correlations.
         iterations: at most this many.
-        tolerance: a row has converged when its change is below this share of its norm.
+        tolerance: a row has converged when its change is below this fraction of its norm.
 
     Raises:
         ValueError: shapes that do not fit, or numbers that are not finite.

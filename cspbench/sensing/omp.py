@@ -33,8 +33,8 @@ def omp(
         correlations: ``operator.adjoint(y)``, shape (rows, n).
         count: entries of each row at most, >= 0.
         start: warm start of shape (rows, n): its non-zero entries join first.
-        tolerance: a row stops before `count` when no column correlates with its residual by more than this share of the
-            largest correlation with its measurements, which is when the measurements are explained.
+        tolerance: a row stops before `count` when no column correlates with its residual by more than this fraction of
+            the largest correlation with its measurements, which is when the measurements are explained.
 
     Returns:
         `iterations` is the number of entries of the longest row; a row has converged unless it had to stop because
@@ -54,7 +54,7 @@ def omp(
 
 
 class _Pursuit:
-    """What is known of all rows: their columns in order of choice, and the solution on them.
+    """State of all rows: their columns in order of choice, and the solution on them.
 
     Row t of the inverse Cholesky factor of every signal is one plane ``inverse[t]``, shape (rows, count): planes that
     grow one by one stay contiguous.
@@ -74,7 +74,7 @@ class _Pursuit:
         self.done = 0
 
     def run(self, first: Tensor, tolerance: float) -> None:
-        """Choose until there is no room or nothing left to explain; columns of `first` go first."""
+        """Choose until the support is full or the residual is explained; columns of `first` go first."""
         floor = tolerance * self.b.abs().amax(-1)
         pending = torch.nn.functional.pad(first, (0, self.b.shape[1] - self.columns))
         waiting = bool(first.any())

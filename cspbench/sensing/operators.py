@@ -160,7 +160,7 @@ class Gram(Operator):
 
     Args:
         matrix: symmetric positive semi-definite, shape (n, n).
-        damping: added to the diagonal, as a share of its mean; keeps inputs that were never active recoverable.
+        damping: added to the diagonal, as a fraction of its mean; keeps inputs that were never active recoverable.
     """
 
     has_gram = True

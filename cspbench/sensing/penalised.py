@@ -1,9 +1,9 @@
 """l1-penalised recovery (the LASSO): minimise ``1/2 ||x Phi^T - y||^2 + penalty ||x||_1`` in every row.
 
 All four solvers have the same minimiser where it is unique. `fista` is the one to begin with; `admm` pays a
-factorisation and then minds ill-conditioning less; `amp` needs the fewest steps, on random operators only; `ista` is
-the plain reference. With `polish`, each of them ends on the exact minimiser as soon as it has found which entries are
-zero and the signs of the others.
+factorisation and then suffers less from ill-conditioning; `amp` needs the fewest steps, on random operators only;
+`ista` is the plain reference. With `polish`, each of them ends on the exact minimiser as soon as it has found which
+entries are zero and the signs of the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _GUESSES = 3
 """Newton steps of `exact_finish`: near the solution it takes one, far from it no number helps."""
 
 _SMALL = 32
-_SHARE = 10
+_FRACTION = 10
 """`exact_finish` leaves rows alone that keep more entries than this, and more than one in so many."""
 
 _ROUNDING = 16
@@ -57,7 +57,7 @@ def ista(
         penalty: weight of the l1 norm, >= 0; a tensor of shape (rows, 1) gives each row its own.
         start: warm start of shape (rows, n), zero by default.
         iterations: at most this many.
-        tolerance: a row has converged when its change is below this share of its norm.
+        tolerance: a row has converged when its change is below this fraction of its norm.
         polish: after so many iterations, and whenever their number has doubled since, rows are tried for the exact
             solution; see `exact_finish`. 0: never.
 
@@ -193,7 +193,7 @@ def amp(
         iterations: at most this many.
         tolerance: see `ista`.
         polish: see `exact_finish`.
-        damping: in (0, 1], the share of a step that is taken (Rangan, Schniter & Fletcher 2014); 1 is the plain method.
+        damping: fraction of a step that is taken, in (0, 1] (Rangan, Schniter & Fletcher 2014); 1 is the plain method.
     """
     if not 0 < damping <= 1:
         raise ValueError(f"amp needs damping in (0, 1], got {damping}")
@@ -239,8 +239,8 @@ def exact_finish(operator: Operator, correlations: Tensor, penalty: Tensor, x: T
     rows = torch.arange(len(x), device=x.device)
     signs = x.sign()
     for _ in range(_GUESSES):
-        # More columns than that are dependent, or dear.
-        small = (signs != 0).sum(-1) <= min(operator.measurements, max(_SMALL, operator.columns // _SHARE))
+        # More columns than that are rank-deficient or too expensive.
+        small = (signs != 0).sum(-1) <= min(operator.measurements, max(_SMALL, operator.columns // _FRACTION))
         rows, signs = rows[small], signs[small]
         if not len(rows):
             break

@@ -1,4 +1,4 @@
-"""What all solvers share: their outcome, their loop, and what they refuse.
+"""Outcome, loop and checks common to all solvers.
 
 Given measurements ``y = w Phi^T`` of unknown sparse rows ``w``, find them again, either penalised,
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from cspbench.sensing.operators import Operator
 
 State = dict[str, Tensor]
-"""What an iteration carries from one step to the next, one row a signal in every tensor; "x" is the estimate."""
+"""State carried from one iteration to the next, one row a signal in every tensor; "x" is the estimate."""
 
 Finish = Callable[[State], tuple[Tensor, Tensor]]
 """Of a state: offered solutions, shape (rows, n), and bool of shape (rows,): which of them are exact."""
@@ -131,7 +131,7 @@ def _check_finite(name: str, x: Tensor) -> None:
 
 
 def unchanged(tolerance: float) -> Callable[[State, State], Tensor]:
-    """Stopping rule: the step changed the estimate by at most this share of its norm."""
+    """Stopping rule: the step changed the estimate by at most this fraction of its norm."""
 
     def settled(before: State, moved: State) -> Tensor:
         return (moved["x"] - before["x"]).norm(dim=-1) <= tolerance * moved["x"].norm(dim=-1)

@@ -14,15 +14,14 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cspbench.asr.model import Transducer, observe_inputs, prunable_weights
-from cspbench.errors import ConfigError, CspbenchError
+from cspbench.errors import CspbenchError
 from cspbench.machine.lock import working
 from cspbench.pruning import PruningContext, PruningMethod
-from cspbench.pruning.registry import methods
+from cspbench.pruning.registry import create
 from cspbench.result import TrialResult
 from cspbench.runtime.latency.paired import measure_latency
 from cspbench.runtime.packing import dense_bytes, packed_bytes
@@ -207,11 +206,6 @@ def _conclude(trial: _Trial, seconds: float) -> None:
 
 def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int, dense: DenseFolder) -> PruningMethod:
     """The pruning method of a spec, bound to a model and to what it may ask for."""
-    chosen = methods.get(spec.method.name)
-    try:
-        params = chosen.Params.model_validate(spec.method.params)
-    except ValidationError as error:
-        raise ConfigError(f"method '{spec.method.name}': {error}") from error
     weights = prunable(model, spec)
 
     def restore(tensors: Mapping[str, Tensor]) -> None:
@@ -226,7 +220,7 @@ def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int,
         snapshot=lambda share: _snapshot(dense, share, model.device),
         restore=restore,
     )
-    return chosen(params, context)
+    return create(spec.method.name, spec.method.params, context)
 
 
 def _snapshot(dense: DenseFolder, share: float, device: torch.device) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from support.toy_training import Loop, Toy, build, context_for, matrices, toy, z
 from torch import nn
 
 from cspbench.errors import PruningError
-from cspbench.pruning.methods.evolution import EvolvingMethod
+from cspbench.pruning.evolving import EvolvingMethod
 from cspbench.pruning.registry import methods
 from cspbench.pruning.selection import Blocks, Groups, parse_pattern
 

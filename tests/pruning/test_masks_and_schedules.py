@@ -53,12 +53,12 @@ def test_low_precision_scores_tie_and_the_count_is_still_exact(dtype: torch.dtyp
 
 def test_cubic_is_that_of_zhu_and_gupta() -> None:
     ramp = Schedule(total=100, shape="cubic", begin=0.2, end=0.6, interval=10)
-    assert ramp.share(0) == ramp.share(20) == 0
-    assert ramp.share(30) == pytest.approx(1 - 0.75**3)
-    assert ramp.share(40) == pytest.approx(1 - 0.5**3)
-    assert ramp.share(60) == ramp.share(100) == 1
+    assert ramp.fraction(0) == ramp.fraction(20) == 0
+    assert ramp.fraction(30) == pytest.approx(1 - 0.75**3)
+    assert ramp.fraction(40) == pytest.approx(1 - 0.5**3)
+    assert ramp.fraction(60) == ramp.fraction(100) == 1
     linear = Schedule(total=100, shape="linear", begin=0.2, end=0.6)
-    assert linear.share(30) == pytest.approx(0.25)
+    assert linear.fraction(30) == pytest.approx(0.25)
 
 
 def test_updates_come_at_intervals_and_at_the_end_of_the_ramp() -> None:
@@ -68,16 +68,16 @@ def test_updates_come_at_intervals_and_at_the_end_of_the_ramp() -> None:
     assert [step for step in range(33) if short.due(step)] == list(range(0, 17, 2))
     once = Schedule(total=50, shape="one_shot", begin=0.1)
     assert [step for step in range(51) if once.due(step)] == [5]
-    assert [once.share(4), once.share(5)] == [0, 1]
+    assert [once.fraction(4), once.fraction(5)] == [0, 1]
 
 
 @pytest.mark.parametrize("total", range(1, 30))
 def test_a_ramp_always_arrives(total: int) -> None:
     for end in (0.3, 0.5, 1.0):
         ramp = Schedule(total=total, end=end)
-        shares = [ramp.share(step) for step in range(total + 1)]
-        assert shares == sorted(shares)
-        assert shares[-1] == 1
+        fractions = [ramp.fraction(step) for step in range(total + 1)]
+        assert fractions == sorted(fractions)
+        assert fractions[-1] == 1
         assert ramp.due(ramp.last)
         assert ramp.last <= total
 

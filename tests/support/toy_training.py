@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cspbench.pruning import Progress, PruningContext, PruningMethod
-from cspbench.pruning.registry import methods
+from cspbench.pruning.registry import create
 
 RATE = 5e-3
 
@@ -85,8 +85,7 @@ def context_for(model: nn.Module, sparsity: float, steps: int = 40, seed: int = 
 
 
 def build(name: str, params: Mapping[str, Any], context: PruningContext) -> PruningMethod:
-    method = methods.get(name)
-    return method(method.Params(**params), context)
+    return create(name, params, context)
 
 
 class Loop:

@@ -16,7 +16,7 @@ from cspbench.corpora.features import FeatureSet
 from cspbench.corpora.utterance import Utterance
 from cspbench.errors import CspbenchError
 from cspbench.pruning import Phase, PruningContext, PruningMethod
-from cspbench.pruning.registry import methods
+from cspbench.pruning.registry import create, methods
 from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.training import loop
 from cspbench.training.loop import TrainingData, TrainingRun, one_cycle, spec_augment
@@ -65,8 +65,7 @@ def make(name: str, model: Transducer, steps: int) -> PruningMethod:
         snapshot=lambda share: start,
         restore=lambda tensors: model.load_state_dict({**model.state_dict(), **tensors}),
     )
-    chosen = methods.get(name)
-    return chosen(chosen.Params(), context)
+    return create(name, {}, context)
 
 
 def test_training_lowers_the_loss_and_repeats_itself() -> None:

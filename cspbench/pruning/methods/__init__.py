@@ -1,15 +1,16 @@
-"""The built-in methods, one file each. Importing this package registers them."""
+"""The built-in methods, one file (or folder) each. Importing this package registers them."""
 
 from cspbench.pruning.methods import (
     admm,
     csp,
-    evolution,
     greg,
     l1,
     lottery,
     magnitude,
     movement,
     random,
+    rigl,
+    set,
     snip,
     sparsegpt,
     wanda,
@@ -19,13 +20,14 @@ from cspbench.pruning.methods import (
 __all__ = [
     "admm",
     "csp",
-    "evolution",
     "greg",
     "l1",
     "lottery",
     "magnitude",
     "movement",
     "random",
+    "rigl",
+    "set",
     "snip",
     "sparsegpt",
     "wanda",

@@ -10,11 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import MaskedMethod, pack, unpack
+from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.mask import select
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
 from cspbench.pruning.schedule import Schedule
+from cspbench.pruning.scores import magnitudes
 from cspbench.pruning.selection import SelectionParams
 
 
@@ -31,7 +32,7 @@ class ADMMParams(SelectionParams):
         0.5,
         gt=0,
         le=1,
-        description="share of the steps after which the weights are cut; the rest retrains",
+        description="fraction of the steps after which the weights are cut; the rest retrains",
     )
     interval: Annotated[int, Search(5, 40, log=True)] = Field(
         10, ge=1, description="training steps in an ADMM iteration, at most (a short training still has 8 iterations)"
@@ -67,6 +68,7 @@ class ADMM(MaskedMethod):
         self._u = {name: torch.zeros_like(w) for name, w in context.weights.items()}
         self._aim = {name: w.detach().clone() for name, w in context.weights.items()}  # Z - U
         self._rho = {"rho": torch.tensor(params.rho)}  # on the CPU: it is read at every step
+        self.register_state(z="_z", u="_u", admm="_rho")
 
     def start(self) -> None:
         """Project the weights for a first time."""
@@ -90,16 +92,9 @@ class ADMM(MaskedMethod):
         if done >= self._cut:
             self._apply()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Masks, sparse solution Z, duals U and rho."""
-        return super().state_dict() | pack("z", self._z) | pack("u", self._u) | pack("admm", self._rho)
-
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over a saved run; raises PruningError where it does not fit the weights."""
         super().load_state_dict(state)
-        unpack("z", state, self._z)
-        unpack("u", state, self._u)
-        unpack("admm", state, self._rho)
         self._take_aim()
 
     @torch.no_grad()
@@ -126,4 +121,4 @@ class ADMM(MaskedMethod):
         self._z = {name: x * masks[name] for name, x in dense.items()}
 
     def _scores(self) -> dict[str, Tensor]:
-        return {name: weight.detach().abs() for name, weight in self.context.weights.items()}
+        return magnitudes(self.context.weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -10,11 +9,12 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import MaskedMethod, pack, unpack
+from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.mask import select
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
 from cspbench.pruning.schedule import Schedule
+from cspbench.pruning.scores import magnitudes
 from cspbench.pruning.selection import SelectionParams
 
 
@@ -22,7 +22,7 @@ class GRegParams(SelectionParams):
     """Options of pruning by growing regularisation."""
 
     variant: Annotated[Literal[1, 2], Search(choices=(1, 2))] = Field(
-        1, description="1 chooses by magnitude at the start; 2 after a weak penalty on all weights has told them apart"
+        1, description="1 chooses by magnitude at the start; 2 after a weak penalty on all weights has separated them"
     )
     ceiling: Annotated[float, Search(30.0, 1000.0, log=True)] = Field(
         300.0, gt=0, description="largest L2 penalty; times the learning rate it is the decay of a step"
@@ -31,13 +31,16 @@ class GRegParams(SelectionParams):
         10.0, gt=0, description="variant 2: penalty of all weights at which those to remove are chosen"
     )
     pick: Annotated[float, Search(0.05, 0.2)] = Field(
-        0.1, gt=0, le=0.2, description="variant 2: share of the steps after which that penalty is reached"
+        0.1, gt=0, le=0.2, description="variant 2: fraction of the steps after which that penalty is reached"
     )
     grow: Annotated[float, Search(0.25, 0.6)] = Field(
-        0.4, ge=0.2, le=1, description="share of the steps after which the penalty is at its ceiling"
+        0.4, ge=0.2, le=1, description="fraction of the steps after which the penalty is at its ceiling"
     )
     end: Annotated[float, Search(0.5, 0.8)] = Field(
-        0.5, gt=0, le=1, description="share of the steps after which the weights go (not before the ceiling is reached)"
+        0.5,
+        gt=0,
+        le=1,
+        description="fraction of the steps after which the weights go (not before the ceiling is reached)",
     )
     interval: Annotated[int, Search(1, 20, log=True)] = Field(
         5, ge=1, description="steps between two increases of the penalty, at most (a short growth still has 8)"
@@ -54,7 +57,7 @@ class GReg(MaskedMethod):
     are held at the ceiling until `end`, and are then removed.
 
     The paper raises the penalty by a fixed amount every K steps, in some 50,000 steps of SGD at a learning rate of
-    1e-3. Here the amount follows from `ceiling` and the share of the budget that `grow` gives it, so that a short
+    1e-3. Here the amount follows from `ceiling` and the fraction of the budget that `grow` gives it, so that a short
     training takes the same course. The penalty acts after the optimiser's step, as AdamW's decay does: ``w / (1 +
     learning_rate * penalty)``, the proximal step, which never overshoots zero however large the penalty.
     """
@@ -72,6 +75,7 @@ class GReg(MaskedMethod):
         self._growing = Schedule(context.steps, "linear", picking, params.grow, params.interval)
         self._chosen = {name: torch.ones_like(w, dtype=torch.bool) for name, w in context.weights.items()}
         self._penalty = {"penalty": torch.tensor(0.0)}  # on the CPU: it is read at every step
+        self.register_state(chosen="_chosen", greg="_penalty")
 
     def start(self) -> None:
         """Variant 1 chooses what will go."""
@@ -94,23 +98,13 @@ class GReg(MaskedMethod):
         if done >= self._cut:
             self._apply()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Masks, the chosen weights and the penalty."""
-        return super().state_dict() | pack("chosen", self._chosen) | pack("greg", self._penalty)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a saved run; raises PruningError where it does not fit the weights."""
-        super().load_state_dict(state)
-        unpack("chosen", state, self._chosen)
-        unpack("greg", state, self._penalty)
-
     def _raise_penalty(self, done: int) -> None:
         picking = done <= self._picking.last and done < self._growing.last  # with pick = grow it jumps to the ceiling
         floor = self.params.pick_ceiling if self.params.variant == 2 else 0.0
         if picking and self._picking.due(done):
-            self._penalty["penalty"].fill_(floor * self._picking.share(done))
+            self._penalty["penalty"].fill_(floor * self._picking.fraction(done))
         elif self._growing.due(done):
-            self._penalty["penalty"].fill_(floor + (self.params.ceiling - floor) * self._growing.share(done))
+            self._penalty["penalty"].fill_(floor + (self.params.ceiling - floor) * self._growing.fraction(done))
         if self.params.variant == 2 and done == max(1, self._picking.last):
             self._choose()
 
@@ -127,4 +121,4 @@ class GReg(MaskedMethod):
         self._masks = {name: ~chosen for name, chosen in self._chosen.items()}
 
     def _scores(self) -> dict[str, Tensor]:
-        return {name: weight.detach().abs() for name, weight in self.context.weights.items()}
+        return magnitudes(self.context.weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -11,10 +10,11 @@ from torch import Tensor
 from torch.nn.functional import softshrink
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import MaskedMethod, pack, unpack
+from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.mask import highest_dropped, select
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
+from cspbench.pruning.scores import magnitudes
 from cspbench.pruning.selection import SelectionParams
 
 
@@ -25,7 +25,7 @@ class L1Params(SelectionParams):
         1.0, gt=0, description="whole shrinkage until `end`; with 1 it takes a weight at the cut's threshold to zero"
     )
     end: Annotated[float, Search(0.3, 0.8)] = Field(
-        0.5, ge=0.1, le=1, description="the shrinking ends after this share of the steps, and what is missing is cut"
+        0.5, ge=0.1, le=1, description="the shrinking ends after this fraction of the steps, and what is missing is cut"
     )
 
 
@@ -59,6 +59,7 @@ class L1(MaskedMethod):
             "cut": torch.tensor(context.zeros == 0),
             "due": torch.tensor(False),
         }  # on the CPU: read each step
+        self.register_state(threshold="_threshold", l1="_stage")
 
     def start(self) -> None:
         """Measure how strong the pull must be."""
@@ -98,20 +99,10 @@ class L1(MaskedMethod):
             return super().masks()
         return {name: weight.detach() != 0 for name, weight in self.context.weights.items()}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Masks, thresholds, and whether the cut is done or due."""
-        return super().state_dict() | pack("threshold", self._threshold) | pack("l1", self._stage)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a saved run; raises PruningError where it does not fit the weights."""
-        super().load_state_dict(state)
-        unpack("threshold", state, self._threshold)
-        unpack("l1", state, self._stage)
-
     def _scores(self) -> dict[str, Tensor]:
-        return {name: weight.detach().abs() for name, weight in self.context.weights.items()}
+        return magnitudes(self.context.weights)
 
     def _prune(self, zeros: int) -> None:
         super()._prune(zeros)
-        self._waken()  # a pattern may keep weights that have arrived at zero
+        self._nudge_off_zero()  # a pattern may keep weights that have arrived at zero
         self._stage["cut"].fill_(True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from cspbench.hyper import Search
 from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.method import REWIND_POINTS, Phase, PruningContext
 from cspbench.pruning.registry import register
+from cspbench.pruning.scores import magnitudes
 from cspbench.pruning.selection import SelectionParams
 
 
@@ -24,10 +24,10 @@ class LotteryParams(SelectionParams):
         3, ge=1, le=50, description="times to prune, rewind and train; ignored where `share` is given"
     )
     share: float | None = Field(
-        None, gt=0, lt=1, description="share of the remaining weights pruned a round (the paper: 0.2); rounds follow"
+        None, gt=0, lt=1, description="fraction of the remaining weights pruned a round (the paper: 0.2); rounds follow"
     )
     rewind: Annotated[float, Search(choices=REWIND_POINTS)] = Field(
-        0.5, description=f"share of the dense training to rewind to, one of {', '.join(map(str, REWIND_POINTS))}"
+        0.5, description=f"fraction of the dense training to rewind to, one of {', '.join(map(str, REWIND_POINTS))}"
     )
     round_steps: Annotated[float, Search(0.5, 2.0)] = Field(
         1.0, gt=0, le=100, description="training of a round, as a multiple of the pruning budget"
@@ -47,10 +47,10 @@ class Lottery(MaskedMethod):
     """Iterative magnitude pruning with rewinding.
 
     The dense training is the first round's. A round drops the smallest of the trained weights, puts everything else,
-    biases included, back to where the dense training stood after the share `rewind`, and trains that. The same share
-    of the remaining weights goes in each round, a last smaller one where `share` does not divide the target. A round
-    costs ``round_steps`` budgets, so that the method costs several; the phases tell. Each has the learning-rate cycle
-    of a pruning run, where the paper goes on with the dense training's from the point rewound to.
+    biases included, back to where the dense training stood after the fraction `rewind`, and trains that. Each round
+    drops the same fraction of the remaining weights, the last a smaller one where `share` does not divide the target. A
+    round costs ``round_steps`` budgets, so that the method costs several. Each has the learning-rate cycle of a pruning
+    run, where the paper goes on with the dense training's from the point rewound to.
 
     With sparsity 0 there is nothing to prune, and so nothing to rewind for: the trained weights stay as they are.
     """
@@ -87,10 +87,7 @@ class Lottery(MaskedMethod):
 
     def _scores(self) -> dict[str, Tensor]:
         # Rewinding may leave a survivor at exactly zero: only the mask tells it from a weight that is gone.
-        return {
-            name: weight.detach().abs().masked_fill(~self._masks[name], -torch.inf)
-            for name, weight in self.context.weights.items()
-        }
+        return magnitudes(self.context.weights, self._masks)
 
 
 def round_zeros(total: int, zeros: int, rounds: int, share: float | None) -> list[int]:
@@ -99,8 +96,9 @@ def round_zeros(total: int, zeros: int, rounds: int, share: float | None) -> lis
     Args:
         total: number of weights.
         zeros: final number of zeros, below `total`.
-        rounds: number of rounds, used where `share` is None; each then prunes the same share of the remaining weights.
-        share: share of the remaining weights pruned a round, in (0, 1).
+        rounds: number of rounds, used where `share` is None; each then prunes the same fraction of what
+            is left.
+        share: fraction of the remaining weights pruned a round, in (0, 1).
     """
     if not zeros:
         return [0]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from cspbench.pruning.bases import RampedMethod
 from cspbench.pruning.registry import register
+from cspbench.pruning.scores import magnitudes
 
 
 @register("magnitude")
@@ -21,7 +21,4 @@ class Magnitude(RampedMethod):
     source = "Zhu & Gupta 2017, To prune, or not to prune, arXiv:1710.01878"
 
     def _scores(self) -> dict[str, Tensor]:
-        return {
-            name: weight.detach().abs().masked_fill_(~self._masks[name], -torch.inf)
-            for name, weight in self.context.weights.items()
-        }
+        return magnitudes(self.context.weights, self._masks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -11,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import RampedMethod, RampParams, pack, unpack
+from cspbench.pruning.bases import RampedMethod, RampParams
 from cspbench.pruning.mask import highest_dropped
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
@@ -27,10 +26,10 @@ class MovementParams(RampParams):
         "magnitude", description="scores before training: the weights' magnitudes, or zero as in the paper"
     )
     begin: Annotated[float, Search(0.05, 0.25)] = Field(
-        0.1, ge=0.01, le=0.3, description="the ramp begins after this share of the steps; until then scores gather"
+        0.1, ge=0.01, le=0.3, description="the ramp begins after this fraction of the steps; until then scores gather"
     )
     end: Annotated[float, Search(0.4, 0.8)] = Field(
-        0.6, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
+        0.6, ge=0.3, le=1, description="the ramp is complete after this fraction of the steps"
     )
     score_rate: Annotated[float, Search(0.1, 100.0, log=True)] = Field(
         1.0, gt=0, description="learning rate of the scores; without effect on hard scores that began at zero"
@@ -75,6 +74,7 @@ class Movement(RampedMethod):
         self._stored = {name: torch.zeros_like(w) for name, w in weights.items()}
         self._floats = params.variant == "soft" and params.pattern == "unstructured"
         self._threshold = {name: torch.full((), -torch.inf, device=w.device) for name, w in weights.items()}
+        self.register_state(score="_s", stored="_stored", threshold="_threshold")
 
     def start(self) -> None:
         """Do nothing: there are no scores yet."""
@@ -98,21 +98,6 @@ class Movement(RampedMethod):
         """Leave exactly `context.zeros` zeros."""
         self._unmask()
         super().finish()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Masks, scores, stored weights and thresholds."""
-        return super().state_dict() | {
-            key: tensor for kind, tensors in self._extra().items() for key, tensor in pack(kind, tensors).items()
-        }
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a saved run; raises PruningError where it does not fit the weights."""
-        super().load_state_dict(state)
-        for kind, tensors in self._extra().items():
-            unpack(kind, state, tensors)
-
-    def _extra(self) -> dict[str, dict[str, Tensor]]:
-        return {"score": self._s, "stored": self._stored, "threshold": self._threshold}
 
     def _scores(self) -> dict[str, Tensor]:
         return self._s

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
 from torch import Tensor
 
 from cspbench.pruning.bases import RampedMethod
 from cspbench.pruning.registry import register
+from cspbench.pruning.scores import random_scores
 
 
 @register("random")
@@ -24,12 +22,3 @@ class Random(RampedMethod):
 
     def _scores(self) -> dict[str, Tensor]:
         return random_scores(self.context.weights, self.context.seed)
-
-
-def random_scores(weights: Mapping[str, Tensor], *seed: int) -> dict[str, Tensor]:
-    """Numbers uniform in [0, 1) in the shape of each weight, by name; the same for the same seed on every device."""
-    entropy = 0
-    for part in seed:
-        entropy = entropy * 1_000_003 + part
-    generator = torch.Generator().manual_seed(entropy % 2**63)
-    return {name: torch.rand(w.shape, generator=generator).to(w.device) for name, w in weights.items()}

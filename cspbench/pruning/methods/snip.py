@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -10,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import MaskedMethod, pack, unpack
+from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
 from cspbench.pruning.selection import SelectionParams
@@ -29,9 +28,8 @@ class Snip(MaskedMethod):
     """Drops, in one shot, the weights of smallest connection sensitivity ``|g * w| / sum |g * w|``, then trains.
 
     ``g * w`` is the derivative of the loss by a gate on the weight, where ``g`` is the gradient over the first
-    `batches` training batches together (the paper: one batch of 100 or 128 examples). The prunable matrices stand still
-    on those steps; biases and whatever else is not prunable train on. Gradients arrive clipped, so that batches with
-    large ones count less than they would; with one batch clipping changes nothing.
+    `batches` training batches together (the paper: one batch of 100 or 128 examples). The prunable matrices do not
+    change on those steps; biases and whatever else is not prunable train on.
 
     The paper prunes a network fresh from its initialisation. Here, as for every method, it is the trained recogniser.
     """
@@ -45,6 +43,7 @@ class Snip(MaskedMethod):
         super().__init__(params, context)
         self._batches = max(1, min(params.batches, context.steps // 4)) if context.zeros else 0
         self._gradient = {name: torch.zeros_like(w, dtype=torch.float32) for name, w in context.weights.items()}
+        self.register_state(gradient="_gradient")
 
     @torch.no_grad()
     def after_backward(self, progress: Progress) -> None:
@@ -62,15 +61,6 @@ class Snip(MaskedMethod):
         if progress.step + 1 == self._batches:
             self._prune(self.context.zeros)
         super().after_step(progress)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Masks, and the gradients gathered so far."""
-        return super().state_dict() | pack("gradient", self._gradient)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a saved run; raises PruningError where it does not fit the weights."""
-        super().load_state_dict(state)
-        unpack("gradient", state, self._gradient)
 
     @torch.no_grad()
     def _scores(self) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ class SparseGPTParams(PostTrainingParams):
     """Options of SparseGPT."""
 
     damping: Annotated[float, Search(1e-3, 0.1, log=True)] = Field(
-        0.01, gt=0, le=1, description="added to the diagonal of the second moment, as a share of its mean"
+        0.01, gt=0, le=1, description="added to the diagonal of the second moment, as a fraction of its mean"
     )
     block: Annotated[int, Search(8, 128, log=True)] = Field(
         32, ge=1, description="columns whose mask is chosen together, knowing what earlier columns cost"
@@ -36,7 +36,7 @@ class SparseGPT(PostTraining):
     Removing w_q from a row costs ``w_q^2 / [H^-1]_qq`` and moves the others by ``-w_q / [H^-1]_qq * H^-1[:, q]``, H
     being the second moment of the inputs. All rows share one elimination order, left to right, and so one Cholesky
     factor of the inverse. Masks are chosen `block` columns at a time (the paper: 128 of some thousands), each block
-    having its share of the zeros; those of an N:M pattern a group at a time.
+    having its part of the zeros; those of an N:M pattern a group at a time.
     """
 
     Params = SparseGPTParams
@@ -64,7 +64,7 @@ def inverse_factor(moment: Tensor, damping: float) -> Tensor:
 
     Args:
         moment: symmetric positive semi-definite, shape (in, in).
-        damping: added to the diagonal as a share of its mean.
+        damping: added to the diagonal as a fraction of its mean.
     """
     level = damping * moment.diagonal().double().mean()
     eye = torch.eye(len(moment), dtype=torch.float64, device=moment.device)

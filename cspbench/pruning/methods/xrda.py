@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import RampedMethod, RampParams, pack, unpack
+from cspbench.pruning.bases import RampedMethod, RampParams
 from cspbench.pruning.mask import count_zeros, select
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
@@ -42,7 +42,7 @@ class XRDAParams(RampParams):
         1.0, gt=0, description="step size as a multiple of the learning rate; without scaling 100 is a first guess"
     )
     end: Annotated[float, Search(0.4, 0.9)] = Field(
-        0.7, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
+        0.7, ge=0.3, le=1, description="the ramp is complete after this fraction of the steps"
     )
     interval: Annotated[int, Search(1, 40, log=True)] = Field(
         10, ge=1, description="steps between two choices of the zeros, at most (a short ramp still gets 8)"
@@ -88,7 +88,9 @@ class XRDA(RampedMethod):
         self._magnitude = {name: torch.zeros_like(w) for name, w in weights.items()}
         self._squares = {name: torch.zeros_like(w) for name, w in scaled.items()}
         self._ranked = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
-        # Room to work in, and the masks as numbers: a step then allocates and converts nothing.
+        state = {"dual": "_dual", "penalty": "_penalty", "velocity": "_velocity", "magnitude": "_magnitude"}
+        self.register_state(**state, squares="_squares", ranked="_ranked")
+        # Buffers to work in, and the masks as numbers: a step then allocates and converts nothing.
         self._scratch = {name: (torch.empty_like(w), torch.empty_like(w)) for name, w in weights.items()}
         self._kept = {name: torch.ones_like(w) for name, w in weights.items()}
         self._lost = {name: torch.zeros_like(w) for name, w in weights.items()}
@@ -124,17 +126,9 @@ class XRDA(RampedMethod):
         self._follow_schedule(done)
         self._apply()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Masks, duals, accumulated penalties, means and lambda."""
-        return super().state_dict() | {
-            key: tensor for kind, tensors in self._extra().items() for key, tensor in pack(kind, tensors).items()
-        }
-
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over a saved run; raises PruningError where it does not fit the weights."""
         super().load_state_dict(state)
-        for kind, tensors in self._extra().items():
-            unpack(kind, state, tensors)
         self._count_masks()
 
     def finish(self) -> None:
@@ -142,16 +136,6 @@ class XRDA(RampedMethod):
         if count_zeros(self._masks) != self.context.zeros:
             self._prune(self.context.zeros)
             self._apply()
-
-    def _extra(self) -> dict[str, dict[str, Tensor]]:
-        return {
-            "dual": self._dual,
-            "penalty": self._penalty,
-            "velocity": self._velocity,
-            "magnitude": self._magnitude,
-            "squares": self._squares,
-            "ranked": self._ranked,
-        }
 
     def _move(self, name: str, rate: float, average: float, done: int) -> None:
         weight, velocity = self.context.weights[name], self._velocity[name]

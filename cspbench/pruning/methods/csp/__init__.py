@@ -1,4 +1,4 @@
-"""Compressed-sensing pruning: `method` decides when weights go, `recovery` which."""
+"""Compressed-sensing pruning: `method` decides when weights go, `recovery` chooses them."""
 
 from cspbench.pruning.methods.csp.method import CSP, CSPParams
 

@@ -8,7 +8,7 @@ casts pruning as a dual problem, inducing sparsity and reducing the compression 
   measurement is the layer's response and recovery keeps the response, not the weights. The support is ranked by
   magnitude and by what the loss would feel, half and half (`expected_loss_weights`);
 - *when* they go: the number of zeros follows a ramp, and W becomes What either at once, or by a pull towards What that
-  grows until the residual vanishes, with weights leaving one by one as their share of the error becomes small.
+  grows until the residual vanishes, with weights leaving one by one as their part of the error becomes small.
 
 All of it acts on the weights after the optimiser's step, decoupled from it as AdamW's weight decay is: Adam would scale
 the gradient of a penalty by the history of the task's gradient, and the penalty would dominate or vanish.
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from cspbench.errors import PruningError
 from cspbench.hyper import Search
-from cspbench.pruning.bases import RampedMethod, pack, unpack
+from cspbench.pruning.bases import RampedMethod
 from cspbench.pruning.calibration import check_calibration
 from cspbench.pruning.method import Phase, Progress, PruningContext
 from cspbench.pruning.methods.csp.recovery import SensingParams, build_operators, expected_loss_weights, recover
@@ -49,7 +49,7 @@ class CSPParams(SensingParams):
         64, ge=1, description="utterances on which a sensing measures the inputs, each time the next ones"
     )
     end: Annotated[float, Search(0.3, 0.8)] = Field(
-        0.6, ge=0.3, le=1, description="the ramp is complete after this share of the steps"
+        0.6, ge=0.3, le=1, description="the ramp is complete after this fraction of the steps"
     )
     interval: Annotated[int, Search(5, 40, log=True)] = Field(
         20, ge=1, description="steps between two sensings, at most (a short ramp still gets 8 stages)"
@@ -61,7 +61,7 @@ class CSPParams(SensingParams):
         0.1, ge=0, description="patience > 0: a weight goes if its error is at most this multiple of the matrix's mean"
     )
     rho: Annotated[float, Search(0.003, 0.3, log=True)] = Field(
-        0.05, gt=0, le=1, description="patience > 0: share of the residual removed a step; grows to 1 along the ramp"
+        0.05, gt=0, le=1, description="patience > 0: fraction of the residual removed a step; grows to 1 along the ramp"
     )
     shrink: Annotated[float, Search(1e-4, 0.1, log=True)] = Field(
         0.0, ge=0, description="lambda: l1 shrinkage of the weights a step during the ramp, times the learning rate"
@@ -72,8 +72,8 @@ class CSPParams(SensingParams):
 class CSP(RampedMethod):
     """Compressed-sensing pruning; see the module's docstring.
 
-    With ``patience: 0`` every sensing replaces W by What. With patience, W is pulled towards What by the share `rho` of
-    the residual a step: the Newton step of ``rho/2 ||(W - What) Phi^T||^2``, as a gradient step would stand still
+    With ``patience: 0`` every sensing replaces W by What. With patience, W is pulled towards What by the fraction `rho`
+    of the residual a step: the Newton step of ``rho/2 ||(W - What) Phi^T||^2``, as a gradient step would stand still
     along the small eigenvalues of an activation Gram. What is left at the end of the ramp goes then.
 
     With ``fine_tune: false`` the trained weights are recovered once, and that is all: what is compared with Wanda and
@@ -95,15 +95,16 @@ class CSP(RampedMethod):
         self._recovered = {name: w.detach().clone() for name, w in patient.items()}
         self._outside = {name: torch.zeros_like(w, dtype=torch.int16) for name, w in patient.items()}
         # On the CPU: they are read at every step.
-        self._told = {"aimed": torch.tensor(False), "sensings": torch.tensor(0)}
+        self._flags = {"aimed": torch.tensor(False), "sensings": torch.tensor(0)}
         self._rows = {name: w.new_zeros(w.shape[0], 1) for name, w in context.weights.items()}
+        self.register_state(recovered="_recovered", outside="_outside", rows="_rows", csp="_flags")
 
     def phases(self) -> list[Phase]:
         """The whole budget, or none."""
         return super().phases() if self.params.fine_tune else []
 
     def start(self) -> None:
-        """Prune what the schedule wants gone before the first step; all of it if there is none."""
+        """Prune what is due before the first step; all of it where there is no training."""
         if self.params.fine_tune:
             super().start()
         elif self.context.zeros:
@@ -133,19 +134,6 @@ class CSP(RampedMethod):
             self._pull(progress)
         super().after_step(progress)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Masks, gradients of the rows, sensings done; with patience also recovered weights and how long each waits."""
-        state = super().state_dict() | pack("recovered", self._recovered) | pack("outside", self._outside)
-        return state | pack("rows", self._rows) | pack("csp", self._told)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a saved run; raises PruningError where it does not fit the weights."""
-        super().load_state_dict(state)
-        unpack("recovered", state, self._recovered)
-        unpack("outside", state, self._outside)
-        unpack("rows", state, self._rows)
-        unpack("csp", state, self._told)
-
     def _pull(self, progress: Progress) -> None:
         place = self.schedule.progress(progress.step + 1)
         for name, weight in self.context.weights.items():
@@ -153,7 +141,7 @@ class CSP(RampedMethod):
                 # At most half way: a kept weight that became zero would spoil the count.
                 level = progress.learning_rate * self.params.shrink
                 weight.sub_(weight.sign() * (weight.abs() / 2).clamp_max(level))
-            if self.params.patience and self._told["aimed"]:
+            if self.params.patience and self._flags["aimed"]:
                 weight.lerp_(self._recovered[name], self.params.rho ** (1 - place))
 
     @torch.no_grad()
@@ -173,24 +161,24 @@ class CSP(RampedMethod):
             self._wait(support, values, operators)
             return
         self._masks = support
-        self._told["aimed"].fill_(False)  # W is What: to pull on would only hold the training back
+        self._flags["aimed"].fill_(False)  # W is What: to pull on would only hold the training back
         for name, weight in context.weights.items():
             weight.copy_(values[name])
 
     def _measured(self) -> Callable[[], dict[str, Tensor]] | None:
-        """The second moments of the inputs over this sensing's share of the calibration data."""
+        """The second moments of the inputs over this sensing's part of the calibration data."""
         grams = self.context.grams
         if grams is None or not self.params.fine_tune:
             return grams
-        turn = int(self._told["sensings"])
-        self._told["sensings"].add_(1)
-        return lambda: grams(self.params.calibration, turn * self.params.calibration)
+        done = int(self._flags["sensings"])
+        self._flags["sensings"].add_(1)
+        return lambda: grams(self.params.calibration, done * self.params.calibration)
 
     def _wait(
         self, support: Mapping[str, Tensor], values: Mapping[str, Tensor], operators: Mapping[str, Operator]
     ) -> None:
         """Aim at the recovered weights; let go those that waited long enough and would hardly be missed."""
-        self._told["aimed"].fill_(True)
+        self._flags["aimed"].fill_(True)
         for name, weight in self.context.weights.items():
             outside = self._outside[name]
             outside.add_(1).masked_fill_(support[name], 0)

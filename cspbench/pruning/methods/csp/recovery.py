@@ -1,4 +1,4 @@
-"""Which weights: sparse recovery of all matrices at once, under one budget of zeros."""
+"""Sparse recovery of all matrices at once, under one budget of zeros."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class SensingParams(RampParams):
     """Options of sensing and recovery."""
 
     ensemble: Annotated[Ensemble, Search(choices=("activation", "identity", "gaussian", "rademacher", "dct"))] = Field(
-        "activation", description="what measures the weights: the layer's own inputs, the weights, random projections"
+        "activation", description="measures the weights: the layer's own inputs, the weights, random projections"
     )
     sensitivity: Annotated[float, Search(0.25, 0.75)] = Field(
         0.5,
         ge=0,
         le=1,
-        description="what ranks a weight: 0 its magnitude, 1 the loss expected if it goes, in between a blend of both",
+        description="ranking: 0 by magnitude, 1 by the loss expected if a weight goes, in between a blend of both",
     )
     measurement_ratio: Annotated[float, Search(0.25, 1.0)] = Field(
         0.5, gt=0, le=1, description="measurements per input of a random ensemble (gaussian, rademacher, dct)"
     )
     damping: Annotated[float, Search(0.005, 0.06, log=True)] = Field(
-        0.02, ge=0, le=1, description="activation: added to the diagonal of the Gram, as a share of its mean"
+        0.02, ge=0, le=1, description="activation: added to the diagonal of the Gram, as a fraction of its mean"
     )
     recovery: Annotated[Literal["htp", "iht", "ista", "fista"], Search(choices=("htp", "iht", "ista", "fista"))] = (
         Field("htp", description="solver: constrained to the count (htp, iht), or l1-penalised and cut (ista, fista)")
@@ -49,7 +49,10 @@ class SensingParams(RampParams):
         1, ge=1, le=1000, description="solver iterations from the weights as they are; the first chooses by magnitude"
     )
     penalty: Annotated[float, Search(1e-4, 0.1, log=True)] = Field(
-        0.01, ge=0, lt=1, description="ista, fista: weight of the l1 norm, as a share of that which leaves nothing"
+        0.01,
+        ge=0,
+        lt=1,
+        description="ista, fista: weight of the l1 norm, as a fraction of the least that leaves nothing",
     )
     debias_steps: Annotated[int, Search(4, 40, log=True)] = Field(
         12, ge=0, le=1000, description="conjugate gradient steps that fit the weights on the support; 0 leaves them"
@@ -96,8 +99,8 @@ def recover(
         operators: sensing operator by name.
         zeros: entries to drop, over all matrices.
         params: solver and its options.
-        importance: what a unit of each weight is worth, by name, broadcastable to (out, in); the support is that of
-            the largest magnitude times importance. None: all are worth the same.
+        importance: of a unit of each weight, by name, broadcastable to (out, in); the support is that of
+            the largest magnitude times importance. None: that of the largest magnitude.
 
     Returns:
         Masks (bool, True where kept; exactly `zeros` False) and values (zero where dropped), both by name.
@@ -106,7 +109,7 @@ def recover(
     worth = importance or {}
     if params.recovery in ("ista", "fista"):
         found = {name: _penalised(operators[name], targets[name], weights[name], params) for name in weights}
-        # The penalty may leave fewer weights than are wanted: the largest of the others come back as they were.
+        # The penalty may leave fewer weights than asked for: the largest of the others come back as they were.
         ranked = {name: x.where(x != 0, _LAST * weights[name]) for name, x in found.items()}
         masks = _support(ranked, worth, zeros, params)
         found = {name: x.where(x != 0, weights[name]) for name, x in found.items()}
@@ -179,7 +182,7 @@ def _fit(
 def expected_loss_weights(
     operators: Mapping[str, Operator], gradients: Matrices, sensitivity: float
 ) -> dict[str, Tensor] | None:
-    """What a unit of each weight is worth to the task, for `recover`.
+    """Importance of a unit of each weight to the task, for `recover`.
 
     Setting a weight w_ij to zero is expected to raise the loss by ``w_ij^2 F_ij / 2`` (LeCun et al. 1990, Optimal Brain
     Damage), F the diagonal of the Fisher information. For a matrix with inputs x and output gradients g it is about
@@ -199,12 +202,12 @@ def expected_loss_weights(
     if not sensitivity:
         return None
     diagonals = {name: operator.gram().diagonal().clamp_min(0) for name, operator in operators.items()}
-    # Inputs that were silent over all the calibration data are worth nothing; they must not make everything NaN.
+    # Inputs that were zero in all the calibration data have no importance; they must not make everything NaN.
     power = {name: diagonal.sum() for name, diagonal in diagonals.items()}
     outputs = {name: torch.where(power[name] > 0, gradients[name] / power[name], 0) for name in operators}
     if not any(bool(x.any()) for x in outputs.values()):  # before the first gradient
         outputs = {name: torch.ones_like(x) for name, x in outputs.items()}
-    # A row that had no gradient, such as that of a word that never came, ranks behind the others and not as one.
+    # A row that had no gradient, such as that of a label that never occurred, ranks behind the others and not as one.
     least = 1e-6 * max(float(x.max()) for x in outputs.values())
     return {name: (outputs[name].clamp_min(least) * diagonals[name]).pow(sensitivity / 2) for name in operators}
 

@@ -1,4 +1,4 @@
-"""Evolving masks: SET and RigL train a sparse network whose connections come and go while their number stays."""
+"""Base of methods with evolving masks: a sparse network whose connections change while their number stays."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from cspbench.hyper import Search
 from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.mask import count_zeros, select, whole_blocks
 from cspbench.pruning.method import Progress, PruningContext
-from cspbench.pruning.methods.random import random_scores
-from cspbench.pruning.registry import register
 from cspbench.pruning.schedule import Schedule
+from cspbench.pruning.scores import magnitudes, random_scores
 from cspbench.pruning.selection import Blocks, SelectionParams, parse_pattern
 
 
@@ -26,13 +25,13 @@ class EvolutionParams(SelectionParams):
         "magnitude", description="first mask: the largest of the trained weights, or any, as in the papers"
     )
     fraction: Annotated[float, Search(0.1, 0.5)] = Field(
-        0.3, gt=0, lt=1, description="share of a matrix's kept weights exchanged by the first update"
+        0.3, gt=0, lt=1, description="fraction of a matrix's kept weights exchanged by the first update"
     )
     annealing: Annotated[Literal["cosine", "constant"], Search(choices=("cosine", "constant"))] = Field(
-        "cosine", description="course of the share: falls to zero along a cosine until `end`, or stays"
+        "cosine", description="course of that fraction: falls to zero along a cosine until `end`, or stays"
     )
     end: Annotated[float, Search(0.5, 0.9)] = Field(
-        0.75, gt=0, le=1, description="the mask is fixed after this share of the steps"
+        0.75, gt=0, le=1, description="the mask is fixed after this fraction of the steps"
     )
     interval: Annotated[int, Search(5, 100, log=True)] = Field(
         20, ge=1, description="steps between two updates of the mask, at most (a short run still gets 8)"
@@ -42,7 +41,7 @@ class EvolutionParams(SelectionParams):
 class EvolvingMethod(MaskedMethod):
     """The count of every matrix is final from the first step on; at each update its smallest weights make room.
 
-    An update drops the share `fraction` of a matrix's kept weights, those closest to zero, and grows as many. As in
+    An update drops `fraction` of a matrix's kept weights, those closest to zero, and grows as many. As in
     both papers' code a weight just dropped may be grown again, and then keeps its value; others start at zero, to
     within rounding.
 
@@ -73,7 +72,8 @@ class EvolvingMethod(MaskedMethod):
             for name, weight in self.context.weights.items():
                 if weight.grad is not None:
                     self._masks[name] = self._exchange(name, weight.detach(), growth[name], fraction)
-            self._waken()  # where the path behind it is pruned, a grown weight has no gradient to leave zero by
+            # Where the path behind it is pruned, a grown weight has no gradient to leave zero by.
+            self._nudge_off_zero()
         super().after_backward(progress)
 
     def _annealed(self, step: int) -> float:
@@ -89,7 +89,7 @@ class EvolvingMethod(MaskedMethod):
             name: of the matrix.
             weight: shape (out, in).
             growth: what grows first, >= 0, of the same shape.
-            fraction: share of the kept weights dropped, in [0, 1).
+            fraction: part of the kept weights dropped, in [0, 1).
         """
         mask = self._masks[name]
         zeros = count_zeros({name: mask})
@@ -112,35 +112,4 @@ class EvolvingMethod(MaskedMethod):
     def _scores(self) -> dict[str, Tensor]:
         if self.params.initial == "random":
             return random_scores(self.context.weights, self.context.seed)
-        return {name: weight.detach().abs() for name, weight in self.context.weights.items()}
-
-
-@register("set")
-class SET(EvolvingMethod):
-    """Grows connections at random, drawn from seed and step.
-
-    The paper exchanges the same share of each layer after every epoch of the whole training: ``annealing: constant``
-    and ``end: 1``. Its first masks are Erdős-Rényi random graphs: ``initial: random`` and ``allocation: erk``.
-    """
-
-    summary = "sparse from the first step; the smallest weights make room for random ones"
-    source = "Mocanu et al. 2018, Scalable training of artificial neural networks (SET), arXiv:1707.04780"
-
-    def _growth(self, step: int) -> dict[str, Tensor]:
-        return random_scores(self.context.weights, self.context.seed, step)
-
-
-@register("rigl")
-class RigL(EvolvingMethod):
-    """Grows the connections whose dense gradient is largest at the step of the update.
-
-    The paper's best first masks are random with ``allocation: erk``, for training from scratch.
-    """
-
-    summary = "sparse from the first step; the smallest weights make room for those of largest gradient"
-    source = "Evci et al. 2020, Rigging the Lottery: Making All Tickets Winners, arXiv:1911.11134"
-
-    def _growth(self, step: int) -> dict[str, Tensor]:
-        weights = self.context.weights
-        gradients = {name: w.grad for name, w in weights.items() if w.grad is not None}
-        return {name: g.abs().nan_to_num_(0.0, 0.0, 0.0) for name, g in gradients.items()}
+        return magnitudes(self.context.weights)

@@ -9,7 +9,7 @@ import torch
 from support.toy_training import RATE, Loop, build, context_for, toy
 
 from cspbench.pruning import Progress, PruningContext
-from cspbench.pruning.methods.evolution import RigL
+from cspbench.pruning.methods.rigl import RigL
 
 STEPS = 80
 
