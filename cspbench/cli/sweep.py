@@ -19,7 +19,7 @@ RUNS = Path("runs")
 
 
 class TrialsError(CspbenchError):
-    """The sweep ended, but not all of its trials did well."""
+    """The sweep ended, but some of its trials failed."""
 
 
 def sweep(
@@ -30,7 +30,7 @@ def sweep(
     device: OwnDevice = None,
     root: Root = RUNS,
 ) -> None:
-    """Train, prune and measure what a sweep file asks for; goes on where an earlier run of it stopped."""
+    """Train, prune and measure the trials of a sweep file; resumes an earlier run of it."""
     from cspbench.config import load_config
     from cspbench.store import Store
     from cspbench.sweep.runner import run_sweep
@@ -53,7 +53,7 @@ def sweep(
 
 
 def overrides(texts: list[str], **options: int | str | None) -> list[Override]:
-    """What the command line says in place of the file."""
+    """Return the values that the command line gives in place of the file's."""
     from cspbench.config import Override, parse_override
 
     given = [Override((key,), value, f"--{key} {value}") for key, value in options.items() if value is not None]
@@ -74,5 +74,5 @@ def print_summary(name: str, store: Store) -> None:
 
 
 def interrupt(number: int, frame: object) -> None:
-    """Turn SIGTERM (a container or cluster stopping us) into what Ctrl-C does."""
+    """Handle SIGTERM, which a container or cluster sends to stop us, like Ctrl-C."""
     raise KeyboardInterrupt

@@ -13,11 +13,11 @@ from cspbench.config.axes import Choice
 from cspbench.config.load import Kind, Override, load_file
 from cspbench.config.problems import Problem
 from cspbench.config.rules import corpus_problems, method_axes, method_problems
-from cspbench.config.schema import BareName, DenseTraining, Device, Distinct, MethodEntry, Name, Seed, Share
+from cspbench.config.schema import BareName, Device, Distinct, MethodEntry, Name, Recipe, Seed, Share
 from cspbench.config.yamlfile import Location
 from cspbench.errors import did_you_mean
 from cspbench.hyper import Frozen
-from cspbench.spec import CorpusSpec, FeatureSpec, LatencySpec, ModelSpec, TrainSpec
+from cspbench.spec import LatencySpec
 
 Seeds = Annotated[tuple[Seed, ...], Distinct]
 Sparsities = Annotated[tuple[Share, ...], Distinct]
@@ -44,16 +44,10 @@ class Folds(Frozen):
         return (fold + 1) % self.of
 
 
-class ComparedCorpus(Frozen):
-    """A corpus, the dense recogniser trained on it, and the run in which methods prune that."""
+class ComparedCorpus(Recipe):
+    """A recipe that methods are compared by; `folds` divides its speakers anew."""
 
     label: str = Field("", description="names it in tables; unset: the name of its corpus")
-    corpus: Annotated[CorpusSpec, BareName] = CorpusSpec()
-    features: FeatureSpec = FeatureSpec()
-    model: ModelSpec = ModelSpec()
-    dense: DenseTraining = DenseTraining()
-    prune: TrainSpec = TrainSpec()
-    prunable: tuple[str, ...] = Field(("*",), min_length=1)
     folds: Folds | None = None
 
     @property

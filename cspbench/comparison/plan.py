@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cspbench.comparison.candidates import TuningCell, cells, default_setting
 from cspbench.comparison.config import ComparedCorpus, ComparedMethod, ComparisonConfig
-from cspbench.spec import CorpusSpec, DenseSpec, Fold, MethodSpec, TrialSpec
+from cspbench.spec import CorpusSpec, Fold, MethodSpec, TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.plan import prepare_corpus
 
@@ -180,22 +180,7 @@ class ComparisonPlan:
         candidate: int | None,
     ) -> Task:
         entry = prepared.entry
-        dense = DenseSpec(
-            corpus=prepared.spec,
-            features=entry.features,
-            model=entry.model,
-            training=entry.dense.training,
-            seed=seed if entry.dense.seed == "each" else entry.dense.seed,
-        )
-        spec = TrialSpec(
-            dense=dense,
-            method=method,
-            sparsity=sparsity,
-            training=entry.prune,
-            prunable=entry.prunable,
-            latency=self.config.latency,
-            seed=seed,
-        )
+        spec = entry.trial_spec(prepared.spec, method, sparsity, seed, self.config.latency)
         return Task(entry.key, label, prepared.fold, candidate, spec)
 
 

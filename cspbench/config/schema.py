@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cspbench.hyper import Frozen
-from cspbench.spec import CorpusSpec, FeatureSpec, LatencySpec, ModelSpec, TrainSpec
+from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
 from cspbench.store import NAME
 
 Objective = Literal["wer", "latency", "size"]
@@ -96,24 +96,66 @@ class SamplerSpec(Frozen):
     seed: int = Field(0, ge=0)
 
 
+class Recipe(Frozen):
+    """A corpus, the dense recogniser trained on it, and the run in which methods prune that."""
+
+    corpus: Annotated[CorpusSpec, BareName] = CorpusSpec()
+    features: FeatureSpec = FeatureSpec()
+    model: ModelSpec = ModelSpec()
+    dense: DenseTraining = DenseTraining()
+    prune: TrainSpec = Field(TrainSpec(), description="the run in which a method prunes")
+    prunable: tuple[str, ...] = Field(("*",), min_length=1, description="glob patterns over names of weight matrices")
+
+    def dense_spec(self, corpus: CorpusSpec, seed: int) -> DenseSpec:
+        """Return the dense recogniser that trials of a seed start from.
+
+        Args:
+            corpus: the corpus of the recipe, prepared: with its fingerprint.
+            seed: of the trials.
+        """
+        return DenseSpec(
+            corpus=corpus,
+            features=self.features,
+            model=self.model,
+            training=self.dense.training,
+            seed=seed if self.dense.seed == "each" else self.dense.seed,
+        )
+
+    def trial_spec(
+        self, corpus: CorpusSpec, method: MethodSpec, sparsity: float, seed: int, latency: LatencySpec
+    ) -> TrialSpec:
+        """Return the trial of a method.
+
+        Args:
+            corpus: the corpus of the recipe, prepared: with its fingerprint.
+            method: with all its hyperparameters.
+            sparsity: fraction of zeros among the prunable weights.
+            seed: of the trial.
+            latency: protocol of the measurement.
+        """
+        return TrialSpec(
+            dense=self.dense_spec(corpus, seed),
+            method=method,
+            sparsity=sparsity,
+            training=self.prune,
+            prunable=self.prunable,
+            latency=latency,
+            seed=seed,
+        )
+
+
 def _listed(value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return {"values": [value]}
     return {"values": value} if isinstance(value, list) else value
 
 
-class SweepConfig(Frozen):
+class SweepConfig(Recipe):
     """A whole sweep file."""
 
     name: Name = Field(description="names the study and its MLflow experiment")
-    corpus: Annotated[CorpusSpec, BareName] = CorpusSpec()
-    features: FeatureSpec = FeatureSpec()
-    model: ModelSpec = ModelSpec()
-    dense: DenseTraining = DenseTraining()
-    prune: TrainSpec = Field(TrainSpec(), description="the run in which a method prunes")
     sparsity: Annotated[SparsityAxis, BeforeValidator(_listed)] = Field(description="absolute share of zeros")
     methods: tuple[Annotated[MethodEntry, BareName], ...] = Field(min_length=1)
-    prunable: tuple[str, ...] = Field(("*",), min_length=1, description="glob patterns over names of weight matrices")
     seeds: Annotated[tuple[Seed, ...], Distinct] = Field((0,), min_length=1, description="every setting runs once each")
     latency: LatencySpec = LatencySpec()
     sampler: Annotated[SamplerSpec, BareName] = SamplerSpec()

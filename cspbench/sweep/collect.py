@@ -1,4 +1,4 @@
-"""Trials that ran elsewhere, taken in as a study: files, MLflow and report."""
+"""Trials that ran elsewhere, collected into a study: files, MLflow and report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cspbench.trials.remote import take_in
 
 
 def collect(folder: Path, name: str, store: Store, display: Display) -> list[Outcome]:
-    """Take the trials of a results folder into the store as the study `name`: files, MLflow and report.
+    """Copy the trials of a results folder into the store as the study `name`: files, MLflow and report.
 
     Results are checked before they are copied: a trial lies under the id of its own spec and its result says so.
     Collecting again adds only what is new.

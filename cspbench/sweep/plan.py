@@ -1,4 +1,4 @@
-"""A sweep file resolved: the corpus found and fingerprinted, every setting turned into full specs."""
+"""Resolved sweep files: the corpus found and fingerprinted, every setting turned into full specs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cspbench.sweep.space import Setting, Space, space_of
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep will do.
+    """A sweep file with its corpus prepared.
 
     Attributes:
         config: the checked sweep file.
         corpus: the corpus with all options, an absolute path and its fingerprint.
-        synthetic: whether any of its audio was made by a machine.
-        space: what may be tried.
+        synthetic: true if any of its audio was made by a machine.
+        space: the settings that may be tried.
     """
 
     config: SweepConfig
@@ -31,26 +31,20 @@ class Plan:
     space: Space
 
     def dense_specs(self) -> list[DenseSpec]:
-        """The dense recognisers that trials start from: one, or one for each seed."""
-        return list({spec.id: spec for spec in map(self._dense, self.config.seeds)}.values())
+        """Return the dense recognisers that trials start from: one, or one for each seed."""
+        specs = [self.config.dense_spec(self.corpus, seed) for seed in self.config.seeds]
+        return list({spec.id: spec for spec in specs}.values())
 
     def specs(self, setting: Setting) -> list[TrialSpec]:
-        """The trials of a setting: every seed once, so that no setting wins by a lucky one."""
+        """Return the trials of a setting, one for each seed: the study is told their mean."""
+        config = self.config
         return [
-            TrialSpec(
-                dense=self._dense(seed),
-                method=setting.method,
-                sparsity=setting.sparsity,
-                training=self.config.prune,
-                prunable=self.config.prunable,
-                latency=self.config.latency,
-                seed=seed,
-            )
-            for seed in self.config.seeds
+            config.trial_spec(self.corpus, setting.method, setting.sparsity, seed, config.latency)
+            for seed in config.seeds
         ]
 
     def grid_specs(self) -> list[TrialSpec]:
-        """All trials of a grid, as far as `trials` allows."""
+        """Return all trials of a grid, at most those of `trials` settings."""
         points = self.space.grid()[: self.config.trials]
         return [spec for point in points for spec in self.specs(self.space.setting(point))]
 
@@ -60,7 +54,7 @@ class Plan:
         return self.dense_specs()[0].version
 
     def identity(self, version: int | None = None) -> dict[str, Any]:
-        """Return what a study stands for, as JSON: it is resumed only under the same identity.
+        """Return everything results depend on, as JSON: a study is resumed only under the same identity.
 
         Args:
             version: schema version under which to describe it; that of the specs if not given.
@@ -82,16 +76,6 @@ class Plan:
         """Return the fields that are set although a schema version does not have them."""
         parts = (*self.dense_specs(), self.config.prune, self.config.latency)
         return sorted({name for part in parts for name in newer_fields(part, version)})
-
-    def _dense(self, seed: int) -> DenseSpec:
-        dense = self.config.dense
-        return DenseSpec(
-            corpus=self.corpus,
-            features=self.config.features,
-            model=self.config.model,
-            training=dense.training,
-            seed=seed if dense.seed == "each" else dense.seed,
-        )
 
 
 def _dense_identity(spec: DenseSpec, version: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a sweep searches: sparsity, method, and each method's own hyperparameters, drawn only where they apply."""
+"""The search space of a sweep: sparsity, method, and each method's own hyperparameters, drawn only where they apply."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a trial of the study means: run once for each seed of the sweep."""
+    """A sparsity and a method with its hyperparameters; run once for each seed of the sweep."""
 
     sparsity: float
     method: MethodSpec
@@ -31,19 +31,26 @@ class Setting:
 
 @dataclass(frozen=True)
 class MethodSpace:
-    """One method: the hyperparameters that vary, and the values of those that do not; names may be dotted."""
+    """One method: its hyperparameters that vary, and the values of those that do not; names may be dotted."""
 
     name: str
     axes: dict[str, Axis]
     fixed: dict[str, Any]
 
     def spec(self, drawn: dict[str, Any]) -> MethodSpec:
-        """Method with every hyperparameter resolved; raises pydantic.ValidationError where values do not fit."""
+        """Return the method with every hyperparameter set, defaults included.
+
+        Args:
+            drawn: values of the hyperparameters that vary.
+
+        Raises:
+            pydantic.ValidationError: values that do not fit together.
+        """
         params = methods.get(self.name).Params.model_validate(nest(self.fixed | drawn))
         return MethodSpec(name=self.name, params=params.model_dump(mode="json"))
 
     def describe(self) -> dict[str, Any]:
-        """As JSON; what is fixed includes the defaults."""
+        """Return the space as JSON; fixed values include the defaults."""
         some = self.spec({name: edge_values(axis)[0] for name, axis in self.axes.items()})
         fixed = {name: value for name, value in flatten(some.params).items() if name not in self.axes}
         return {"axes": {name: _describe(axis) for name, axis in self.axes.items()}, "fixed": fixed}
@@ -57,7 +64,7 @@ class Space:
     methods: tuple[MethodSpace, ...]
 
     def suggest(self, trial: optuna.Trial) -> Setting:
-        """Let Optuna decide; hyperparameters are drawn only for the method chosen (``csp.damping``)."""
+        """Let Optuna draw a setting; hyperparameters are drawn only for the method chosen (``csp.damping``)."""
         sparsity = _suggest(trial, "sparsity", self.sparsity)
         chosen = _suggest(trial, "method", Choice(tuple(space.name for space in self.methods)))
         space = next(space for space in self.methods if space.name == chosen)
@@ -65,7 +72,7 @@ class Space:
         return Setting(sparsity, space.spec(drawn))
 
     def grid(self) -> list[Point]:
-        """Every combination of the listed values, sparsity by sparsity so that methods can be compared early."""
+        """Return every combination of the listed values, by sparsity first so that methods can be compared early."""
         return [
             {"sparsity": sparsity, "method": space.name} | dict(zip(names, values, strict=True))
             for sparsity in _listed(self.sparsity)
@@ -75,13 +82,13 @@ class Space:
         ]
 
     def setting(self, point: Point) -> Setting:
-        """What a point of the grid means."""
+        """Return the setting of a point of the grid."""
         space = next(space for space in self.methods if space.name == point["method"])
         labels = {name: {_label(v): v for v in _listed(axis)} for name, axis in space.axes.items()}
         return Setting(point["sparsity"], space.spec({n: labels[n][point[f"{space.name}.{n}"]] for n in space.axes}))
 
     def describe(self) -> dict[str, Any]:
-        """The space as JSON, for its hash and for people."""
+        """Return the space as JSON, to be compared with that of a stored study."""
         return {
             "sparsity": _describe(self.sparsity),
             "methods": {space.name: space.describe() for space in self.methods},
@@ -89,7 +96,7 @@ class Space:
 
 
 def space_of(config: SweepConfig) -> Space:
-    """The space a checked sweep file spans."""
+    """Return the space of a checked sweep file."""
     spans = config.sparsity
     if spans.values is not None:
         sparsity: Axis = Choice(spans.values)
@@ -101,7 +108,7 @@ def space_of(config: SweepConfig) -> Space:
 
 
 def method_space(entry: MethodEntry) -> MethodSpace:
-    """The space that a checked entry spans."""
+    """Return the space of a checked entry."""
     axes = method_axes(entry)
     fixed = {n: axis.values[0] for n, axis in axes.items() if isinstance(axis, Choice) and len(axis.values) == 1}
     return MethodSpace(entry.name, {n: axis for n, axis in axes.items() if n not in fixed}, fixed)
@@ -117,7 +124,7 @@ def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
 
 
 def _label(value: Any) -> Any:
-    """The value as Optuna can store it: lists and mappings as JSON text."""
+    """Return a value as Optuna can store it: lists and mappings as JSON text."""
     return value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value, sort_keys=True)
 
 

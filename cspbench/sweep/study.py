@@ -1,6 +1,6 @@
-"""The Optuna study behind a sweep: proposes settings, is told how they did, and survives a kill.
+"""The Optuna study of a sweep: proposes settings, is told their results, and survives a kill.
 
-Only the sweep's own process talks to it, so sqlite has one user and no trial is ever half-known.
+Only the process of the sweep uses it: workers run trials and know no study.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cspbench.sweep.plan import Plan
 from cspbench.sweep.space import Setting
 
 REPLACES = "replaces"
-"""User attribute of a trial that does again what an earlier one, killed or failed, did not finish."""
+"""User attribute of a trial that repeats one that was killed or failed: the number of that."""
 
 SHOWN = 8
 """Differences listed when a sweep file has changed."""
@@ -40,7 +40,7 @@ class Study:
     """A study on disk, opened by `open_study`.
 
     Attributes:
-        finished: settings that had ended well before.
+        finished: settings that had finished before.
         remaining: settings still to be proposed.
     """
 
@@ -79,7 +79,7 @@ class Study:
 
 
 def objective(result: TrialResult, name: str) -> float:
-    """What Optuna minimises: dev WER (never test), median latency of the packed weights, or their size."""
+    """Return a quantity to minimise: dev WER (never test), median latency of the packed weights, or their size."""
     return {
         "wer": result.dev.wer,
         "latency": result.latency.packed.median_ms,
@@ -90,8 +90,7 @@ def objective(result: TrialResult, name: str) -> float:
 def open_study(plan: Plan, store: Store) -> Study:
     """Create or resume the study of a plan.
 
-    What was running when the last process died comes first, then what failed: whoever starts a sweep again has
-    usually mended something.
+    Settings that ran when the last process died come first, then those that failed.
 
     Raises:
         ConfigError: the folder holds a study of something else.

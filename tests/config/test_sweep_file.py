@@ -94,7 +94,7 @@ trals: 3
         "line 10: methods.2.nam: unknown key; did you mean 'name'? (known: name, params, search)",
         "line 11: methods.3: 'magnitude' is listed twice",
         "line 12: objectives.1: 'latncy' is not allowed; did you mean 'latency'? (allowed: wer, latency, size)",
-        "line 13: trals: unknown key; did you mean 'trials'? (known: name, corpus, ",
+        "line 13: trals: unknown key; did you mean 'trials'? (known: corpus, features, ",
     ]
     assert lines[0].endswith(f"sweep.yaml: {len(expected)} problems")
     for line, start in zip(lines[1:], expected, strict=True):
