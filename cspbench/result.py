@@ -32,7 +32,7 @@ class Interval(Frozen):
     units: int
 
 
-class Comparison(Interval):
+class TimeRatio(Interval):
     """Time of one engine over that of another; `verdict` is on the second.
 
     It is undecided unless the interval excludes 1, and the ratio lies further from 1 than the interval of an engine's
@@ -105,11 +105,16 @@ class Latency(Frozen):
     engine: str = ""
 
 
+Verdict = Literal["quiet", "noisy", "throttled"]
+
+
 class Noise(Frozen):
     """Whether a measurement can tell anything, and what was seen that disturbed it.
 
     Attributes:
         conclusive: nothing below speaks against believing the numbers.
+        verdict: ``throttled`` if a CPU quota stopped the process, ``noisy`` for other reasons, else ``quiet``; None in
+            results of earlier versions.
         reasons: what does, in words.
         figures: resolution and overhead of the clock, spread of a loop of constant work, shares of the processors' time
             that others took.
@@ -117,6 +122,7 @@ class Noise(Frozen):
     """
 
     conclusive: bool
+    verdict: Verdict | None = None
     reasons: list[str] = Field(default_factory=list)
     figures: dict[str, float] = Field(default_factory=dict)
     same: Interval | None = None
@@ -133,7 +139,7 @@ class Measured(Frozen):
     """
 
     engines: dict[str, Latency]
-    ratios: dict[str, Comparison]
+    ratios: dict[str, TimeRatio]
     noise: Noise
     protocol: dict[str, Any]
 
@@ -149,7 +155,7 @@ class LatencyReport(Frozen):
     dense: Latency
     protocol: dict[str, Any]
     engines: dict[str, Latency] = Field(default_factory=dict)
-    ratios: dict[str, Comparison] = Field(default_factory=dict)
+    ratios: dict[str, TimeRatio] = Field(default_factory=dict)
     noise: Noise | None = None
 
     def details(self) -> dict[str, float]:

@@ -77,18 +77,18 @@ def run(
     task = end_to_end.make_task(model, path)
     with _pinned() as processors:
         evict = Evictor(4 * last_cache_bytes())
-        meter, in_turn = _Bandwidth(evict.bytes), _Turns()
+        meter, reserved = _Bandwidth(evict.bytes), _Reservations()
         rest = contestants, rounds, evict, meter, say
-        races = [in_turn(_race, random_work(model, share), *rest) for model in models for share in zeros]
+        races = [reserved(_race, random_work(model, share), *rest) for model in models for share in zeros]
         rows, ratios = _results(races, "")
-        ratios |= in_turn(_falls, races, rounds, evict, say)
+        ratios |= reserved(_falls, races, rounds, evict, say)
         if pruned:
-            found = [in_turn(_race, pruned_work(model, pruned), *rest) for model in models]
+            found = [reserved(_race, pruned_work(model, pruned), *rest) for model in models]
             more, further = _results(found, "pruned:")
             rows, ratios, races = rows + more, ratios | further, races + found
-        heard, further = in_turn(end_to_end.measure, task, rounds, say)
+        heard, further = reserved(end_to_end.measure, task, rounds, say)
         protocol = _protocol(races, meter, str(task), rounds)
-    return Benchmark(rows + heard, ratios | further, protocol | {"alone": in_turn.alone, "processors": processors})
+    return Benchmark(rows + heard, ratios | further, protocol | {"alone": reserved.alone, "processors": processors})
 
 
 def _check(models: Sequence[str], zeros: Sequence[float]) -> None:
@@ -107,20 +107,20 @@ def _pinned() -> Iterator[list[int]]:
         yield processors
 
 
-class _Turns:
-    """A turn on the machine for each part: work does not step aside for as long as all of them take together.
+class _Reservations:
+    """A reservation of the machine for each part: work is not paused for as long as all of them take together.
 
     Attributes:
-        alone: all work stepped aside in all of them.
+        alone: all work was paused in all of them.
     """
 
     def __init__(self) -> None:
         self.alone = True
 
     def __call__(self, part: Callable[..., Found], *arguments: Any) -> Found:
-        with measuring() as turn:
+        with measuring() as reservation:
             found = part(*arguments)
-            self.alone = self.alone and turn.undisturbed
+            self.alone = self.alone and reservation.undisturbed
         return found
 
 

@@ -48,10 +48,12 @@ def overhead(
 ) -> None:
     """Time a training step under every pruning method beside a dense one and torch.nn.utils.prune."""
     from cspbench.bench.overhead import QUICK, run
+    from cspbench.machine.cpu import check_threads
 
     def say(line: str) -> None:
         messages().print(line, soft_wrap=True)
 
+    check_threads(threads)
     sizes = QUICK if quick else {"steps": steps, "rounds": rounds}
     found = run(corpus=corpus, path=path, names=method or None, threads=threads, say=say, **sizes)
     if not as_json:  # hyperparameters would not fit into a table
@@ -100,10 +102,12 @@ def soak(
 ) -> None:
     """Feed hours of audio to many streams, faster than real time: memory stays flat, no output changes."""
     from cspbench.bench.soak import run
+    from cspbench.machine.cpu import check_threads
 
     def say(line: str) -> None:
         messages().print(line, soft_wrap=True)
 
+    check_threads(threads)
     print_benchmark(run(hours=hours, streams=streams, model=model, path=path, threads=threads, say=say), as_json)
 
 

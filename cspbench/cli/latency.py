@@ -49,6 +49,7 @@ def latency(
 
     Waits until no other cspbench measures on this machine; trainings of cspbench pause meanwhile.
     """
+    from cspbench.machine.cpu import check_threads
     from cspbench.runtime.latency.device import load_profile
     from cspbench.runtime.latency.engines import check_engines, default_engines
     from cspbench.runtime.latency.run import open_recogniser, run
@@ -56,6 +57,7 @@ def latency(
 
     names = [name.strip() for name in engines.split(",")] if engines else list(default_engines())
     check_engines(names)
+    check_threads(threads)
     profiles = [load_profile(file) for file in device_profile or []]
     spec = LatencySpec(threads=threads, utterances=utterances, warmup=warmup, repeats=repeats)
     trained, packed = open_recogniser(model)

@@ -44,10 +44,12 @@ def transcribe(
 
     A recording that cannot be read is named on stderr; the others are transcribed all the same. The exit code says so.
     """
+    from cspbench.machine.cpu import check_threads
     from cspbench.runtime import Recogniser
 
     if values is not None and model.is_file():
         raise ConfigError(f"{model} is a packed file, whose values are what they are; --values is for folders")
+    check_threads(threads)
     recogniser = Recogniser.load(model, threads, values=values or "fp32")
     failed = 0
     for file in files:

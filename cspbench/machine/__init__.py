@@ -1,1 +1,1 @@
-"""The machine that work runs on: who has it, and what it is."""
+"""The machine that work runs on: its processors, its CPU quota, and the locks that keep measurements undisturbed."""

@@ -1,4 +1,4 @@
-"""The machine a latency is measured on: what it is, and which of its processors the measurement keeps to."""
+"""The processors of this machine: name, load, those that may be used, and pinning to some of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from cspbench.errors import ConfigError
+from cspbench.machine.quota import cpu_quota
+
 IDLE_SECONDS = 0.1
-"""How long processors are watched before the idlest are chosen."""
+"""Seconds for which processors are watched before the idlest are chosen."""
 
 
 def processor_name() -> str:
-    """The processor in words."""
+    """Name of the processor, e.g. ``AMD EPYC 9654``."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -26,12 +31,13 @@ def processor_name() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Where something ran: processor, threads, load, versions."""
+    """Facts about this machine for a protocol: processor, quota, threads, load, versions."""
     import torch
 
     return {
         "processor": processor_name(),
         "processors": allowed_processors(),
+        "cpu_quota": cpu_quota(),
         "threads": torch.get_num_threads(),
         "load_average": load_average(),
         "python": platform.python_version(),
@@ -45,13 +51,37 @@ def load_average() -> float | None:
 
 
 def allowed_processors() -> list[int]:
-    """Processors this process may use; empty where the system does not tell."""
+    """Numbers of the processors this process may use; empty where the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def usable_threads() -> int:
+    """Threads that can run at a time: at most one a processor, and no more than the CPU quota allows; at least 1."""
+    processors = len(allowed_processors()) or os.cpu_count() or 1
+    quota = cpu_quota()
+    return processors if quota is None else max(1, min(processors, int(quota)))
+
+
+def check_threads(threads: int) -> None:
+    """Refuse more threads than can run at a time.
+
+    Raises:
+        ConfigError: says how many can, and whether processors or a quota limit them.
+    """
+    most = usable_threads()
+    if threads > most:
+        quota = cpu_quota()
+        limit = (
+            f"the CPU quota of its control group is {quota:g}"
+            if quota is not None and quota < threads
+            else (f"this process may use {len(allowed_processors()) or os.cpu_count()} processors")
+        )
+        raise ConfigError(f"{threads} threads cannot run at a time here: {limit}; ask for {most} at most")
 
 
 @contextmanager
 def pinned(threads: int) -> Iterator[list[int]]:
-    """Run with so many torch threads, on as many processors, the idlest ones; yields those processors.
+    """Run with so many torch threads on as many processors, the idlest ones; yields their numbers.
 
     All threads of the process are tied to them, those of pools that were made before included; where the system cannot
     do that nothing is tied and nothing yielded.
@@ -94,28 +124,18 @@ def without_collection() -> Iterator[None]:
 
 
 def processor_seconds(processors: list[int]) -> dict[str, float] | None:
-    """Seconds that processors were busy, and were stolen by other guests, since the start; None where unknown.
-
-    Raises:
-        Nothing: a system without ``/proc/stat`` is one that does not tell.
-    """
-    try:
-        lines = Path("/proc/stat").read_text().splitlines()
-        ticks = os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError):
+    """Seconds that processors were busy, and were stolen by other guests, since the start; None where unknown."""
+    times = psutil.cpu_times(percpu=True)
+    configured = os.sysconf("SC_NPROCESSORS_CONF") if hasattr(os, "sysconf") else len(times)
+    if not processors or len(times) != configured:  # psutil leaves out processors that are off, and gives no numbers
         return None
-    names = {f"cpu{index}" for index in processors}
-    rows = [[int(x) for x in line.split()[1:9]] for line in lines if line.split(" ", 1)[0] in names]
-    if not rows:
-        return None
-    user, nice, system, _idle, _waiting, irq, softirq, steal = (
-        sum(column) / ticks for column in zip(*rows, strict=True)
-    )
-    return {"busy": user + nice + system + irq + softirq, "steal": steal}
+    chosen = [times[index]._asdict() for index in processors]
+    busy = sum(one.get(kind, 0.0) for one in chosen for kind in ("user", "nice", "system", "irq", "softirq"))
+    return {"busy": busy, "steal": sum(one.get("steal", 0.0) for one in chosen)}
 
 
 def _idlest(allowed: list[int], wanted: int) -> list[int]:
-    """The processors with the least to do just now; the last ones where that is unknown or equal."""
+    """The processors with the least load just now; the last ones where that is unknown or equal."""
     if len(allowed) <= wanted:
         return allowed
     before = {index: processor_seconds([index]) for index in allowed}

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, Self
 
 from cspbench.errors import CspbenchError
+from cspbench.machine.cpu import usable_threads
 from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, write_atomic
@@ -266,8 +267,7 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
 def _divide_cores(workers: int) -> None:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // workers))
+    torch.set_num_threads(max(1, usable_threads() // workers))
 
 
 def _place(index: int, device: str) -> str:

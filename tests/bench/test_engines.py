@@ -30,7 +30,7 @@ from cspbench.bench.peers.race import COUNTS, Counts, Entry, Evictor, enter, pai
 from cspbench.bench.peers.torch_peers import LSTM, quantise
 from cspbench.bench.peers.workload import STEPS, Size, Work, random_work
 from cspbench.errors import ConfigError
-from cspbench.machine.lock import Turn
+from cspbench.machine.lock import Reservation
 from cspbench.runtime import extension
 
 SIZE = Size(layers=2, width=24, inputs=20)
@@ -258,14 +258,14 @@ def test_time_over_bound_is_paired_by_rounds(work: Work) -> None:
     assert engines._over_bound(replace(ours, bandwidths=[])) is None
 
 
-def test_each_part_has_its_turn_and_one_that_was_disturbed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    came = iter([Turn(True, 0.0), Turn(False, 0.0), Turn(True, 0.0)])
+def test_each_part_reserves_the_machine_and_one_that_was_disturbed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    came = iter([Reservation(True, 0.0), Reservation(False, 0.0), Reservation(True, 0.0)])
     monkeypatch.setattr(engines, "measuring", lambda: nullcontext(next(came)))
-    in_turn = engines._Turns()
+    reserved = engines._Reservations()
     told = []
     for part in range(3):
-        assert in_turn(lambda x: x + 1, part) == part + 1
-        told.append(in_turn.alone)
+        assert reserved(lambda x: x + 1, part) == part + 1
+        told.append(reserved.alone)
     assert told == [True, False, False]
 
 
@@ -285,7 +285,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(engines.SIZES, "S", SIZE)
     monkeypatch.setitem(COUNTS, "S", Counts(1, 2, 1))
     monkeypatch.setattr(engines, "last_cache_bytes", lambda: 1 << 14)
-    monkeypatch.setattr(engines, "measuring", lambda: nullcontext(Turn(alone=True, waited=0.0)))
+    monkeypatch.setattr(engines, "measuring", lambda: nullcontext(Reservation(alone=True, waited=0.0)))
     tiny = end_to_end.random_recogniser("tiny")
     monkeypatch.setattr(end_to_end, "random_recogniser", lambda: tiny)
     monkeypatch.setattr(end_to_end, "NOISE", 1)

@@ -1,4 +1,4 @@
-"""Who has the machine: across processes, with no say of any clock but that a wait ends."""
+"""Locks of the machine across processes; the clock decides nothing but that a wait ends."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def test_work_steps_aside_while_somebody_measures_and_goes_on_afterwards(start: 
     for file in files:
         start(WORK, file)
     until(lambda: all(steps_in(file) > 5 for file in files))
-    with measuring() as turn:
-        assert turn.alone
+    with measuring() as reservation:
+        assert reservation.alone
         before = [file.read_text() for file in files]
         time.sleep(0.2)
         assert [file.read_text() for file in files] == before
@@ -105,8 +105,8 @@ def test_locks_go_with_their_holder(start: Start, tmp_path: Path) -> None:
     process = start(stuck, tmp_path / "held")
     until((tmp_path / "held").exists)
     process.kill()
-    with measuring() as turn:
-        assert turn.alone
+    with measuring() as reservation:
+        assert reservation.alone
 
 
 def test_work_that_comes_to_no_safe_point_is_measured_beside_and_that_is_told(start: Start, tmp_path: Path) -> None:
@@ -114,19 +114,19 @@ def test_work_that_comes_to_no_safe_point_is_measured_beside_and_that_is_told(st
     busy += "with working():\n    open(sys.argv[1], 'w').close()\n    time.sleep(600)"
     start(busy, tmp_path / "busy")
     until((tmp_path / "busy").exists)
-    with measuring(patience=0.05) as turn:
-        assert not turn.alone
-        assert not turn.undisturbed
+    with measuring(patience=0.05) as reservation:
+        assert not reservation.alone
+        assert not reservation.undisturbed
 
 
 def test_a_measurement_that_takes_longer_than_work_waits_is_not_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(lock.time, "monotonic", lambda: now[0])
-    turn = lock.Turn(alone=True, waited=0.0, came=100.0)
-    assert turn.undisturbed
+    reservation = lock.Reservation(alone=True, waited=0.0, began=100.0)
+    assert reservation.undisturbed
     now[0] += lock.LONGEST_PAUSE
-    assert turn.alone
-    assert not turn.undisturbed
+    assert reservation.alone
+    assert not reservation.undisturbed
 
 
 def test_a_measurement_that_hangs_stops_work_once_not_at_every_step(

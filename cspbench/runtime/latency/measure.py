@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from cspbench.asr.trained import Pace
 from cspbench.errors import CorpusError
 from cspbench.machine.cpu import load_average, pinned, processor_name, without_collection
-from cspbench.machine.lock import Turn, measuring
+from cspbench.machine.lock import Reservation, measuring
+from cspbench.machine.quota import cpu_quota
 from cspbench.result import FirstToken, Latency, Measured, Memory
 from cspbench.runtime.latency import statistics
 from cspbench.runtime.latency.engine import Engine
@@ -31,17 +32,17 @@ EXECUTION = "streaming, one model step at a time, feature extraction included"
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how quietly something is measured: the processors it keeps to, and its turn on the machine."""
+    """The place of a measurement: the processors it is pinned to, and its reservation of the machine."""
 
     processors: list[int]
-    turn: Turn
+    reservation: Reservation
 
 
 @contextmanager
 def quiet_place(threads: int) -> Iterator[Place]:
-    """Wait for the turn on this machine, and keep to `threads` processors."""
-    with measuring() as turn, pinned(threads) as processors:
-        yield Place(processors, turn)
+    """Reserve the machine, and pin this process to `threads` processors."""
+    with measuring() as reservation, pinned(threads) as processors:
+        yield Place(processors, reservation)
 
 
 def measure(
@@ -113,7 +114,7 @@ def _judged(
     return Measured(
         engines=engines,
         ratios={name: statistics.compared(one, same) for name, one in ratios.items()},
-        noise=judge(watch.figures(), same, medians, ratios, place.turn.undisturbed),
+        noise=judge(watch.figures(), same, medians, ratios, place.reservation.undisturbed, protocol["threads"]),
         protocol=protocol,
     )
 
@@ -156,6 +157,7 @@ def _protocol(spec: LatencySpec, place: Place, pace: Pace, heard: float, utteran
         "processor": processor_name(),
         "processors": place.processors,
         "threads": spec.threads,
+        "cpu_quota": cpu_quota(),
         "batch": 1,
         "audio_seconds": round(heard, 3),
         "utterances": utterances,
@@ -165,7 +167,7 @@ def _protocol(spec: LatencySpec, place: Place, pace: Pace, heard: float, utteran
         "execution": EXECUTION,
         "interleaved": True,
         "garbage_collection": "off",
-        "others_stepped_aside": place.turn.undisturbed,
+        "others_stepped_aside": place.reservation.undisturbed,
         # Other work on the machine blurs absolute times; the ratio of interleaved engines suffers less.
         "load_average": load_average(),
     }

@@ -1,4 +1,4 @@
-"""How noisy a measurement was, and when it is too noisy to tell anything.
+"""Noise of a measurement, and when it is too much to tell anything.
 
 Noise is looked for where it comes from (other processes on our processors, other guests of the host, a quota that was
 used up), in a loop of known work that runs between the measured ones, and in the measurements themselves: an engine
@@ -14,8 +14,9 @@ from typing import Self
 
 import numpy as np
 
-from cspbench.machine.cpu import processor_seconds
-from cspbench.result import Interval, Noise
+from cspbench.machine.cpu import processor_seconds, usable_threads
+from cspbench.machine.quota import control_groups
+from cspbench.result import Interval, Noise, Verdict
 
 AA_TOLERANCE = 0.03
 """An engine that takes part twice may seem this much faster or slower than itself."""
@@ -23,17 +24,17 @@ AA_TOLERANCE = 0.03
 INTERVAL_TOLERANCE = 0.15
 """Upper over lower bound of an interval, less one."""
 
+THROTTLED = "throttled_share"
 LIMITS = {
     "others_share": (0.05, "other processes took {:.1%} of the processors measured on"),
     "steal_share": (0.01, "other guests of the host took {:.1%} of the processors' time"),
-    "throttled_share": (0.001, "a quota stopped this process for {:.1%} of the time"),
+    THROTTLED: (0.01, "the CPU quota stopped this process in {:.0%} of its periods"),
     "spin_spread": (0.25, "a loop of constant work took {:.0%} longer than its median one time in ten"),
 }
-"""Figures of a `Watch` that speak against a run above their limit, and how."""
+"""Figures of a `Watch` with the limit above which they speak against a run, and the reason then given."""
 
 SPIN_SECONDS = 0.0003
 SPINS = 10
-_QUOTA = Path("/sys/fs/cgroup/cpu.stat")
 
 Clock = Callable[[], float]
 
@@ -53,14 +54,20 @@ class Watch:
         self._runnable: list[int] = []
 
     def __enter__(self) -> Self:
+        self._groups = [(group, group.periods) for group in control_groups()]
         self._before = self._counters()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._after = self._counters()
+        self._throttled = [
+            (throttled - throttled_before) / (periods - periods_before)
+            for (periods, throttled), (periods_before, throttled_before) in ((g.periods, b) for g, b in self._groups)
+            if periods > periods_before
+        ]
 
     def sample(self) -> None:
-        """Run the loop of known work a few times, and count who else wants a processor."""
+        """Run the loop of known work a few times, and count the other processes that want a processor."""
         for _ in range(SPINS):
             began = self._clock()
             _spin(self._work)
@@ -70,7 +77,7 @@ class Watch:
             self._runnable.append(running - 1)
 
     def figures(self) -> dict[str, float]:
-        """What was seen; keys that the system does not tell are absent."""
+        """Figures by name; those that the system does not tell are absent."""
         passed = {key: self._after[key] - before for key, before in self._before.items()}
         capacity = max(passed["wall"], 1e-9) * max(1, len(self._processors))
         seen = {"clock_resolution_ns": time.get_clock_info("perf_counter").resolution * 1e9}
@@ -82,15 +89,15 @@ class Watch:
             # The system counts in ticks of 10 ms: less than one is nothing.
             seen["others_share"] = max(0.0, passed["busy"] - passed["own"] - 0.01) / capacity
             seen["steal_share"] = passed["steal"] / capacity
-        if "throttled" in passed:
-            seen["throttled_share"] = passed["throttled"] / capacity
+        if self._throttled:
+            seen[THROTTLED] = max(self._throttled)
         if self._runnable:
             seen["others_runnable"] = float(np.mean(self._runnable))
         return seen
 
     def _counters(self) -> dict[str, float]:
         counted = {"wall": time.monotonic(), "own": time.process_time()}
-        return counted | (processor_seconds(self._processors) or {}) | _throttled()
+        return counted | (processor_seconds(self._processors) or {})
 
 
 def judge(
@@ -99,15 +106,17 @@ def judge(
     medians: Mapping[str, Interval],
     ratios: Mapping[str, Interval],
     alone: bool = True,
+    threads: int = 1,
 ) -> Noise:
-    """Whether a run can tell anything.
+    """Judge whether a run can tell anything.
 
     Args:
         seen: figures of a `Watch`.
         same: the ratio of an engine to itself.
         medians: engine -> its time.
         ratios: name -> ratio of two engines' times.
-        alone: other work of cspbench stepped aside, all the time.
+        alone: other work of cspbench was paused, all the time.
+        threads: that ran at a time, on processors and a quota that allow `usable_threads`.
     """
     reasons = [words.format(seen[key]) for key, (limit, words) in LIMITS.items() if seen.get(key, 0.0) > limit]
     if abs(same.value - 1) > AA_TOLERANCE:
@@ -118,9 +127,13 @@ def judge(
                 reasons.append(f"the {what} of {name} is uncertain: {one.low:.3g} to {one.high:.3g}")
     if not alone:
         reasons.append(
-            "other work of cspbench ran beside the measurement: it came to no safe point, or waited too long"
+            "other work of cspbench ran beside the measurement: it did not pause in time, or not long enough"
         )
-    return Noise(conclusive=not reasons, reasons=reasons, figures=dict(seen), same=same)
+    if threads > usable_threads():
+        reasons.append(f"{threads} threads shared what {usable_threads()} can use at a time")
+    throttled = seen.get(THROTTLED, 0.0) > LIMITS[THROTTLED][0]
+    verdict: Verdict = "throttled" if throttled else "noisy" if reasons else "quiet"
+    return Noise(conclusive=not reasons, verdict=verdict, reasons=reasons, figures=dict(seen), same=same)
 
 
 def _spin(work: int) -> int:
@@ -153,12 +166,3 @@ def _running_processes() -> int | None:
         return int(Path("/proc/loadavg").read_text().split()[3].split("/")[0])
     except (OSError, ValueError, IndexError):
         return None
-
-
-def _throttled() -> dict[str, float]:
-    """Seconds for which this control group was stopped because its quota was used up."""
-    try:
-        rows = dict(line.split() for line in _QUOTA.read_text().splitlines())
-        return {"throttled": int(rows["throttled_usec"]) / 1e6}
-    except (OSError, ValueError, KeyError):
-        return {}

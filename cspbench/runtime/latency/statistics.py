@@ -1,4 +1,4 @@
-"""Medians, quantiles and ratios of measured times, with what chance does to them.
+"""Medians and ratios of measured times, with bootstrap intervals.
 
 Times of neighbouring steps resemble each other: a disturbance lasts longer than a step. What the bootstrap draws are
 therefore *blocks*, the steps of one utterance in one repetition, never single steps.
@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cspbench.result import Comparison, Interval
+from cspbench.result import Interval, TimeRatio
 
 RESAMPLES = 1000
 Floats = NDArray[np.float64]
@@ -41,12 +41,12 @@ def ratio(above: Sequence[Floats], below: Sequence[Floats], seed: int = 0) -> In
     return _interval(float(np.median(pairs)), np.median(pairs[draws], axis=1), len(pairs))
 
 
-def compared(ratio: Interval, same: Interval) -> Comparison:
-    """What a ratio tells, beside that of an engine to itself, which reaches as far from 1 as noise does."""
+def compared(ratio: Interval, same: Interval) -> TimeRatio:
+    """Judge a ratio beside that of an engine to itself, which reaches as far from 1 as noise does."""
     beyond = abs(np.log(ratio.value)) > max(abs(np.log(same.low)), abs(np.log(same.high)))
     faster, slower = beyond and ratio.low > 1, beyond and ratio.high < 1
     verdict: Literal["faster", "slower", "undecided"] = "faster" if faster else "slower" if slower else "undecided"
-    return Comparison(**ratio.model_dump(), verdict=verdict)
+    return TimeRatio(**ratio.model_dump(), verdict=verdict)
 
 
 def _interval(value: float, draws: Floats, units: int) -> Interval:

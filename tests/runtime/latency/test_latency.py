@@ -15,7 +15,7 @@ from support.latency_fakes import PACE, TRAFFIC, FakeClock, FakeEngine
 
 from cspbench.asr.trained import Pace
 from cspbench.errors import CorpusError
-from cspbench.machine.lock import Turn
+from cspbench.machine.lock import Reservation
 from cspbench.result import Interval
 from cspbench.runtime.latency import pinned, statistics
 from cspbench.runtime.latency.measure import Place, measure
@@ -23,7 +23,7 @@ from cspbench.runtime.latency.noise import Watch, judge
 from cspbench.runtime.latency.stream import stream
 from cspbench.spec import FeatureSpec, LatencySpec
 
-HERE = Place([], Turn(alone=True, waited=0.0))
+HERE = Place([], Reservation(alone=True, waited=0.0))
 
 
 def samples(steps: int, rest: int = 0) -> np.ndarray:
@@ -174,7 +174,7 @@ QUIET = {"others_share": 0.0, "steal_share": 0.0, "spin_spread": 0.02}
 def test_a_quiet_run_is_conclusive() -> None:
     noise = judge(QUIET, interval(1.01), {"a": interval(0.4)}, {"a/b": interval(3.0)})
     assert noise.conclusive
-    assert noise.reasons == []
+    assert (noise.verdict, noise.reasons) == ("quiet", [])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,8 @@ def test_a_quiet_run_is_conclusive() -> None:
     [
         ({"seen": QUIET | {"others_share": 0.143}}, "other processes took 14.3%"),
         ({"seen": QUIET | {"steal_share": 0.02}}, "other guests of the host took 2.0%"),
-        ({"seen": QUIET | {"throttled_share": 0.1}}, "a quota stopped"),
+        ({"seen": QUIET | {"throttled_share": 0.93}}, "quota stopped this process in 93% of its periods"),
+        ({"threads": 999}, "999 threads shared what"),
         ({"seen": QUIET | {"spin_spread": 0.63}}, "63% longer"),
         ({"same": interval(0.95)}, "0.950 times as slow as itself"),
         ({"ratios": {"a/b": interval(3.0, 0.1)}}, "ratio of a/b is uncertain: 2.7 to 3.3"),
@@ -194,6 +195,7 @@ def test_a_noisy_run_says_why(changes: dict, words: str) -> None:
     told = {"seen": QUIET, "same": interval(1.0), "medians": {"a": interval(0.4)}, "ratios": {"a/b": interval(3.0)}}
     noise = judge(**told | changes)
     assert not noise.conclusive
+    assert noise.verdict == ("throttled" if "quota" in words else "noisy")
     assert len(noise.reasons) == 1
     assert words in noise.reasons[0]
 
