@@ -22,7 +22,7 @@ lint: $(VENV)/.installed
 
 # Installing compiles the native module as well, and so again after a change of its sources. The extra `synthesis` is GPL-3,
 # and so no part of the default installation: it makes the embedded synthetic corpus, which sweep and tests need.
-NATIVE := CMakeLists.txt $(wildcard cspbench/runtime/native/*)
+NATIVE := CMakeLists.txt $(shell find cspbench/runtime/native -name '*.?pp')
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
 	$(PYTHON) -m venv $(VENV)

@@ -186,7 +186,7 @@ def make_network(
     """
 
 class Stream:
-    """One utterance being heard. RuntimeError if two threads use it at once."""
+    """One utterance as it is decoded. RuntimeError if two threads use it at once."""
 
     def __init__(self, network: Network) -> None: ...
     def accept(self, samples: NDArray[np.float32]) -> list[int]:
@@ -199,7 +199,7 @@ class Stream:
         """The utterance is over; a rest that fills no step is dropped."""
 
     def reset(self) -> None:
-        """Forget everything heard."""
+        """Reset the decoder state."""
 
     def state(self) -> bytes:
         """Everything about the stream; native byte order."""
@@ -207,8 +207,8 @@ class Stream:
     def restore(self, state: bytes) -> None:
         """Go on from a state; ValueError, and nothing changed, if it is damaged or of a network of another shape."""
 
-    def time(self, samples: NDArray[np.float32], piece: int, evict: int = 0) -> NDArray[np.float64]:
-        """Accept samples in whole pieces; seconds of each."""
+    def time(self, samples: NDArray[np.float32], chunk: int, evict: int = 0) -> NDArray[np.float64]:
+        """Accept samples in whole chunks; seconds of each."""
 
     @property
     def steps(self) -> int:
@@ -219,4 +219,4 @@ class Stream:
         """Whether `finish` was called."""
 
 def advance(streams: list[Stream], samples: list[NDArray[np.float32]]) -> list[list[int]]:
-    """Feed a piece of samples to each of many streams of one network, stepping them together: new labels of each."""
+    """Feed a chunk of samples to each of many streams of one network, stepping them together: new labels of each."""

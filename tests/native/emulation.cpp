@@ -2,8 +2,8 @@
 //
 //     emulation SEED ROUNDS
 //
-// Compiled with CSPBENCH_EMULATED=add_avx512 or add_neon. Every array and vector lies alone in memory of its own, of
-// exactly the size that the contract of format.hpp promises, so that a sanitiser sees any reading beyond.
+// Compiled with CSPBENCH_EMULATED=avx512 or neon. Every array and vector lies alone in memory of its own, of
+// exactly the size that the contract of base/format.hpp promises, so that a sanitiser sees any reading beyond.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -12,8 +12,9 @@
 #include <memory>
 #include <random>
 
-#include "matrix.hpp"
-#include "values.hpp"
+#include "base/values.hpp"
+#include "kernels/instruction_sets.hpp"
+#include "matrix/matrix.hpp"
 
 using namespace cspbench;
 
@@ -219,20 +220,20 @@ Case random_case(Random& random) {
 int main(int argc, char** argv) {
     Random random(argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 0);
     const long rounds = argc > 2 ? std::strtol(argv[2], nullptr, 10) : 1000;
-    Kernels portable{};
-    add_portable(portable);
-    Kernels emulated = portable;
-    CSPBENCH_EMULATED(emulated);
+    Kernels reference{};
+    portable::add_kernels(reference);
+    Kernels emulated = reference;
+    CSPBENCH_EMULATED::add_kernels(emulated);
     std::map<std::pair<int, int>, long> seen;
     for (long round = 0; round < rounds; ++round) {
         const Case c = random_case(random);
-        check(c, portable, emulated, random);
-        check_quantise(portable, emulated, random);
+        check(c, reference, emulated, random);
+        check_quantise(reference, emulated, random);
         ++seen[{static_cast<int>(c.format), static_cast<int>(c.value)}];
     }
     int own = 0;
     for (int f = 0; f < kFormats; ++f)
-        for (int v = 0; v < kValues; ++v) own += emulated.at[f][v].kernel != portable.at[f][v].kernel;
+        for (int v = 0; v < kValues; ++v) own += emulated.at[f][v].kernel != reference.at[f][v].kernel;
     std::printf("%ld rounds, %zu kinds of matrices, %d kernels of its own: all as the portable ones\n", rounds,
                 seen.size(), own);
 }

@@ -16,9 +16,9 @@
 #include <string>
 #include <vector>
 
-#include "dispatch.hpp"
-#include "matrix.hpp"
-#include "stream.hpp"
+#include "kernels/dispatch.hpp"
+#include "matrix/matrix.hpp"
+#include "recogniser/stream.hpp"
 
 namespace {
 
@@ -289,31 +289,31 @@ std::shared_ptr<const Network> random_network(Random& random) {
         static_cast<int32_t>(random.below(units)), random.chance(0.9f) ? 1 : 2});
 }
 
-// Samples in pieces, or features: the same for both streams. Their labels have to agree.
-void hear(Stream& one, Stream& other, Random& random) {
+// Decodes the same chunks of samples, or features, with both streams. Their labels have to agree.
+void decode(Stream& one, Stream& other, Random& random) {
     const bool samples = one.network().front_end();
-    for (int64_t pieces = random.between(0, 4); pieces > 0; --pieces) {
+    for (int64_t chunks = random.between(0, 4); chunks > 0; --chunks) {
         const int64_t count = random.between(0, samples ? 2000 : 9);
-        const std::vector<float> heard = numbers(random, samples ? count : count * one.network().mels());
+        const std::vector<float> data = numbers(random, samples ? count : count * one.network().mels());
         std::vector<int32_t> labels;
         if (!samples) {
-            labels = one.accept_features(heard.data(), count);
+            labels = one.accept_features(data.data(), count);
         } else if (random.chance(0.5f)) {
-            labels = one.accept(heard.data(), count);
+            labels = one.accept(data.data(), count);
         } else {
-            Stream::Piece both[] = {{&one, heard.data(), count, {}}, {&other, heard.data(), count, {}}};
+            Stream::Chunk both[] = {{&one, data.data(), count, {}}, {&other, data.data(), count, {}}};
             Stream::advance(both, 2);
             if (both[0].labels != both[1].labels) std::abort();
             continue;
         }
         const std::vector<int32_t> again =
-            samples ? other.accept(heard.data(), count) : other.accept_features(heard.data(), count);
+            samples ? other.accept(data.data(), count) : other.accept_features(data.data(), count);
         if (labels != again) std::abort();
     }
     if (one.state() != other.state()) std::abort();
 }
 
-// FNV-1a, as the last eight bytes of a state have it: who tampers with one can do that as well.
+// FNV-1a, the last eight bytes of a state: recomputed, so that tampering is not found by it alone.
 void sign(std::string& state) {
     if (state.size() < sizeof(uint64_t)) return;
     const size_t end = state.size() - sizeof(uint64_t);
@@ -342,11 +342,11 @@ void check_stream(Random& random) {
     use_instruction_set(sets[static_cast<size_t>(random.below(static_cast<int64_t>(sets.size())))]);
     const auto network = random_network(random);
     Stream stream(network), other(network);
-    hear(stream, other, random);
+    decode(stream, other, random);
     const std::string state = stream.state();
     other.reset();
     other.restore(state);
-    hear(stream, other, random);
+    decode(stream, other, random);
     for (int i = 0; i < 8; ++i) {
         const std::string before = other.state();
         try {
@@ -359,9 +359,11 @@ void check_stream(Random& random) {
             other.reset();
             continue;
         }
-        const std::vector<float> heard = numbers(random, network->front_end() ? 3000 : 9 * network->mels());
-        if (network->front_end()) other.accept(heard.data(), 3000);
-        else other.accept_features(heard.data(), 9);
+        const std::vector<float> data = numbers(random, network->front_end() ? 3000 : 9 * network->mels());
+        if (network->front_end())
+            other.accept(data.data(), 3000);
+        else
+            other.accept_features(data.data(), 9);
         other.reset();
     }
 }

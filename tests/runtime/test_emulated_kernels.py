@@ -7,14 +7,13 @@ g++-aarch64-linux-gnu, qemu-user).
 
 import shutil
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "cspbench" / "runtime" / "native"
-COMMON = "codec codec_rows codec_blocks matrix arena pool rounding dispatch portable window window_portable"
+COMMON = ["base/arena", "base/pool", "matrix/*", "kernels/dispatch", "kernels/portable/*"]
 FLAGS = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wno-psabi", "-ffp-contract=off", "-pthread"]
 FLAGS += [f"-I{NATIVE}"]
 SANITISE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -26,11 +25,14 @@ def _needs(*programs: str) -> None:
         pytest.skip(f"emulating kernels needs {', '.join(missing)}")
 
 
-def _build(compiler: str, folder: Path, add: str, kernels: Iterable[Path], flags: list[str]) -> Path:
-    program = folder / add
-    sources = [NATIVE / f"{name}.cpp" for name in COMMON.split()]
-    sources += [*kernels, ROOT / "tests" / "native" / "emulation.cpp"]
-    command = [compiler, *FLAGS, *flags, f"-DCSPBENCH_EMULATED={add}", *map(str, sources), "-o", str(program)]
+def _build(compiler: str, folder: Path, instruction_set: str, flags: list[str]) -> Path:
+    program = folder / instruction_set
+    sources = [
+        path for name in (*COMMON, f"kernels/{instruction_set}/*") for path in sorted(NATIVE.glob(f"{name}.cpp"))
+    ]
+    sources.append(ROOT / "tests" / "native" / "emulation.cpp")
+    flags = [*FLAGS, *flags, f"-DCSPBENCH_EMULATED={instruction_set}"]
+    command = [compiler, *flags, *map(str, sources), "-o", str(program)]
     made = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert made.returncode == 0, made.stderr
     assert "warning" not in made.stderr, made.stderr
@@ -47,13 +49,13 @@ def _run(*command: str | Path) -> None:
 def test_avx512(tmp_path: Path) -> None:
     _needs("g++")
     emulated = ROOT / "tests" / "native" / "emulated"
-    program = _build("g++", tmp_path, "add_avx512", NATIVE.glob("*avx512.cpp"), ["-isystem", str(emulated), *SANITISE])
+    program = _build("g++", tmp_path, "avx512", ["-isystem", str(emulated), *SANITISE])
     _run(program, "1", "1000")
 
 
 @pytest.mark.slow
 def test_neon(tmp_path: Path) -> None:
     _needs("aarch64-linux-gnu-g++", "qemu-aarch64")
-    program = _build("aarch64-linux-gnu-g++", tmp_path, "add_neon", NATIVE.glob("*neon.cpp"), ["-static"])
+    program = _build("aarch64-linux-gnu-g++", tmp_path, "neon", ["-static"])
     for processor in ("cortex-a53", "max"):  # without and with the dot product
         _run("qemu-aarch64", "-cpu", processor, program, "1", "300")

@@ -75,6 +75,6 @@ def test_the_source_distribution_holds_all_that_is_compiled(tmp_path):
     (sdist,) = tmp_path.glob("cspbench-*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    native = {str(path.relative_to(REPO)) for path in (REPO / "cspbench/runtime/native").glob("*.?pp")}
+    native = {str(path.relative_to(REPO)) for path in (REPO / "cspbench/runtime/native").rglob("*.?pp")}
     assert {"CMakeLists.txt", "tests/native/fuzz.cpp", "cspbench/py.typed", *native} <= names
     assert not [name for name in names if name.endswith(".so")]

@@ -1,0 +1,38 @@
+// The window format: rows that advance together over the columns.
+//
+// Eight rows (a group) are multiplied in lockstep. One step gives each of them four slots, 32 in all; a slot is a
+// value and a byte, the value's column relative to the step's base. The base only ever moves forward, by `advance`
+// columns before each step. A row whose entries lie ahead of the others' fills its slots from up to `window` columns
+// beyond the base, so that few slots stay empty, more so as rows of similar length, and with the middle of their
+// entries at similar columns, are put in one group. Nothing depends on the data in a kernel: no row has an end of its
+// own, no branch is mispredicted, no sum runs over lanes before a group ends; the input's window fits the look-up
+// instructions of a processor (int8) or at least its fastest cache, at addresses that do not depend on the previous
+// entry.
+//
+//   parameter[0]  window: the narrowest of 64, 128 and 256 columns that holds all slots. The encoder takes 256 for
+//                 floating point (128 if columns <= 64), and for int8 64 or 128, whichever promises the lower latency;
+//                 the option "window" makes it take another
+//   units         groups: ceil(rows / 8)
+//   order         (rows,): lane l of group g is row order[8 g + l]; a permutation. The last group may have fewer
+//                 lanes: the slots of those that are missing are empty
+//   starts        (groups + 1,): first step of each group
+//   advance       (steps,): base of a group's first step: its advance; of any other: the previous base + its advance
+//   slots         (steps, 8, 4): for each lane, four columns relative to the base of the step, < window
+//   values        (steps, 8, 4): the weights at these columns
+//
+// Column base + slot < columns for every slot, and base + window <= padded(columns): a kernel may load a whole window
+// of the input at the base. The weights of a lane have strictly ascending columns (so int8 sums cannot overflow); an
+// empty slot is column 0 of the window with a value of zero, and follows the filled ones of its lane and step. A group
+// without weights has no steps. Where no row has a weight for more than 255 columns, a step may be empty but for its
+// advance.
+#pragma once
+
+#include "base/format.hpp"
+
+namespace cspbench {
+
+constexpr int kWindowLanes = 8;
+constexpr int kWindowSlots = 4;  // of a lane, in a step
+constexpr int kWindowStep = kWindowLanes * kWindowSlots;
+
+}  // namespace cspbench

@@ -1,0 +1,155 @@
+// The window format for AVX2.
+//
+// Floating point: look-ups in registers are too narrow (eight floats), so inputs are loaded one by one, at addresses
+// that come straight from the slots; loads, not arithmetic, are what this costs. Slots are read four at a time to save
+// loads. int8: a window of 16 columns fits pshufb; several of them are looked up and the right one is blended in by
+// the slot's upper bits.
+#include "base/window.hpp"
+
+#include <cstring>
+
+#include "kernels/avx2/common.hpp"
+
+namespace cspbench {
+namespace {
+
+constexpr int kAhead = 4096;  // bytes of values, the largest array
+
+int lanes_of(const Packed& m, int32_t group) {
+    const int32_t left = m.rows - group * kWindowLanes;
+    return left < kWindowLanes ? left : kWindowLanes;
+}
+
+// ---- floating point
+
+__m128 one_lane(const float* x, const uint8_t* slots) {
+    uint32_t four;
+    memcpy(&four, slots, sizeof four);
+    return four_of(x, four);
+}
+
+__m256 two_lanes(const float* x, const uint8_t* slots) {
+    return _mm256_set_m128(one_lane(x, slots + kWindowSlots), one_lane(x, slots));
+}
+
+// Of each 128 bits: the sums of the four floats of a, b, c, d.
+__m256 sums_of(__m256 a, __m256 b, __m256 c, __m256 d) {
+    return _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+}
+
+template <class V>
+void multiply_group(const Packed& m, const float* x, int32_t group, float* y) {
+    const int64_t first = m.starts[group], last = m.starts[group + 1];
+    const uint8_t* slots = m.slots + first * kWindowStep;
+    const auto* values = values_of<V>(m) + first * kWindowStep;
+    __m256 lanes01 = _mm256_setzero_ps(), lanes23 = lanes01, lanes45 = lanes01, lanes67 = lanes01;
+    for (int64_t step = first; step < last; ++step, slots += kWindowStep, values += kWindowStep) {
+        x += m.advance[step];
+        prefetch(slots, kAhead / static_cast<int>(sizeof *values));
+        for (size_t at = 0; at < kWindowStep * sizeof *values; at += 64)
+            prefetch(values, kAhead + static_cast<int>(at));
+        lanes01 = _mm256_fmadd_ps(two_lanes(x, slots), V::load(values), lanes01);
+        lanes23 = _mm256_fmadd_ps(two_lanes(x, slots + 8), V::load(values + 8), lanes23);
+        lanes45 = _mm256_fmadd_ps(two_lanes(x, slots + 16), V::load(values + 16), lanes45);
+        lanes67 = _mm256_fmadd_ps(two_lanes(x, slots + 24), V::load(values + 24), lanes67);
+    }
+    alignas(32) float sums[kWindowLanes];  // of lanes 0 2 4 6 1 3 5 7
+    _mm256_store_ps(sums, sums_of(lanes01, lanes23, lanes45, lanes67));
+    const uint16_t* rows = m.order + group * kWindowLanes;
+    for (int lane = 0; lane < lanes_of(m, group); ++lane) y[rows[lane]] = sums[lane / 2 + lane % 2 * 4];
+}
+
+// A group is read for one input after the other: by the second it is in the fastest cache.
+template <class V>
+void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+              ptrdiff_t stride) {
+    for (int32_t group = first; group < last; ++group)
+        for (int b = 0; b < batch; ++b) multiply_group<V>(m, inputs[b].x, group, y + b * stride);
+}
+
+// ---- int8
+
+// The upper bits of 32 slots, each moved to where a blend looks for it; the bits beside it do not matter.
+struct Slots {
+    __m256i at, bit4, bit5, bit6;
+    explicit Slots(__m256i slots)
+        : at(slots),
+          bit4(_mm256_slli_epi16(slots, 3)),
+          bit5(_mm256_slli_epi16(slots, 2)),
+          bit6(_mm256_slli_epi16(slots, 1)) {}
+};
+
+__m256i look_up_16(const int8_t* q, const Slots& slots) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_half(q)), slots.at);
+}
+
+__m256i look_up_32(const int8_t* q, const Slots& slots) {
+    return _mm256_blendv_epi8(look_up_16(q, slots), look_up_16(q + 16, slots), slots.bit4);
+}
+
+__m256i look_up_64(const int8_t* q, const Slots& slots) {
+    return _mm256_blendv_epi8(look_up_32(q, slots), look_up_32(q + 32, slots), slots.bit5);
+}
+
+__m256i look_up_128(const int8_t* q, const Slots& slots) {
+    return _mm256_blendv_epi8(look_up_64(q, slots), look_up_64(q + 64, slots), slots.bit6);
+}
+
+// pshufb gives zero where bit 7 is set: the two halves need no blend.
+__m256i look_up_256(const int8_t* q, __m256i slots) {
+    const __m256i flipped = _mm256_xor_si256(slots, _mm256_set1_epi8(-128));
+    return _mm256_or_si256(look_up_128(q, Slots(slots)), look_up_128(q + 128, Slots(flipped)));
+}
+
+template <int kWindow>
+__m256i look_up(const int8_t* q, __m256i slots) {
+    if (kWindow == 64) return look_up_64(q, Slots(slots));
+    if (kWindow == 128) return look_up_128(q, Slots(slots));
+    return look_up_256(q, slots);
+}
+
+template <int kWindow>
+void multiply_group_int8(const Packed& m, const Input& input, int32_t group, float* y) {
+    const int64_t first = m.starts[group], last = m.starts[group + 1];
+    const uint8_t* slots = m.slots + first * kWindowStep;
+    const auto* values = static_cast<const int8_t*>(m.values) + first * kWindowStep;
+    const int8_t* q = input.q;
+    __m256i lanes = _mm256_setzero_si256();
+    for (int64_t step = first; step < last; ++step, slots += kWindowStep, values += kWindowStep) {
+        q += m.advance[step];
+        prefetch(slots, kAhead);
+        prefetch(values, kAhead);
+        lanes = add_products(lanes, load_bytes(values), look_up<kWindow>(q, load_bytes(slots)));
+    }
+    alignas(32) float sums[kWindowLanes];
+    _mm256_store_ps(sums, _mm256_cvtepi32_ps(lanes));
+    const uint16_t* rows = m.order + group * kWindowLanes;
+    for (int lane = 0; lane < lanes_of(m, group); ++lane) y[rows[lane]] = result(m, rows[lane], input, sums[lane]);
+}
+
+template <int kWindow>
+void multiply_window(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                     ptrdiff_t stride) {
+    for (int32_t group = first; group < last; ++group)
+        for (int b = 0; b < batch; ++b) multiply_group_int8<kWindow>(m, inputs[b], group, y + b * stride);
+}
+
+void multiply_int8(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                   ptrdiff_t stride) {
+    switch (m.parameter[0]) {
+        case 64: return multiply_window<64>(m, inputs, batch, first, last, y, stride);
+        case 128: return multiply_window<128>(m, inputs, batch, first, last, y, stride);
+        default: return multiply_window<256>(m, inputs, batch, first, last, y, stride);
+    }
+}
+
+}  // namespace
+
+void avx2::add_window(Kernels& kernels) {
+    set(kernels, Format::window, Value::fp32, {multiply<Fp32>});
+    set(kernels, Format::window, Value::fp16, {multiply<Fp16>});
+    set(kernels, Format::window, Value::bf16, {multiply<Bf16>});
+    set(kernels, Format::window, Value::int8, {multiply_int8});
+}
+
+}  // namespace cspbench

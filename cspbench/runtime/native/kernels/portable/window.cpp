@@ -1,0 +1,43 @@
+// The window format for any processor.
+#include "base/window.hpp"
+
+#include "kernels/portable/common.hpp"
+
+namespace cspbench {
+namespace {
+
+template <class V>
+void multiply_group(const Packed& m, const Input& input, int32_t group, float* y) {
+    const auto* x = V::vector(input);
+    typename V::Number sums[kWindowStep] = {};  // one a slot, for short chains of additions
+    for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
+        x += m.advance[step];
+        const uint8_t* slots = m.slots + step * kWindowStep;
+        const auto* values = static_cast<const typename V::Stored*>(m.values) + step * kWindowStep;
+        for (int i = 0; i < kWindowStep; ++i) sums[i] += V::decode(values[i]) * x[slots[i]];
+    }
+    for (int lane = 0; lane < kWindowLanes && group * kWindowLanes + lane < m.rows; ++lane) {
+        const auto* four = sums + lane * kWindowSlots;
+        const int32_t row = m.order[group * kWindowLanes + lane];
+        y[row] = V::result(m, row, input, (four[0] + four[1]) + (four[2] + four[3]));
+    }
+}
+
+// A group is read for one input after the other: by the second it is in the fastest cache.
+template <class V>
+void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+              ptrdiff_t stride) {
+    for (int32_t group = first; group < last; ++group)
+        for (int b = 0; b < batch; ++b) multiply_group<V>(m, inputs[b], group, y + b * stride);
+}
+
+}  // namespace
+
+void portable::add_window(Kernels& kernels) {
+    set(kernels, Format::window, Value::fp32, {multiply<Fp32>});
+    set(kernels, Format::window, Value::fp16, {multiply<Fp16>});
+    set(kernels, Format::window, Value::bf16, {multiply<Bf16>});
+    set(kernels, Format::window, Value::int8, {multiply<Int8>});
+}
+
+}  // namespace cspbench

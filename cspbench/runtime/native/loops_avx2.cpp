@@ -1,7 +1,0 @@
-#include "all_loops.hpp"
-
-namespace cspbench {
-
-const Loops avx2_loops = all_loops;
-
-}  // namespace cspbench

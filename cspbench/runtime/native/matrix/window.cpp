@@ -1,0 +1,269 @@
+// The window format's arrays: made, checked, and unpacked. See base/window.hpp for what they mean.
+#include "base/window.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/values.hpp"
+#include "matrix/codec.hpp"
+
+namespace cspbench {
+namespace {
+
+constexpr int32_t kMostRows = 65536;  // that `order` can name
+constexpr int32_t kMostAdvance = 255;
+
+int32_t groups_of(int32_t rows) { return (rows + kWindowLanes - 1) / kWindowLanes; }
+
+// The widest window there may be.
+int32_t widest(const Options& options, Value value, int32_t columns) {
+    return option(options, "window", value == Value::int8 || padded(columns) < 256 ? 128 : 256);
+}
+
+Options complete(const Options& given, int32_t rows, int32_t columns) {
+    check_options(given, {"window"});
+    const int32_t window = option(given, "window", 128);
+    require(window == 64 || window == 128 || window == 256, "a window must be 64, 128 or 256 columns wide");
+    require(window <= padded(columns), "a window of 256 columns needs a matrix of more than 64");
+    if (rows > kMostRows)
+        throw std::invalid_argument("the window format holds up to 65536 rows; there are " + std::to_string(rows));
+    return given;
+}
+
+// ---- encoding
+
+// Where the weights are: columns of row r are at[first[r]] to at[first[r + 1] - 1].
+struct Places {
+    std::vector<int32_t> at;
+    std::vector<size_t> first{0};
+
+    size_t count(int32_t row) const { return first[row + 1] - first[row]; }
+    // A column with half of the row's entries before it.
+    int32_t middle(int32_t row) const { return count(row) ? at[first[row] + count(row) / 2] : 0; }
+};
+
+template <class T>
+Places places_of(const T* weights, int32_t rows, int32_t columns) {
+    Places places;
+    for (int32_t row = 0; row < rows; ++row) {
+        const T* w = weights + int64_t{row} * columns;
+        for (int32_t c = 0; c < columns; ++c)
+            if (w[c]) places.at.push_back(c);
+        places.first.push_back(places.at.size());
+    }
+    return places;
+}
+
+// Rows by falling count, and in each run of `groups` groups by where their middle lies.
+std::vector<uint16_t> order_of(const Places& places, int32_t rows, int32_t groups) {
+    std::vector<uint16_t> order(static_cast<size_t>(rows));
+    std::iota(order.begin(), order.end(), uint16_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return places.count(a) > places.count(b); });
+    const int32_t run = groups * kWindowLanes;
+    for (int32_t i = 0; i < rows && groups > 1; i += run)
+        std::stable_sort(order.begin() + i, order.begin() + std::min(rows, i + run),
+                         [&](int a, int b) { return places.middle(a) < places.middle(b); });
+    return order;
+}
+
+// The steps of one group, one after the other.
+class Walk {
+public:
+    Walk(const Places& places, const uint16_t* order, int32_t lanes, int32_t window, int64_t last_base)
+        : window_(window), last_base_(last_base) {
+        for (int32_t lane = 0; lane < lanes; ++lane) {
+            next_[lane] = places.at.data() + places.first[order[lane]];
+            end_[lane] = places.at.data() + places.first[order[lane] + 1];
+        }
+    }
+
+    // Moves on by one step; false after the last. As far as the slowest row allows: nothing is gained by waiting.
+    bool step() {
+        int64_t first = INT64_MAX;
+        for (int lane = 0; lane < kWindowLanes; ++lane)
+            if (next_[lane] != end_[lane]) first = std::min<int64_t>(first, *next_[lane]);
+        if (first == INT64_MAX) return false;
+        advance_ = std::min<int64_t>(kMostAdvance, std::min(first, last_base_) - base_);
+        base_ += advance_;
+        for (int lane = 0; lane < kWindowLanes; ++lane) {
+            taken_[lane] = 0;
+            while (taken_[lane] < kWindowSlots && next_[lane] != end_[lane] && *next_[lane] < base_ + window_) {
+                ++taken_[lane];
+                ++next_[lane];
+            }
+        }
+        return true;
+    }
+
+    int64_t base() const { return base_; }
+    uint8_t advance() const { return static_cast<uint8_t>(advance_); }
+    // What the last step took of a lane: columns from `taken` on.
+    int count(int lane) const { return taken_[lane]; }
+    const int32_t* taken(int lane) const { return next_[lane] - taken_[lane]; }
+
+private:
+    const int32_t* next_[kWindowLanes] = {};
+    const int32_t* end_[kWindowLanes] = {};
+    int taken_[kWindowLanes] = {};
+    int64_t window_, last_base_;
+    int64_t base_ = 0, advance_ = 0;
+};
+
+Walk walk_of(const Places& places, const std::vector<uint16_t>& order, size_t row, int32_t columns, int32_t window) {
+    const auto lanes = static_cast<int32_t>(std::min<size_t>(kWindowLanes, order.size() - row));
+    return {places, order.data() + row, lanes, window, padded(columns) - window};
+}
+
+struct Plan {
+    int32_t window;
+    std::vector<uint16_t> order;
+    int64_t steps;
+};
+
+int64_t steps_of(const Places& places, const std::vector<uint16_t>& order, int32_t columns, int32_t window) {
+    int64_t steps = 0;
+    for (size_t row = 0; row < order.size(); row += kWindowLanes)
+        for (Walk walk = walk_of(places, order, row, columns, window); walk.step();) ++steps;
+    return steps;
+}
+
+// Few groups to a run suit uneven rows, many suit even ones; the best is found by trying.
+Plan plan_of(const Places& places, const Rounded& all, int32_t window) {
+    Plan best{window, {}, INT64_MAX};
+    for (int32_t groups : {1, 2, 4, 8}) {
+        std::vector<uint16_t> order = order_of(places, all.rows, groups);
+        const int64_t steps = steps_of(places, order, all.columns, window);
+        if (steps < best.steps) best = {window, std::move(order), steps};
+    }
+    return best;
+}
+
+// int8 look-ups take half the time in half the window: worth a fifth more steps.
+Plan plan_of(const Places& places, const Rounded& all, const Options& options) {
+    Plan wide = plan_of(places, all, widest(options, all.value, all.columns));
+    if (all.value != Value::int8 || options.count("window")) return wide;
+    Plan narrow = plan_of(places, all, 64);
+    return narrow.steps * 5 <= wide.steps * 6 ? narrow : wide;
+}
+
+template <class T>
+std::vector<Made> windows_of(const T* weights, const Rounded& all, const Options& options) {
+    const Places places = places_of(weights, all.rows, all.columns);
+    const Plan plan = plan_of(places, all, options);
+    const std::vector<uint16_t>& order = plan.order;
+    std::vector<uint32_t> starts{0};
+    std::vector<uint8_t> advance, slots;
+    std::vector<T> values;
+    for (size_t row = 0; row < order.size(); row += kWindowLanes) {
+        for (Walk walk = walk_of(places, order, row, all.columns, plan.window); walk.step();) {
+            advance.push_back(walk.advance());
+            const size_t at = slots.size();
+            slots.resize(at + kWindowStep);
+            values.resize(at + kWindowStep);
+            for (int lane = 0; lane < kWindowLanes; ++lane) {
+                for (int slot = 0; slot < walk.count(lane); ++slot) {
+                    const int32_t column = walk.taken(lane)[slot];
+                    const size_t i = at + static_cast<size_t>(lane * kWindowSlots + slot);
+                    slots[i] = static_cast<uint8_t>(column - walk.base());
+                    values[i] = weights[int64_t{order[row + lane]} * all.columns + column];
+                }
+            }
+        }
+        require(advance.size() <= UINT32_MAX, "more than 2^32 - 1 steps do not fit this format");
+        starts.push_back(static_cast<uint32_t>(advance.size()));
+    }
+    const auto steps = static_cast<int64_t>(advance.size()), units = static_cast<int64_t>(starts.size());
+    return {made("slots", Type::u8, {steps, kWindowLanes, kWindowSlots}, slots),
+            made("values", type_of(all.value), {steps, kWindowLanes, kWindowSlots}, values),
+            made("advance", Type::u8, {steps}, advance), made("order", Type::u16, {all.rows}, order),
+            made("starts", Type::u32, {units}, starts)};
+}
+
+std::vector<Made> encode(const Rounded& weights, const Options& options) {
+    return weights.visit([&](const auto* w) { return windows_of(w, weights, options); });
+}
+
+// ---- reading
+
+void check_order(const uint16_t* order, int32_t rows) {
+    std::vector<bool> seen(static_cast<size_t>(rows));
+    for (int32_t i = 0; i < rows; ++i) {
+        require(order[i] < rows && !seen[order[i]], "order must name every row once");
+        seen[order[i]] = true;
+    }
+}
+
+// The narrowest window that holds all slots: the fewer look-ups for a kernel.
+int32_t window_of(const uint8_t* slots, int64_t count) {
+    const int32_t last = count ? *std::max_element(slots, slots + count) : 0;
+    return last < 64 ? 64 : last < 128 ? 128 : 256;
+}
+
+// One lane's slots of one step; `last` is the lane's last column so far.
+void check_lane(const Packed& m, int64_t at, int64_t base, bool missing, int64_t& last) {
+    bool ended = false;
+    for (int64_t i = at; i < at + kWindowSlots; ++i) {
+        const int64_t column = base + m.slots[i];
+        require(column < m.columns, "a slot lies outside the matrix");
+        if (value_at(m, i) == 0) {
+            require(m.slots[i] == 0, "an empty slot must be column 0 of the window");
+            ended = true;
+            continue;
+        }
+        require(!missing, "a lane without a row must be empty");
+        require(!ended && column > last, "the columns of a row must ascend, and empty slots come last");
+        last = column;
+    }
+}
+
+void check_group(const Packed& m, int32_t group) {
+    int64_t last[kWindowLanes], base = 0;
+    std::fill(last, last + kWindowLanes, -1);
+    for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
+        base += m.advance[step];
+        require(base + m.parameter[0] <= padded(m.columns), "a window reaches beyond the matrix");
+        for (int lane = 0; lane < kWindowLanes; ++lane) {
+            const bool missing = group * kWindowLanes + lane >= m.rows;
+            check_lane(m, step * kWindowStep + lane * kWindowSlots, base, missing, last[lane]);
+        }
+    }
+}
+
+void describe(const std::vector<Array>& arrays, const Options& options, Packed& m) {
+    const Given given(arrays, {"slots", "values", "advance", "order", "starts"});
+    m.units = groups_of(m.rows);
+    const Array& advance = given.get("advance", Type::u8, {-1});
+    const int64_t steps = advance.count();
+    require(steps <= UINT32_MAX, "more than 2^32 - 1 steps do not fit this format");
+    m.advance = static_cast<const uint8_t*>(advance.data);
+    m.slots = given.data<uint8_t>("slots", Type::u8, {steps, kWindowLanes, kWindowSlots});
+    m.values = given.data<void>("values", type_of(m.value), {steps, kWindowLanes, kWindowSlots});
+    m.stored = steps * kWindowStep;
+    m.parameter[0] = window_of(m.slots, m.stored);
+    require(m.parameter[0] <= widest(options, m.value, m.columns), "a slot lies outside the window");
+    m.order = given.data<uint16_t>("order", Type::u16, {m.rows});
+    m.starts = given.data<uint32_t>("starts", Type::u32, {int64_t{m.units} + 1});
+    check_starts(m.starts, m.units, steps);
+    check_order(m.order, m.rows);
+    for (int32_t group = 0; group < m.units; ++group) check_group(m, group);
+}
+
+void decode(const Packed& m, float* out) {
+    for (int32_t group = 0; group < m.units; ++group) {
+        int64_t base = 0;
+        for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
+            base += m.advance[step];
+            for (int64_t i = step * kWindowStep; i < (step + 1) * kWindowStep; ++i) {
+                if (value_at(m, i) == 0) continue;
+                const int32_t row = m.order[group * kWindowLanes + i % kWindowStep / kWindowSlots];
+                out[int64_t{row} * m.columns + base + m.slots[i]] = weight(m, row, i);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+const Codec window_codec{complete, encode, describe, decode};
+
+}  // namespace cspbench
