@@ -11,8 +11,8 @@ from pydantic import Field
 
 from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, Utterance, register
 from cspbench.corpora.carve import carve_dev
-from cspbench.corpora.checks import Problems, measured
-from cspbench.corpora.jsonl import lower, read_manifest
+from cspbench.corpora.jsonl import read_manifest
+from cspbench.corpora.problems import Problems, measured, normalised
 from cspbench.errors import CorpusError
 from cspbench.hyper import Hyperparameters
 
@@ -32,8 +32,8 @@ class AN4(CorpusLoader):
     class Options(Hyperparameters):
         """The published data has no dev split: one is taken from train, by speaker."""
 
-        dev_share: float = Field(0.1, gt=0, lt=1, description="share of the train speakers held out as dev")
-        seed: int = Field(0, ge=0, description="which speakers become dev")
+        dev_share: float = Field(0.1, gt=0, lt=1, description="fraction of the train speakers held out as dev")
+        seed: int = Field(0, ge=0, description="selects the speakers that become dev")
 
     def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
         """Read either layout, at `path` or in its sub-folder ``an4``."""
@@ -41,11 +41,19 @@ class AN4(CorpusLoader):
         utterances = carve_dev(_published(path), options.dev_share, options.seed)
         return Corpus("an4", 16000, tuple(sorted(utterances, key=lambda u: u.id)))
 
+    @classmethod
+    def fits(cls, path: Path) -> bool:
+        """CMU's layout; AN4 from a manifest is a manifest like any other."""
+        return any((folder / "etc" / "an4_train.fileids").is_file() for folder in (path, path / "an4"))
+
 
 def _published(path: Path) -> list[Utterance]:
     for folder in (path, path / "an4"):
         if (folder / MANIFEST).is_file():
-            return [replace(u, id=u.audio.stem) for u in read_manifest({folder / MANIFEST: None})]
+            problems = Problems("AN4 cannot be read:")
+            utterances = read_manifest({folder / MANIFEST: None}, problems)
+            problems.check()
+            return [replace(u, id=u.audio.stem) for u in utterances]
         if (folder / "etc").is_dir() and (folder / "wav").is_dir():
             return _read_cmu(folder)
     raise CorpusError(
@@ -71,9 +79,9 @@ def _read_cmu(folder: Path) -> list[Utterance]:
                 problems.add(origin, f"'{match['id']}' is not listed in {stem}.fileids")
                 continue
             audio = recordings.pop(match["id"])
-            if (duration := measured(audio, origin, problems)) is not None:
-                speaker = audio.parent.name
-                found.append(Utterance(match["id"], audio, duration, speaker, lower(match["text"]), split, origin))
+            duration, text = measured(audio, origin, problems), normalised(match["text"], origin, problems)
+            if duration is not None and text is not None:
+                found.append(Utterance(match["id"], audio, duration, audio.parent.name, text, split, origin))
         for id, file in recordings.items():
             problems.add(transcripts, f"has no line for '{id}' ({file})")
     problems.check()

@@ -96,7 +96,7 @@ class AudioFile:
         end = None if duration is None else round((offset + duration) * self.sample_rate)
         for block in self._decoded(position):
             taken = block if end is None else block[: end - position]
-            check_samples(taken, position / self.sample_rate)
+            check_samples(taken, position, self.sample_rate)
             position += len(taken)
             yield taken.mean(axis=1) if channel is None else np.ascontiguousarray(taken[:, channel])
             if position == end:
@@ -286,12 +286,13 @@ def read_utterance(utterance: Utterance, sample_rate: int | None = None) -> np.n
     return samples
 
 
-def check_samples(samples: np.ndarray, start: float = 0.0) -> None:
+def check_samples(samples: np.ndarray, start: int = 0, sample_rate: int | None = None) -> None:
     """Check that samples are finite and at most `MAX_AMPLITUDE` in size.
 
     Args:
         samples: of any shape, time first, floats that have full scale at 1.
-        start: seconds at which they begin, for the message.
+        start: index of the first of them, for the message.
+        sample_rate: Hz, to tell the place in seconds.
 
     Raises:
         CorpusError: naming the first value that is not audio.
@@ -301,12 +302,10 @@ def check_samples(samples: np.ndarray, start: float = 0.0) -> None:
     wrong = ~(np.abs(samples) <= MAX_AMPLITUDE)
     frame = int(np.flatnonzero(wrong.reshape(len(samples), -1).any(axis=1))[0])
     value = samples[wrong][0]
-    what = f"sample {frame} of the block from {start:.2f} s is {value:g}"
-    if np.isfinite(value):
-        what += ": float audio has full scale at 1; divide 16-bit integers by 32768"
-    else:
-        what += "; samples must be finite"
-    raise CorpusError(f"{what}; write the audio again")
+    remedy = "float audio has full scale at 1; divide 16-bit integers by 32768"
+    told = f"{value:g}: {remedy}" if np.isfinite(value) else f"{value:g}; samples must be finite"
+    place = f"at {(start + frame) / sample_rate:.3f} s" if sample_rate else f"{start + frame}"
+    raise CorpusError(f"the sample {place} is {told}")
 
 
 def recordings(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a corpus is: a checked list of utterances in three splits, behind one small interface."""
+"""The interface of corpus loaders, and the function that loads and checks a corpus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ Progress = Callable[[str], None]
 
 
 class CorpusLoader(ABC):
-    """Turns files on disk into a `Corpus`. `Options` are the keys a sweep file may give under ``corpus.options``."""
+    """Base of all loaders: it reads files into a `Corpus`.
+
+    Attributes:
+        Options: the keys a sweep file may give under ``corpus.options``.
+        summary: one line for ``cspbench data list``.
+        needs_path: False for corpora that make their audio.
+    """
 
     Options: ClassVar[type[Hyperparameters]] = Hyperparameters
     summary: ClassVar[str] = ""
@@ -35,17 +41,25 @@ class CorpusLoader(ABC):
 
     @abstractmethod
     def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
-        """Read (and where needed first make, under `cache`) the corpus.
+        """Read the corpus; where its audio must be made, make it under `cache` first.
 
         Args:
-            path: where the audio lies; None if `needs_path` is False.
+            path: folder of the audio; None if `needs_path` is False.
             options: an instance of `Options`.
             cache: folder for derived audio; reused when already filled.
             progress: called with one plain line now and then during long preparation.
 
+        Returns:
+            The corpus, with `Corpus.problems` for the lines and files that cannot be used.
+
         Raises:
-            CorpusError: naming file, line and remedy.
+            CorpusError: nothing can be read; the message names file and remedy.
         """
+
+    @classmethod
+    def fits(cls, path: Path) -> bool:
+        """True where a file or folder is laid out as this loader reads it."""
+        return False
 
 
 corpora: Registry[type[CorpusLoader]] = Registry("corpus", "cspbench.corpora")

@@ -1,4 +1,4 @@
-"""Seeded choices that neither file order nor library versions change."""
+"""Seeded division into splits, independent of file order and library versions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def ranked(names: Iterable[str], seed: int) -> list[str]:
     return sorted(set(names), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
 
 
-def carve_dev(utterances: list[Utterance], share: float, seed: int, *, by_speaker: bool = True) -> list[Utterance]:
-    """Move a share of the train speakers (utterances, where the speaker is unknown) from train to dev.
+def carve_dev(utterances: list[Utterance], fraction: float, seed: int, *, by_speaker: bool = True) -> list[Utterance]:
+    """Move a fraction of the train speakers (of utterances, where the speaker is unknown) from train to dev.
 
     Args:
         utterances: all splits; dev is empty.
-        share: of the train speakers, in (0, 1); at least one is moved and at least one stays.
+        fraction: of the train speakers, in (0, 1); at least one is moved and at least one stays.
         seed: which ones.
         by_speaker: False moves single utterances and so lets train and dev share speakers.
 
@@ -39,7 +39,7 @@ def carve_dev(utterances: list[Utterance], share: float, seed: int, *, by_speake
             f"train cannot be divided into train and dev: it holds {units[0] if units else 'nothing'} alone;"
             " supply a dev split"
         )
-    moved = set(units[: min(max(1, round(share * len(units))), len(units) - 1)])
+    moved = set(units[: min(max(1, round(fraction * len(units))), len(units) - 1)])
     return [replace(u, split="dev") if u.split == "train" and unit(u) in moved else u for u in utterances]
 
 

@@ -1,4 +1,4 @@
-"""Short commands to a device of the house, and the synthetic voices that say them."""
+"""Sentences and synthetic voices of the embedded corpus: short commands to a smart home."""
 
 from __future__ import annotations
 

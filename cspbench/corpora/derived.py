@@ -1,4 +1,4 @@
-"""Audio a loader makes: written once, whole or not at all, and read back through an ordinary manifest."""
+"""Audio that loaders make: written completely or not at all, and read back through a manifest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from cspbench.corpora.jsonl import read_manifest
+from cspbench.corpora.problems import Problems
 from cspbench.corpora.utterance import Split, Utterance
 from cspbench.spec import content_id
 from cspbench.store import locked
@@ -51,7 +52,10 @@ def derived(
             shutil.rmtree(partial, ignore_errors=True)  # left by a killed run: we hold the lock
             _write(partial, sample_rate, make())
             partial.rename(audio)
-    return read_manifest({audio / MANIFEST: None})
+    problems = Problems(f"corpus '{name}' cannot be used (made by cspbench: delete {folder}, and it is made again):")
+    utterances = read_manifest({audio / MANIFEST: None}, problems)
+    problems.check()
+    return utterances
 
 
 def _write(folder: Path, sample_rate: int, clips: Iterable[Clip]) -> None:

@@ -23,7 +23,7 @@ PACKAGE = "espeakng_loader"
 
 @dataclass(frozen=True)
 class Request:
-    """What to say and how: `voice` is ``accent+variant``, `pitch` 0-99, `speed` words a minute."""
+    """One sentence to synthesise: `voice` is ``accent+variant``, `pitch` 0-99, `speed` words a minute."""
 
     voice: str
     pitch: int

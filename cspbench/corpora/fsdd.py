@@ -10,13 +10,13 @@ from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
 from pydantic import Field, model_validator
 
+from cspbench.corpora.audio import read_audio, read_header
 from cspbench.corpora.base import SPLITS, Corpus, CorpusLoader, Progress, Split, register
 from cspbench.corpora.carve import ranked
-from cspbench.corpora.checks import Problems
 from cspbench.corpora.derived import Clip, derived
+from cspbench.corpora.problems import Problems
 from cspbench.corpora.utterance import file_marks
 from cspbench.errors import CorpusError
 from cspbench.hyper import Hyperparameters
@@ -40,12 +40,12 @@ class Take(NamedTuple):
 
 @register("fsdd")
 class FSDD(CorpusLoader):
-    """Seeded digit strings. By default the published split holds: no recording is heard in two splits."""
+    """Seeded digit strings. By default the published split holds: no recording is in two splits."""
 
     summary = "FSDD: spoken digit strings of six speakers, 8 kHz, joined from real recordings of single digits"
 
     class Options(Hyperparameters):
-        """How many strings, how long, and who speaks where."""
+        """Number and length of the strings, pauses, level, and the division of speakers."""
 
         train: int = Field(1850, ge=1, description="strings; the default is about 57 minutes")
         dev: int = Field(180, ge=1, description="strings")
@@ -125,7 +125,7 @@ def _strings(takes: list[Take], options: Any) -> Iterator[Clip]:
 
 
 def _deck(takes: list[Take], rng: Random) -> Iterator[Take]:
-    """Deal all takes in random order, again and again: each is heard equally often."""
+    """Deal all takes in random order, again and again: each is used equally often."""
     while True:
         yield from rng.sample(takes, len(takes))
 
@@ -153,12 +153,13 @@ def _read(takes: list[Take]) -> dict[Path, np.ndarray]:
     samples = {}
     for take in takes:
         try:
-            audio, rate = soundfile.read(take.file, dtype="int16")
-        except (soundfile.LibsndfileError, OSError) as error:
-            problems.add(take.file, f"audio cannot be read ({error}); copy it again")
+            header, (audio, _) = read_header(take.file), read_audio(take.file)
+        except CorpusError as error:
+            problems.add(take.file, str(error), "audio")
             continue
-        if rate != SAMPLE_RATE or audio.ndim != 1 or not len(audio):
-            problems.add(take.file, f"expected mono audio at {SAMPLE_RATE} Hz, found {rate} Hz, shape {audio.shape}")
-        samples[take.file] = audio
+        if header[:2] != (SAMPLE_RATE, 1) or not len(audio):
+            found = f"{header.sample_rate} Hz, {header.channels} channels, {len(audio)} samples"
+            problems.add(take.file, f"expected mono audio at {SAMPLE_RATE} Hz, found {found}", "audio")
+        samples[take.file] = np.round(audio * 32768).clip(-32768, 32767).astype(np.int16)
     problems.check()
     return samples

@@ -1,16 +1,19 @@
-"""JSONL manifests: one utterance a line, our field names or NeMo's."""
+"""JSONL manifests: one utterance a line, under our field names or NeMo's."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from cspbench.corpora.audio import read_header
-from cspbench.corpora.checks import Problems
+from cspbench.corpora.audio import DURATION_TOLERANCE, read_header
+from cspbench.corpora.problems import Problems
+from cspbench.corpora.text import named, normalise
 from cspbench.corpora.utterance import SPLITS, Split, Utterance
 from cspbench.errors import CorpusError
 
@@ -18,115 +21,206 @@ Normalise = Callable[[str], str]
 LONGEST = 86400.0  # seconds; a day in one utterance is a mistake
 
 
-def collapse(text: str) -> str:
-    """Words parted by single spaces."""
-    return " ".join(text.split())
-
-
-def lower(text: str) -> str:
-    """Lower case, words parted by single spaces."""
-    return collapse(text.lower())
-
-
-def read_manifest(files: dict[Path, Split | None], normalise: Normalise = lower) -> list[Utterance]:
+def read_manifest(
+    files: dict[Path, Split | None], problems: Problems, normalise: Normalise = normalise
+) -> list[Utterance]:
     """Read manifests.
 
     Each line is a JSON object with `audio` (or `audio_filepath`), `text`, and optionally `duration` in seconds (read
-    from the audio where absent), `speaker`, `id` and `split`. Relative audio paths start at the manifest's folder.
+    from the audio where absent), `speaker`, `id`, `split`, `lang`, `channel` (from 0) and `offset` in seconds, which
+    makes the line a segment of a longer recording. Relative audio paths start at the manifest's folder.
 
     Args:
         files: manifest -> the split all its lines belong to, or None to read each line's `split` field.
-        normalise: applied to every transcript.
+        problems: takes manifests and lines that cannot be used.
+        normalise: applied to every transcript; raises CorpusError where one cannot be used.
 
-    Raises:
-        CorpusError: missing manifests and every line that cannot be used.
+    Returns:
+        The utterances of all lines that can be used.
     """
-    problems = Problems("manifest cannot be read:")
     found = []
     for file, split in files.items():
-        for origin, row in _rows(file, problems):
+        for origin, row in json_lines(file, problems):
             try:
                 found.append(_utterance(row, file.parent, split, normalise, origin))
             except CorpusError as error:
                 problems.add(origin, str(error))
-    problems.check()
-    return _with_ids(found)
+    return with_ids(found)
 
 
-def _rows(file: Path, problems: Problems) -> Iterable[tuple[str, dict[str, Any]]]:
+def json_lines(file: Path, problems: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ``file:line`` and JSON object of each line that is one; note a problem for every other line."""
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would part at U+2028 too
     except (OSError, UnicodeDecodeError) as error:
-        problems.add(file, f"cannot be read as UTF-8 text ({error})")
+        problems.add(file, f"cannot be read as UTF-8 text ({error})", "file")
         return
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         origin = f"{file}:{number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_once)
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            problems.add(origin, "holds half of a surrogate pair (\\ud800 to \\udfff); write the whole character")
+        except CorpusError as error:
+            problems.add(origin, str(error))
         except (ValueError, RecursionError) as error:
             problems.add(origin, f"not JSON ({error}); write one JSON object a line")
-            continue
-        if isinstance(row, dict):
-            yield origin, row
         else:
-            problems.add(origin, 'not a JSON object; write {"audio": …, "text": …}')
+            if isinstance(row, dict):
+                yield origin, row
+            else:
+                problems.add(origin, 'not a JSON object; write {"audio": …, "text": …}')
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys occur once."""
+    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if repeated:
+        raise CorpusError(f"field '{repeated[0]}' occurs twice; keep one")
+    return dict(pairs)
 
 
 def _utterance(row: dict[str, Any], folder: Path, split: Split | None, normalise: Normalise, origin: str) -> Utterance:
-    if row.get("offset"):
-        raise CorpusError(f"offset {row['offset']} is not supported; cut the audio into one file an utterance")
-    audio = _audio(_field(row, "audio", "audio_filepath"), folder)
-    duration = row.get("duration")
-    if duration is None:
-        duration = read_header(audio).duration
-    if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < LONGEST:
-        raise CorpusError(f"duration {duration!r} is not a number of seconds above 0 and below a day")
+    audio = audio_path(_text(row, "audio", "audio_filepath"), folder)
+    offset, duration = span(_seconds(row, "offset"), _seconds(row, "duration"), audio)
     return Utterance(
-        id=_name(row, "id"),
+        id=name(row, "id"),
         audio=audio,
-        duration=float(duration),
-        speaker=_name(row, "speaker"),
-        text=normalise(_field(row, "text")),
+        duration=duration,
+        speaker=name(row, "speaker"),
+        text=normalise(_text(row, "text")),
         split=split or _split(row),
         origin=origin,
+        offset=offset,
+        channel=_channel(row),
+        lang=name(row, "lang"),
     )
 
 
-def _field(row: dict[str, Any], *names: str) -> str:
-    for name in names:
-        if isinstance(row.get(name), str):
-            return str(row[name])
-    wanted = " or ".join(f"'{name}'" for name in names)
+def span(offset: float | None, duration: float | None, audio: Path) -> tuple[float | None, float]:
+    """Complete offset and duration of an utterance from its file.
+
+    Args:
+        offset: seconds; None where none is given.
+        duration: seconds; None where none is given.
+        audio: the file.
+
+    Returns:
+        Offset, None where the utterance is its whole file, and duration.
+
+    Raises:
+        CorpusError: they are needed and the file cannot be read, or they lie outside any recording.
+    """
+    if duration is not None and not 0 < duration < LONGEST:
+        raise CorpusError(f"duration {duration:g} is not a number of seconds above 0 and below a day")
+    if offset is not None and not 0 <= offset < LONGEST:
+        raise CorpusError(f"offset {offset:g} is not a number of seconds from 0 to a day")
+    if offset is None:
+        return None, read_header(audio).duration if duration is None else duration
+    if duration is None:
+        duration = read_header(audio).duration - offset
+        if duration <= 0:
+            raise CorpusError(f"offset {offset:g} lies behind the end of the audio, at {duration + offset:.2f} s")
+    return (None if offset == 0 and _is_whole(audio, duration) else offset), duration
+
+
+def _is_whole(audio: Path, duration: float) -> bool:
+    try:
+        return abs(read_header(audio).duration - duration) <= DURATION_TOLERANCE
+    except CorpusError:
+        return True  # the check of all headers says what is wrong
+
+
+def _text(row: dict[str, Any], *names: str) -> str:
+    for field in names:
+        if isinstance(row.get(field), str):
+            return str(row[field])
+    wanted = " or ".join(f"'{field}'" for field in names)
     raise CorpusError(f"no field {wanted} that holds a string; found the fields {', '.join(sorted(row)) or 'none'}")
 
 
-def _name(row: dict[str, Any], field: str) -> str:
-    """An id or speaker, which may be written as a number; empty where unknown."""
+def _seconds(row: dict[str, Any], field: str) -> float | None:
     value = row.get(field)
-    return "" if value is None else str(value)
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not abs(value) < LONGEST * 1e6:  # a whole number may be beyond floats
+        raise CorpusError(f"{field} {shown(value)} is not a number of seconds")
+    return float(value)
 
 
-def _audio(name: str, folder: Path) -> Path:
-    path = PurePath(name)
+def _channel(row: dict[str, Any]) -> int | None:
+    value = row.get("channel", row.get("channel_selector"))
+    if value is None or value == "average":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1024:
+        raise CorpusError(f"channel {shown(value)} is not the index of a channel, from 0")
+    return value
+
+
+def name(row: dict[str, Any], field: str) -> str:
+    """Return an id, speaker or language, which may be written as a number; empty where it is unknown.
+
+    Raises:
+        CorpusError: a value that is no name.
+    """
+    value = row.get(field)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise CorpusError(f"{field} {shown(value)} is neither a string nor a number")
+    wrong = next((c for c in str(value) if not c.isprintable()), None)
+    if wrong is not None:
+        raise CorpusError(f"{field} {shown(value)} holds {named(wrong)}; remove it")
+    return str(value)
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it, cut to a line."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 1 << 64 else "of hundreds of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def audio_path(written: str, folder: Path) -> Path:
+    """Return the path of an audio file, which is written relative to `folder`.
+
+    Raises:
+        CorpusError: it names no file, or leads out of the folder other than as an absolute path.
+    """
+    path = PurePath(written)
     if not path.name:
-        raise CorpusError(f"audio path '{name}' names no file")
+        raise CorpusError(f"audio path '{written}' names no file")
     if not path.is_absolute() and ".." in path.parts:
-        raise CorpusError(f"audio path '{name}' climbs out of the manifest's folder; write it as an absolute path")
+        raise CorpusError(f"audio path '{written}' climbs out of the manifest's folder; write it as an absolute path")
     return folder / path
 
 
 def _split(row: dict[str, Any]) -> Split:
-    for name in SPLITS:
-        if row.get("split") == name:
-            return name
-    raise CorpusError(f"split {row.get('split')!r} is none of {', '.join(SPLITS)}")
+    for split in SPLITS:
+        if row.get("split") == split:
+            return split
+    choices = ", ".join(SPLITS)
+    if row.get("split") is None:
+        raise CorpusError(
+            f"no field 'split' (one of {choices}); write it, or keep one file a split: train.jsonl, dev.jsonl and"
+            " test.jsonl in corpus.path, or others named by options.train, options.dev and options.test"
+        )
+    raise CorpusError(f"split {shown(row['split'])} is none of {choices}")
 
 
-def _with_ids(found: list[Utterance]) -> list[Utterance]:
+def with_ids(found: list[Utterance]) -> list[Utterance]:
     """Name what has no `id` by its path below the folder all audio shares, so that ids survive a move."""
     if not found:
         return []
     shared = os.path.commonpath([u.audio.parent for u in found])
-    return [u if u.id else replace(u, id=u.audio.relative_to(shared).with_suffix("").as_posix()) for u in found]
+    return [u if u.id else replace(u, id=_id(u, shared)) for u in found]
+
+
+def _id(utterance: Utterance, shared: str) -> str:
+    id = utterance.audio.relative_to(shared).with_suffix("").as_posix()
+    if utterance.offset is not None:
+        id += f"@{utterance.offset:.3f}+{utterance.duration:.3f}"
+    return id if utterance.channel is None else f"{id}#{utterance.channel}"

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, Utterance, register
-from cspbench.corpora.checks import Problems, measured
-from cspbench.corpora.jsonl import lower
+from cspbench.corpora.problems import Problems, measured, normalised
 from cspbench.errors import CorpusError
 from cspbench.hyper import Hyperparameters
 
@@ -40,8 +39,14 @@ class LibriSpeech(CorpusLoader):
             for name in folders:
                 progress(f"librispeech: reading {name}")
                 utterances += _read_folder(_below(root, name), split, problems)
-        problems.check()
-        return Corpus("librispeech", 16000, tuple(utterances))
+        if not utterances:
+            problems.check()
+        return Corpus("librispeech", 16000, tuple(utterances), problems=tuple(problems.found))
+
+    @classmethod
+    def fits(cls, path: Path) -> bool:
+        """A folder ``LibriSpeech``, or one with the published folders."""
+        return any((folder / "test-clean").is_dir() for folder in (path, path / "LibriSpeech"))
 
 
 def _below(root: Path, name: str) -> Path:
@@ -69,8 +74,9 @@ def _read_folder(folder: Path, split: Split, problems: Problems) -> list[Utteran
             if id:
                 file = audio.pop(id, chapter / f"{Path(id).name}.flac")
                 origin = f"{transcripts}:{number}"
-                if (duration := measured(file, origin, problems)) is not None:
-                    found.append(Utterance(id, file, duration, chapter.parent.name, lower(text), split, origin))
+                duration, words = measured(file, origin, problems), normalised(text, origin, problems)
+                if duration is not None and words is not None:
+                    found.append(Utterance(id, file, duration, chapter.parent.name, words, split, origin))
         for id in sorted(audio):
             problems.add(transcripts, f"has no line for {id}.flac; restore it or remove the audio")
     return found

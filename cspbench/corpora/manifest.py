@@ -7,52 +7,44 @@ from typing import Any
 
 from pydantic import Field
 
-from cspbench.corpora.audio import read_header
-from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, Utterance, register
-from cspbench.corpora.carve import carve_dev
-from cspbench.corpora.jsonl import collapse, lower, read_manifest
+from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, register
+from cspbench.corpora.jsonl import read_manifest
+from cspbench.corpora.own import OwnOptions, own_corpus
+from cspbench.corpora.problems import Problems
 from cspbench.errors import CorpusError
-from cspbench.hyper import Hyperparameters
 
 
 @register("manifest")
 class Manifest(CorpusLoader):
-    """One JSONL file whose lines say their split, or one file a split."""
+    """One JSONL file whose lines name their split, or one file a split."""
 
     summary = "your own speech: JSONL manifests (NeMo's field names accepted)"
 
-    class Options(Hyperparameters):
-        """Where the splits are, and what becomes dev if none is given."""
+    class Options(OwnOptions):
+        """Files of the splits, beside the options of all loaders of the user's own speech."""
 
         train: str | None = Field(None, description="manifest of the train split, relative to corpus.path")
         dev: str | None = Field(None, description="manifest of the dev split; unset: taken from train")
         test: str | None = Field(None, description="manifest of the test split")
-        sample_rate: int | None = Field(None, ge=1000, le=192000, description="Hz; unset: that of the first file")
-        lowercase: bool = Field(True, description="lower-case the transcripts")
-        dev_share: float = Field(0.1, gt=0, lt=1, description="share of train held out where there is no dev split")
-        speaker_disjoint: bool = Field(True, description="keep each known speaker in one split")
-        synthetic: bool = Field(False, description="set it if a machine made the audio: every report will say so")
-        seed: int = Field(0, ge=0, description="what becomes dev")
 
     def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
         """Read the manifest at `path`, or those the options name below it (``train.jsonl`` … by default)."""
         assert path is not None
-        utterances = read_manifest(_files(path, options), lower if options.lowercase else collapse)
-        if not utterances:
+        problems = Problems("manifest cannot be read:")
+        utterances = read_manifest(_files(path, options), problems, options.normaliser())
+        if not utterances and not problems.found:
             raise CorpusError(f"{path}: holds no utterances; write one JSON object a line")
-        if not any(u.split == "dev" for u in utterances):
-            utterances = carve_dev(utterances, options.dev_share, options.seed, by_speaker=options.speaker_disjoint)
-        return Corpus(
-            "manifest",
-            options.sample_rate or _sample_rate(utterances[0]),
-            tuple(utterances),
-            synthetic=options.synthetic,
-            shared_speakers=not options.speaker_disjoint,
-        )
+        return own_corpus("manifest", utterances, options, problems)
+
+    @classmethod
+    def fits(cls, path: Path) -> bool:
+        """A ``.jsonl`` or ``.json`` file, or a folder with ``manifest.jsonl`` or a manifest for each split."""
+        names = ("manifest.jsonl", "train.jsonl", "test.jsonl")
+        return path.suffix in (".jsonl", ".json") if path.is_file() else any((path / n).is_file() for n in names)
 
 
 def _files(path: Path, options: Any) -> dict[Path, Split | None]:
-    """Manifest -> its split, or None where the lines say it."""
+    """Manifest -> its split, or None where each line names its own."""
     given: dict[Split, str | None] = {"train": options.train, "dev": options.dev, "test": options.test}
     if path.is_file():
         if any(given.values()):
@@ -72,10 +64,3 @@ def _files(path: Path, options: Any) -> dict[Path, Split | None]:
             " or the files of the splits as options.train, dev and test"
         )
     return found
-
-
-def _sample_rate(first: Utterance) -> int:
-    try:
-        return read_header(first.audio).sample_rate
-    except CorpusError as error:
-        raise CorpusError(f"{first.origin}: {first.audio}: {error}") from error

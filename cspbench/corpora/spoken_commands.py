@@ -47,7 +47,7 @@ class SpokenCommands(CorpusLoader):
     needs_path = False
 
     class Options(Hyperparameters):
-        """How many utterances, and how noisy."""
+        """Number of utterances in each split, and their level and noise."""
 
         train: int = Field(1400, ge=1, description="utterances; the default is about half an hour")
         dev: int = Field(150, ge=1, description="utterances")

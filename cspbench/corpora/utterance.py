@@ -1,4 +1,4 @@
-"""The values a corpus is made of: utterances in three splits."""
+"""Utterances and corpora: the values that loaders return."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cspbench.spec import content_id
+
+if TYPE_CHECKING:
+    from cspbench.corpora.problems import Problem
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -18,7 +21,7 @@ SAMPLE_BYTES = 4096
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording and what was said.
+    """One recording, or a segment of one, with its transcript.
 
     Attributes:
         id: unique within the corpus.
@@ -54,6 +57,8 @@ class Corpus:
         utterances: all splits.
         synthetic: True if any audio was made by a machine.
         shared_speakers: True where the options let a speaker occur in several splits; otherwise none may.
+        score_unseen: True where dev and test may hold characters that train lacks; their words count as errors.
+        problems: what its loader could not read.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Corpus:
     utterances: tuple[Utterance, ...]
     synthetic: bool = False
     shared_speakers: bool = False
+    score_unseen: bool = False
+    problems: tuple[Problem, ...] = ()
 
     def split(self, name: Split) -> list[Utterance]:
         """Utterances of one split, in corpus order."""
@@ -70,10 +77,17 @@ class Corpus:
         """Hash of what training and evaluation depend on; independent of where the files lie."""
         marks = file_marks(u.audio for u in self.utterances)
         rows = [
-            [u.id, u.speaker, u.text, u.split, round(u.duration, 3), mark]
+            [u.id, u.speaker, u.text, u.split, round(u.duration, 3), mark, *_place(u)]
             for u, mark in zip(self.utterances, marks, strict=True)
         ]
         return content_id("corpus", [self.sample_rate, rows])
+
+
+def _place(utterance: Utterance) -> list[Any]:
+    """The part of its file that an utterance is; nothing where it is all of it."""
+    if utterance.offset is None and utterance.channel is None:
+        return []
+    return [None if utterance.offset is None else round(utterance.offset, 4), utterance.channel]
 
 
 def file_marks(files: Iterable[Path]) -> list[tuple[int, int]]:

@@ -32,7 +32,7 @@ def truncate(file: Path) -> None:
         (lambda file: file.write_bytes(b"RIFF and then nonsense"), "audio cannot be read"),
         (truncate, "is cut off: 0.44 s of 0.50 s are missing; copy it again"),
         (lambda file: tone(file, rate=8000), "sampled at 8000 Hz where the corpus has 16000 Hz; resample it"),
-        (lambda file: tone(file, channels=2), "has 2 channels; mix it down"),
+        (lambda file: tone(file, channels=2), "has 2 channels; name one as 'channel', from 0, or mix it down"),
         (lambda file: tone(file, seconds=0), "holds no samples"),
         (lambda file: tone(file, seconds=0.7), "lasts 0.70 s where 0.50 s is stated"),
     ],
@@ -90,7 +90,7 @@ def test_many_problems_make_one_short_message(tmp_path: Path) -> None:
     write_manifest(tmp_path / "manifest.jsonl", list(rows))
     lines = complaint(tmp_path).splitlines()
     assert len(lines) == 12
-    assert lines[-1].strip() == "and 4 more"
+    assert lines[-1].strip() == "and 3 more (cspbench data check lists them by kind)"
 
 
 def test_fingerprint_follows_content_alone(tmp_path: Path) -> None:

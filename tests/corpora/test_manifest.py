@@ -95,7 +95,7 @@ def test_durations_may_be_left_out(tmp_path: Path) -> None:
         (row("a0", audio="b/../../a0.wav"), "climbs out"),
         (row("a0", text=None), "no field 'text'"),
         (row("a0", text=7), "no field 'text'"),
-        (row("a0", offset=1.5), "offset 1.5 is not supported; cut the audio"),
+        (row("a0", offset=1.5), "lasts 0.50 s where the segment ends at 2.00 s; correct offset and duration"),
         (row("a0", duration=-1), "duration -1 is not a number of seconds"),
         (row("a0", duration=float("nan")), "duration nan is not a number"),
         (row("a0", duration=10**400), "is not a number of seconds"),
