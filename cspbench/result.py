@@ -10,9 +10,11 @@ from cspbench.hyper import Frozen
 
 
 class WordErrors(Frozen):
-    """Corpus word error rate: edits over reference words, with a 95 % bootstrap interval over utterances.
+    """Errors of a corpus: edits over reference words, with a 95 % bootstrap interval over utterances.
 
-    `wer`, `low` and `high` are fractions (0.05 is 5 %).
+    `wer`, `low`, `high` and the character error rate `cer` are fractions (0.05 is 5 %). `substitutions`, `deletions`
+    and `insertions` of words add up to `edits`. `loss` is the transducer loss in nats, summed over utterances and
+    divided by the labels of all. Results of schema version 1 have none of these but the WER.
     """
 
     wer: float
@@ -21,6 +23,11 @@ class WordErrors(Frozen):
     edits: int
     words: int
     utterances: int
+    substitutions: int | None = None
+    deletions: int | None = None
+    insertions: int | None = None
+    cer: float | None = None
+    loss: float | None = None
 
 
 class Interval(Frozen):

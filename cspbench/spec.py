@@ -4,33 +4,41 @@ An id is the sha256 of the canonical JSON of a spec, so equal work has equal ids
 (`CorpusSpec.path`) is not part of the identity; its contents (`CorpusSpec.fingerprint`) are.
 
 Schema versions: a spec carries the version it was made under, and its id is computed with that version, so that results
-of earlier versions keep their ids. To add a field, raise `SCHEMA_VERSION` (once a release), give the field a default,
-and mark it: ``Annotated[bool, Since(2)] = False``. In specs of earlier versions the field then has its default and is
-not part of the identity. Fields are never renamed or removed. Specs of earlier versions can be read and reported, but
-not run: the same fields may give another outcome today.
+of earlier versions keep their ids. To add a field, give it a default and mark it ``Annotated[bool, Since(2)] = False``,
+or with ``Since(2, before=True)`` where earlier versions did what another value than today's default does. The field is
+part of the identity only where its value is not that of earlier versions: a new option that is off changes no id.
+`SCHEMA_VERSION` rises (once a release) when the same fields give another outcome. Fields are never renamed or removed.
+Specs of earlier versions can be read and reported, but not run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from cspbench.errors import ConfigError
 from cspbench.hyper import Frozen
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+_DEFAULT = object()
 
 
 @dataclass(frozen=True)
 class Since:
-    """Schema version in which a field was added."""
+    """Schema version in which a field was added, and the value that specs of earlier versions have for it.
+
+    Without `before` these have the default of the field.
+    """
 
     version: int
+    before: Any = _DEFAULT
 
 
 def content_id(kind: str, value: Any, version: int = 1) -> str:
@@ -40,11 +48,12 @@ def content_id(kind: str, value: Any, version: int = 1) -> str:
 
 
 def canonical(spec: BaseModel, version: int) -> dict[str, Any]:
-    """Return a spec as JSON, with the fields that existed in a schema version."""
+    """Return a spec as JSON, with the fields that existed in a schema version and are not as they were before it."""
     values = spec.model_dump(mode="json")
     for name in type(spec).model_fields:
         inner = getattr(spec, name)
-        if _since(spec, name) > version:
+        since = _since(spec, name)
+        if since > version or (since > 1 and inner == _value_before(type(spec), name)):
             del values[name]
         elif isinstance(inner, BaseModel):
             values[name] = canonical(inner, version)
@@ -55,19 +64,59 @@ def _current_version() -> int:
     return SCHEMA_VERSION
 
 
-def _since(spec: BaseModel, name: str) -> int:
-    marks = [mark.version for mark in type(spec).model_fields[name].metadata if isinstance(mark, Since)]
-    return max(marks, default=1)
+def _since(spec: BaseModel | type[BaseModel], name: str) -> int:
+    mark = _mark(spec, name)
+    return 1 if mark is None else mark.version
 
 
-def newer_fields(spec: BaseModel, version: int) -> Iterator[str]:
-    """Yield the fields that are set although the schema version does not have them, dotted."""
+def _mark(spec: BaseModel | type[BaseModel], name: str) -> Since | None:
+    fields = (spec if isinstance(spec, type) else type(spec)).model_fields
+    return next((mark for mark in fields[name].metadata if isinstance(mark, Since)), None)
+
+
+def _value_before(spec: type[BaseModel], name: str) -> Any:
+    mark = _mark(spec, name)
+    if mark is not None and mark.before is not _DEFAULT:
+        return mark.before
+    return spec.model_fields[name].get_default(call_default_factory=True)
+
+
+def as_of(spec: type[BaseModel], data: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """Return the JSON of a spec written under a schema version, with what was taken for granted then made explicit."""
+    filled = dict(data)
+    for name, field in spec.model_fields.items():
+        inner = field.annotation
+        if _since(spec, name) > version:
+            filled.setdefault(name, _value_before(spec, name))
+        elif isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(filled.get(name, {}), Mapping):
+            deeper = as_of(inner, filled.get(name, {}), version)
+            if name in filled or deeper:
+                filled[name] = deeper
+    return filled
+
+
+def newer_fields(spec: BaseModel, version: int, *, chosen: bool = False) -> Iterator[str]:
+    """Yield the fields that say something which the schema version could not, dotted.
+
+    Args:
+        spec: any.
+        version: a schema version.
+        chosen: only fields that do not have their default, which a person must have set.
+    """
     for name, field in type(spec).model_fields.items():
         inner = getattr(spec, name)
-        if _since(spec, name) > version and inner != field.get_default(call_default_factory=True):
-            yield name
+        usual = field.get_default(call_default_factory=True) if chosen else _value_before(type(spec), name)
+        if _since(spec, name) > version:
+            if inner != usual:
+                yield name
         elif isinstance(inner, BaseModel):
-            yield from (f"{name}.{deeper}" for deeper in newer_fields(inner, version))
+            yield from (f"{name}.{deeper}" for deeper in newer_fields(inner, version, chosen=chosen))
+
+
+def _filled(spec: type[BaseModel], data: Any) -> Any:
+    """Make explicit what the version stated in a spec's JSON took for granted; anything else goes on to validation."""
+    version = data.get("version") if isinstance(data, dict) else None
+    return as_of(spec, data, version) if isinstance(version, int) and version < SCHEMA_VERSION else data
 
 
 def _check_version(spec: BaseModel, version: int) -> None:
@@ -114,6 +163,12 @@ class FeatureSpec(Frozen):
     window_ms: float = Field(25.0, gt=0)
     hop_ms: float = Field(10.0, gt=0)
     stack: int = Field(3, ge=1, le=8, description="frames per model step; 3 frames of 10 ms are a 30 ms step")
+    floor: Annotated[float | None, Since(2, before=None)] = Field(
+        4.0, ge=-15, le=15, description="natural log of the energy added to each bin, at the 16-bit scale: a background"
+    )
+    flush_ms: Annotated[float, Since(2, before=0.0)] = Field(
+        300.0, ge=0, le=2000, description="silence after each utterance, for its last labels"
+    )
 
 
 class TokenizerSpec(Frozen):
@@ -136,6 +191,9 @@ class ModelSpec(Frozen):
     tokenizer: TokenizerSpec = TokenizerSpec()
 
 
+Decibels = Annotated[float, Field(ge=-60, le=30)]
+
+
 class AugmentSpec(Frozen):
     """Training-time augmentation; never applied to dev or test."""
 
@@ -147,6 +205,22 @@ class AugmentSpec(Frozen):
     time_masks: int = Field(1, ge=0)
     time_width: int = Field(6, ge=0, description="model steps, at most")
     start_epoch: int = Field(0, ge=0, description="SpecAugment begins here: earlier it delays alignment")
+    gain_db: Annotated[tuple[Decibels, Decibels], Since(2, before=(0.0, 0.0))] = Field(
+        (-26.0, 12.0), description="change of level, drawn uniformly for each utterance and epoch"
+    )
+    gain_probability: Annotated[float, Since(2, before=0.0)] = Field(
+        0.5, ge=0, le=1, description="probability that the level of an utterance is changed"
+    )
+    edges: Annotated[float, Since(2, before=0.0)] = Field(
+        0.4, ge=0, le=1, description="probability that an end of an utterance loses background and gets silence"
+    )
+    silence_frames: Annotated[int, Since(2)] = Field(80, ge=0, description="silence put before and after, at most")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentSpec:
+        if self.gain_db[0] > self.gain_db[1]:
+            raise ValueError(f"gain_db: the lowest gain {self.gain_db[0]} exceeds the highest {self.gain_db[1]}")
+        return self
 
 
 class TrainSpec(Frozen):
@@ -183,6 +257,11 @@ class DenseSpec(Frozen):
         values = canonical(self, version)
         del values["version"]
         return content_id("dense", values | {"corpus": self.corpus.identity()}, version)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_version(cls, data: Any) -> Any:
+        return _filled(cls, data)
 
     @model_validator(mode="after")
     def _known_version(self) -> DenseSpec:
@@ -227,7 +306,7 @@ class TrialSpec(Frozen):
     def _version_of_dense(cls, data: Any) -> Any:
         """Version 1 wrote no version into the dense spec: it has that of the trial."""
         if isinstance(data, dict) and isinstance(data.get("dense"), dict) and "version" in data:
-            return data | {"dense": {"version": data["version"]} | data["dense"]}
+            return _filled(cls, data | {"dense": {"version": data["version"]} | data["dense"]})
         return data
 
     @model_validator(mode="after")

@@ -54,7 +54,14 @@ class GreedyDecoder:
 @torch.no_grad()
 def greedy(model: Transducer, features: Tensor, frames: Tensor, max_symbols: int = MAX_SYMBOLS) -> list[list[int]]:
     """Labels of each utterance for normalised features (N, T, C) with `frames` (N,) valid steps."""
-    encoded, _ = model.forward_encoder(features)
+    return greedy_encoded(model, model.forward_encoder(features)[0], frames, max_symbols)
+
+
+@torch.no_grad()
+def greedy_encoded(
+    model: Transducer, encoded: Tensor, frames: Tensor, max_symbols: int = MAX_SYMBOLS
+) -> list[list[int]]:
+    """Labels of each utterance for encodings (N, T, H) with `frames` (N,) valid steps."""
     projected = model.joint_encoder(encoded)
     decoder = GreedyDecoder(model, len(frames), max_symbols)
     for t in range(projected.shape[1]):

@@ -119,6 +119,9 @@ class _TransducerLoss(torch.autograd.Function):
         log_label = logits[:, :, :-1].gather(-1, index)[..., 0].to(dtype) - normaliser[:, :, :-1]
         # A label cannot leave the last position; the extra column makes both arrays (N, T, U+1).
         log_label = nn.functional.pad(log_label, (0, 1), value=LOG_ZERO)
+        # Padding may hold anything, NaN included: zero times NaN is NaN.
+        outside = ~_inside(logits, frames, labels)
+        log_blank, log_label = (x.masked_fill(outside, LOG_ZERO) for x in (log_blank, log_label))
         alpha, beta = _forward_backward(log_blank, log_label, frames, labels)
         likelihood = beta[:, 0, 0]
         ctx.save_for_backward(logits, normaliser, log_blank, log_label, alpha, beta, targets, frames, labels)
@@ -136,6 +139,7 @@ class _TransducerLoss(torch.autograd.Function):
         gradient[..., ctx.blank] -= by_blank
         index = targets[:, None, :, None].expand(-1, logits.shape[1], -1, 1)
         gradient[:, :, :-1].scatter_add_(-1, index, -by_label[:, :, :-1, None])
+        gradient.masked_fill_(~_inside(logits, frames, labels)[..., None], 0.0)
         return gradient.to(logits.dtype), None, None, None, None
 
 
@@ -248,6 +252,14 @@ def _forward_backward(log_blank: Tensor, log_label: Tensor, frames: Tensor, labe
     alpha, turned = arrivals.chunk(2)
     beta, _, _ = _turn(turned, turned, frames, labels)
     return alpha.masked_fill(~inside, LOG_ZERO), beta
+
+
+def _inside(lattice: Tensor, frames: Tensor, labels: Tensor) -> Tensor:
+    """Nodes of each utterance's own lattice: bool (N, T, U+1) for an array (N, T, U+1, ...)."""
+    _, t, u1 = lattice.shape[:3]
+    time = torch.arange(t, device=lattice.device) < frames[:, None]  # (N, T)
+    label = torch.arange(u1, device=lattice.device) <= labels[:, None]  # (N, U+1)
+    return time[:, :, None] & label[:, None, :]
 
 
 def _turn(first: Tensor, second: Tensor, frames: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

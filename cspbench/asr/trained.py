@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from cspbench.corpora.frames import whole_samples
 from cspbench.spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -50,9 +49,8 @@ class Pace:
 
     @classmethod
     def of(cls, features: FeatureSpec, sample_rate: int) -> Pace:
-        """Return the pace of a front end; lengths are cut to whole samples, in single precision, as Kaldi does it."""
-        per_ms = np.float32(sample_rate) * np.float32(0.001)
-        window, hop = (int(per_ms * np.float32(ms)) for ms in (features.window_ms, features.hop_ms))
+        """Return the pace of a front end."""
+        window, hop = (whole_samples(ms, sample_rate) for ms in (features.window_ms, features.hop_ms))
         return cls(sample_rate, window, hop, features.stack)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jiwer
 import numpy as np
@@ -10,13 +11,46 @@ import numpy as np
 from cspbench.result import WordErrors
 
 
-def count_edits(reference: str, hypothesis: str) -> tuple[int, int]:
-    """Word edits (substitutions + deletions + insertions) and reference words of one utterance."""
-    words = len(reference.split())
-    if not words:
-        return len(hypothesis.split()), 0
-    counts = jiwer.process_words(reference, hypothesis)
-    return counts.substitutions + counts.deletions + counts.insertions, words
+@dataclass(frozen=True)
+class Edits:
+    """Edits that turn the reference of one utterance into its hypothesis, in words, and in characters.
+
+    Attributes:
+        words: of the reference.
+        substitutions: of words.
+        deletions: of words.
+        insertions: of words.
+        characters: of the reference, spaces included.
+        character_edits: substitutions, deletions and insertions of characters.
+    """
+
+    words: int
+    substitutions: int
+    deletions: int
+    insertions: int
+    characters: int
+    character_edits: int
+
+    @property
+    def edits(self) -> int:
+        """Word edits of all kinds."""
+        return self.substitutions + self.deletions + self.insertions
+
+
+def count_edits(reference: str, hypothesis: str) -> Edits:
+    """Count the edits between a reference, which may be empty, and a hypothesis."""
+    if not reference.split():
+        return Edits(0, 0, 0, len(hypothesis.split()), 0, len(hypothesis))
+    words = jiwer.process_words(reference, hypothesis)
+    characters = jiwer.process_characters(reference, hypothesis)
+    return Edits(
+        words=len(reference.split()),
+        substitutions=words.substitutions,
+        deletions=words.deletions,
+        insertions=words.insertions,
+        characters=characters.hits + characters.substitutions + characters.deletions,
+        character_edits=characters.substitutions + characters.deletions + characters.insertions,
+    )
 
 
 def word_errors(

@@ -35,8 +35,8 @@ def random_speech(shape: SpeechShape, mels: int = 40, stack: int = 3) -> Speech:
         Utterance(str(index), Path(), int(n) * stack / 100, "", text, "train", "")
         for index, (n, text) in enumerate(zip(steps, texts, strict=True))
     )
-    frames = rng.standard_normal((int(steps.sum()) * stack, mels)).astype(np.float32)
-    features = FeatureSet(utterances, frames, np.cumsum([0, *(steps * stack)]))
+    energies = np.exp(rng.standard_normal((int(steps.sum()) * stack, mels))).astype(np.float32)
+    features = FeatureSet(utterances, energies, np.cumsum([0, *(steps * stack)]), steps * stack)
     tokenizer = train_tokenizer(TokenizerSpec(), [ascii_lowercase])
     corpus = Corpus("random", 16_000, utterances, synthetic=True)
     targets = {"train": [tokenizer.encode(text) for text in texts]}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cspbench.cli.options import AsJson, messages, print_rows
+from cspbench.cli.options import AsJson, Root, messages, print_rows
 from cspbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -109,6 +109,25 @@ def soak(
 
     check_threads(threads)
     print_benchmark(run(hours=hours, streams=streams, model=model, path=path, threads=threads, say=say), as_json)
+
+
+@app.command()
+def edges(
+    model: Annotated[Path, typer.Argument(help="Packed file, or folder of a trial or dense recogniser.")],
+    corpus: Annotated[str, typer.Option("--corpus", help="Corpus whose test split is decoded.")] = "an4",
+    path: Annotated[Path | None, typer.Option("--path", help="Folder of its audio.")] = None,
+    utterances: Annotated[int | None, typer.Option("--utterances", min=1, help="First so many; default: all.")] = None,
+    root: Root = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """WER with silence around the speech, speech cut at its end, quieter and louder: how robust a recogniser is."""
+    from cspbench.bench.edges import run
+
+    def say(line: str) -> None:
+        messages().print(line, soft_wrap=True)
+
+    found = run(model=model, corpus=corpus, path=path, utterances=utterances, root=root, say=say)
+    print_benchmark(found, as_json)
 
 
 def _numbers(option: str, text: str) -> list[float]:

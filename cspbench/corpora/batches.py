@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cspbench.corpora.features import FeatureSet
+from cspbench.corpora.features import FeatureSet, stack_frames
 
 POOL = 8
 """Batches whose utterances are sorted by length together: less padding, still shuffled."""
@@ -36,13 +36,30 @@ class Batch:
         )
 
 
-def collate(features: FeatureSet, targets: Sequence[Sequence[int]], indices: Sequence[int], stack: int) -> Batch:
-    """Pad the chosen utterances to the longest of them."""
-    arrays = [features.stacked(i, stack) for i in indices]
+def collate(
+    features: FeatureSet,
+    targets: Sequence[Sequence[int]],
+    indices: Sequence[int],
+    stack: int,
+    changed: Callable[[int], np.ndarray] | None = None,
+) -> Batch:
+    """Pad the chosen utterances to the longest of them.
+
+    Args:
+        features: of a split.
+        targets: label ids of each utterance of the split.
+        indices: of the utterances, in the order of the batch.
+        stack: frames joined into one model step.
+        changed: returns the mel energies (F, mels) of an utterance in place of the recorded ones: augmentation.
+    """
+    if changed is None:
+        arrays = [features.stacked(i, stack) for i in indices]
+    else:
+        arrays = [stack_frames(changed(i), features.floor, stack) for i in indices]
     frames = torch.tensor([len(a) for a in arrays])
     padded = torch.zeros(len(arrays), int(frames.max()), arrays[0].shape[1])
     for row, array in zip(padded, arrays, strict=True):
-        row[: len(array)] = torch.from_numpy(np.array(array))  # a copy: the map on disk is read-only
+        row[: len(array)] = torch.from_numpy(array)
     labels = torch.tensor([len(targets[i]) for i in indices])
     ids = torch.zeros(len(arrays), int(labels.max()), dtype=torch.long)
     for row, i in zip(ids, indices, strict=True):

@@ -1,10 +1,14 @@
-"""Log-mel features: computed once by kaldi-native-fbank, kept on disk, mapped into memory.
+"""Log-mel features: mel energies computed once by kaldi-native-fbank, kept on disk, mapped into memory.
 
-A feature frame never looks past its own window, so the streaming recogniser computes the very same numbers.
+A feature frame never looks past its own window, so the streaming recogniser computes the very same numbers. Two things
+make the edges of an utterance the same everywhere. The *floor* is added to every energy, so that digital silence is a
+quiet background and not a value that no recording has. The *flush* is silence that follows every utterance, so that the
+recogniser emits its last labels even if the recording stops with the last sound.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +19,12 @@ import soxr
 
 from cspbench.corpora.audio import read_utterance
 from cspbench.corpora.base import SPLITS, Corpus, Split, Utterance
+from cspbench.corpora.frames import flush, frame_count
 from cspbench.errors import CorpusError
 from cspbench.spec import FeatureSpec, content_id
 from cspbench.store import locked, write_json
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 SAMPLE_SCALE = 32768.0
 """Kaldi takes samples on the scale of 16-bit audio."""
 
@@ -33,11 +38,12 @@ def fbank_options(spec: FeatureSpec, sample_rate: int) -> knf.FbankOptions:
     options.frame_opts.dither = 0.0
     options.frame_opts.snip_edges = True
     options.mel_opts.num_bins = spec.mels
+    options.use_log_fbank = False
     return options
 
 
-def log_mel(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndarray:
-    """Log-mel energies of samples in [-1, 1]: (F, mels) float32, one frame every `hop_ms`."""
+def mel_energies(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndarray:
+    """Mel energies of samples in [-1, 1]: (F, mels) float32, at Kaldi's 16-bit scale, one frame every `hop_ms`."""
     bank = knf.OnlineFbank(fbank_options(spec, sample_rate))
     bank.accept_waveform(sample_rate, (samples * SAMPLE_SCALE).tolist())
     bank.input_finished()
@@ -45,13 +51,52 @@ def log_mel(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndar
     return np.stack(frames).astype(np.float32) if frames else np.zeros((0, spec.mels), dtype=np.float32)
 
 
+def log_energies(energies: np.ndarray, floor: float | None) -> np.ndarray:
+    """Natural logarithm of mel energies, any shape, float32.
+
+    Args:
+        energies: at Kaldi's 16-bit scale, not negative.
+        floor: logarithm of the energy that is added to each; None cuts energies at the smallest one, as Kaldi does.
+    """
+    if floor is None:
+        return np.log(np.maximum(energies, np.finfo(np.float32).eps))
+    return np.log(energies + np.float32(math.exp(floor)))
+
+
+def log_mel(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndarray:
+    """Log-mel energies of samples in [-1, 1]: (F, mels) float32, one frame every `hop_ms`."""
+    return log_energies(mel_energies(samples, spec, sample_rate), spec.floor)
+
+
+def model_inputs(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndarray:
+    """Features of a whole utterance as the model takes them, flush included: (T, stack * mels).
+
+    Args:
+        samples: mono in [-1, 1], (N,).
+        spec: the front end.
+        sample_rate: Hz.
+    """
+    flushed = np.concatenate([samples, flush(spec, sample_rate)])
+    return stack_frames(mel_energies(flushed, spec, sample_rate), spec.floor, spec.stack)
+
+
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features of one split at one speed: `frames` (F, mels) of all utterances end to end, cut at `offsets`."""
+    """Features of one split at one speed.
+
+    Attributes:
+        utterances: in corpus order.
+        energies: mel energies (F, mels) of all utterances end to end, with the flush after each.
+        offsets: the first frame of each utterance, and F: (N + 1,).
+        recorded: frames of each utterance before its flush, (N,).
+        floor: see `log_energies`.
+    """
 
     utterances: Sequence[Utterance]
-    frames: np.ndarray
+    energies: np.ndarray
     offsets: np.ndarray
+    recorded: np.ndarray
+    floor: float | None = None
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -60,11 +105,21 @@ class FeatureSet:
         """Model steps of each utterance: whole groups of `stack` frames."""
         return np.diff(self.offsets) // stack
 
+    def of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mel energies of one utterance: its recording, and its flush, both (F, mels)."""
+        start, end = self.offsets[index], self.offsets[index + 1]
+        middle = start + self.recorded[index]
+        return self.energies[start:middle], self.energies[middle:end]
+
     def stacked(self, index: int, stack: int) -> np.ndarray:
         """Features of one utterance as the model takes them: (T, stack * mels)."""
-        start = self.offsets[index]
-        steps = (self.offsets[index + 1] - start) // stack
-        return self.frames[start : start + steps * stack].reshape(steps, -1)
+        return stack_frames(self.energies[self.offsets[index] : self.offsets[index + 1]], self.floor, stack)
+
+
+def stack_frames(energies: np.ndarray, floor: float | None, stack: int) -> np.ndarray:
+    """Mel energies (F, mels) -> features (F // stack, stack * mels); a rest of fewer than `stack` frames is dropped."""
+    steps = len(energies) // stack
+    return log_energies(energies[: steps * stack], floor).reshape(steps, stack * energies.shape[1])
 
 
 def prepare_features(
@@ -105,32 +160,34 @@ def _open_or_compute(
     with locked(folder):
         if not done.is_file():
             progress(f"features: {corpus.name} {split} ({len(utterances)} utterances, speed {speed:g})")
-            arrays = [_features(u, spec, corpus.sample_rate, speed) for u in utterances]
-            np.save(folder / "frames.npy", np.concatenate(arrays))
+            arrays, recorded = zip(*(_energies(u, spec, corpus.sample_rate, speed) for u in utterances), strict=True)
+            np.save(folder / "energies.npy", np.concatenate(arrays))
             np.save(folder / "offsets.npy", np.cumsum([0] + [len(a) for a in arrays]))
+            np.save(folder / "recorded.npy", np.array(recorded))
             write_json(done, {"corpus": corpus.name, "split": split, "speed": speed, "utterances": len(utterances)})
-    frames = np.load(folder / "frames.npy", mmap_mode="r", allow_pickle=False)
-    return FeatureSet(utterances, frames, np.load(folder / "offsets.npy", allow_pickle=False))
+    energies = np.load(folder / "energies.npy", mmap_mode="r", allow_pickle=False)
+    offsets, recorded = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("offsets", "recorded"))
+    return FeatureSet(utterances, energies, offsets, recorded, spec.floor)
 
 
-def _features(utterance: Utterance, spec: FeatureSpec, sample_rate: int, speed: float) -> np.ndarray:
+def _energies(utterance: Utterance, spec: FeatureSpec, sample_rate: int, speed: float) -> tuple[np.ndarray, int]:
+    """Mel energies of an utterance and its flush, and the frames of the recording alone."""
     samples = read_utterance(utterance, sample_rate)
     if speed != 1.0:
         # Played back at the old rate, the resampled signal is `speed` times faster (Ko et al. 2015).
         samples = soxr.resample(samples, sample_rate * speed, sample_rate)
-    features = log_mel(samples, spec, sample_rate)
-    if len(features) < spec.stack:
+    recorded = frame_count(len(samples), spec, sample_rate)
+    if recorded < spec.stack:
         raise CorpusError(
             f"{utterance.origin}: {utterance.audio} is too short for one step of the model; remove its entry"
         )
-    return features
+    flushed = np.concatenate([samples, flush(spec, sample_rate)])
+    return mel_energies(flushed, spec, sample_rate), recorded
 
 
 def train_statistics(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
     """Mean and reciprocal standard deviation of each mel bin over the training set, both (mels,)."""
-    mean = features.frames.mean(axis=0, dtype=np.float64)
-    deviation = features.frames.std(axis=0, dtype=np.float64)
+    frames = log_energies(features.energies, features.floor)
+    mean = frames.mean(axis=0, dtype=np.float64)
+    deviation = frames.std(axis=0, dtype=np.float64)
     return mean.astype(np.float32), (1.0 / np.maximum(deviation, 1e-3)).astype(np.float32)
-
-
-__all__ = ["FeatureSet", "fbank_options", "log_mel", "prepare_features", "train_statistics"]

@@ -119,9 +119,12 @@ class Lstm:
         """Seconds of each of so many steps on random inputs, looped natively; `evict` as for `Matrix.time`."""
 
 class FrontEnd:
-    """Log-mel energies as Kaldi has them. ValueError for what cannot be: bins without a frequency, windows too long."""
+    """Log-mel energies as Kaldi has them. ValueError for what cannot be: bins without a frequency, windows too long.
 
-    def __init__(self, sample_rate: int, window_ms: float, hop_ms: float, mels: int) -> None: ...
+    `floor` is added to every mel energy, at the 16-bit scale; 0 cuts energies where Kaldi does.
+    """
+
+    def __init__(self, sample_rate: int, window_ms: float, hop_ms: float, mels: int, floor: float = 0.0) -> None: ...
     @property
     def window(self) -> int:
         """Samples of a frame."""

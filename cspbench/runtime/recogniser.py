@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -23,6 +24,7 @@ import numpy as np
 import soxr
 
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
+from cspbench.corpora.frames import flush
 from cspbench.errors import CspbenchError
 from cspbench.runtime import extension
 from cspbench.runtime.packing import MatrixOption, PackedModel, open_model
@@ -161,14 +163,16 @@ class Recogniser:
         return self._text
 
     def finish(self) -> str:
-        """End the utterance: decode the samples that the resampler still holds, and return the text.
+        """End the utterance and return its text.
 
-        Samples too few for a step of the model are dropped, as batch decoding drops them: the labels are the same.
+        Decodes what the resampler still holds, and then the flush: the silence that the model was trained to expect
+        after an utterance, in which it emits its last labels.
         """
         if self._finished:
             return self._text
         if self._resampler is not None:
             self._decode(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        self._decode(flush(self.header.features, self.sample_rate))
         self._decoder.finish()
         self._finished = True
         return self._text
@@ -287,6 +291,7 @@ def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_
     """
     module = extension.require("the native engine")
     matrices = {name: matrix.native() for name, matrix in model.matrices.items()}
+    floor = 0.0 if model.header.features.floor is None else math.exp(model.header.features.floor)
     features, vectors, shape = model.header.features, model.vectors, model.header.model.shape
 
     def layers(stack: str, count: int) -> list[tuple[_native.Matrix, np.ndarray]]:
@@ -303,7 +308,7 @@ def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_
         mean=vectors["feature_mean"],
         scale=vectors["feature_scale"],
         stack=features.stack,
-        front_end=module.FrontEnd(model.header.sample_rate, features.window_ms, features.hop_ms, features.mels),
+        front_end=module.FrontEnd(model.header.sample_rate, features.window_ms, features.hop_ms, features.mels, floor),
         max_symbols=max_symbols,
         blank=BLANK,
         threads=threads,

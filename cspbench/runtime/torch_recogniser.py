@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cspbench.asr.model import LSTMStack
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 from cspbench.asr.trained import TrainedModel
-from cspbench.corpora.features import SAMPLE_SCALE, fbank_options
+from cspbench.corpora.features import SAMPLE_SCALE, fbank_options, log_energies
 from cspbench.runtime.torch_affine import Affine, Layout, tensor_bytes
 
 LOUDEST = 64.0
@@ -149,9 +149,9 @@ class TorchRecogniser:
         steps = (self._bank.num_frames_ready - self._next_frame) // stack
         emitted: list[int] = []
         for _ in range(steps):
-            frames = [self._bank.get_frame(self._next_frame + i) for i in range(stack)]
+            frames = np.concatenate([self._bank.get_frame(self._next_frame + i) for i in range(stack)])
             self._next_frame += stack
-            emitted += self._step(torch.from_numpy(np.concatenate(frames)).to(self.device))
+            emitted += self._step(torch.from_numpy(log_energies(frames, self.features.floor)).to(self.device))
         self._bank.pop(steps * stack)
         self._rest = np.concatenate([self._rest, samples])[steps * self._step_samples :]
         self.steps += steps

@@ -73,9 +73,9 @@ class Plan:
         }
 
     def newer_fields(self, version: int) -> list[str]:
-        """Return the fields that are set although a schema version does not have them."""
+        """Return the fields that a person has set although a schema version does not have them."""
         parts = (*self.dense_specs(), self.config.prune, self.config.latency)
-        return sorted({name for part in parts for name in newer_fields(part, version)})
+        return sorted({name for part in parts for name in newer_fields(part, version, chosen=True)})
 
 
 def _dense_identity(spec: DenseSpec, version: int) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from cspbench.asr.model import Transducer
 from cspbench.asr.tokenizer import load_tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError
-from cspbench.spec import FeatureSpec
+from cspbench.spec import FeatureSpec, as_of
 from cspbench.store import ModelFolder, read_json, write_atomic, write_json
 
-MODEL_VERSION = 1
+MODEL_VERSION = 2
+"""Version 1 had neither a floor nor a flush in its front end; it can be read. The numbers are those of the specs."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -57,14 +58,14 @@ def load_model(folder: Path) -> TrainedModel:
     if not files.model.is_file():
         raise CspbenchError(f"no model in {folder}: it should hold {files.model.name} and {files.weights.name}")
     config = read_json(files.model)
-    if config.get("format") != "cspbench-transducer" or config.get("version") != MODEL_VERSION:
-        raise CspbenchError(f"{files.model} is not a version {MODEL_VERSION} cspbench transducer")
+    if config.get("format") != "cspbench-transducer" or config.get("version") not in (1, MODEL_VERSION):
+        raise CspbenchError(f"{files.model} is not a cspbench transducer of version 1 or {MODEL_VERSION}")
     model = Transducer.from_config(config["model"])
     model.load_state_dict(load_file(files.weights))
     return TrainedModel(
         model=model.eval(),
         tokenizer=load_tokenizer(config["tokenizer"]),
-        features=FeatureSpec.model_validate(config["features"]),
+        features=FeatureSpec.model_validate(as_of(FeatureSpec, config["features"], config["version"])),
         sample_rate=config["sample_rate"],
         note=config.get("note", {}),
     )

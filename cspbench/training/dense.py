@@ -14,7 +14,7 @@ from cspbench.result import WordErrors
 from cspbench.spec import DenseSpec, refuse_to_run
 from cspbench.store import DenseFolder, Store, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import save_model, save_tensors
-from cspbench.training.evaluate import errors, recognise
+from cspbench.training.evaluate import dev_metrics, errors, recognise
 from cspbench.training.events import Event, Listener, silent
 from cspbench.training.loop import TrainingRun
 from cspbench.training.speech import Speech, prepare_speech
@@ -104,7 +104,7 @@ def _train(
         seed=spec.seed,
         phases=[Phase(total)],
         checkpoint=folder.checkpoint,
-        evaluate=lambda: {"dev_wer": errors(recognise(model, speech, "dev")).wer},
+        evaluate=lambda: dev_metrics(model, speech),
         on_step=snapshot,
         listener=progress,
         stage="dense",

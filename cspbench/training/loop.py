@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cspbench.asr.loss import joint_transducer_loss
 from cspbench.asr.model import Transducer
 from cspbench.asr.tokenizer import BLANK
+from cspbench.corpora.augment import augment
 from cspbench.corpora.batches import Batch, collate, epoch_order
 from cspbench.corpora.features import FeatureSet
 from cspbench.errors import CspbenchError
@@ -48,7 +49,11 @@ class TrainingData:
         speed = speeds[int(np.random.default_rng([seed, epoch, 1]).integers(len(speeds)))]
         features = self.by_speed[speed]
         order = epoch_order(features.lengths(self.stack), spec.batch_size, seed, epoch)
-        return [partial(collate, features, self.targets, rows, self.stack) for rows in order]
+
+        def changed(index: int) -> np.ndarray:
+            return augment(*features.of(index), spec.augment, np.random.default_rng([seed, epoch, 2, index]))
+
+        return [partial(collate, features, self.targets, rows, self.stack, changed) for rows in order]
 
 
 @dataclass

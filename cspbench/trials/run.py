@@ -29,7 +29,7 @@ from cspbench.spec import TrialSpec, refuse_to_run
 from cspbench.store import DenseFolder, Store, TrialFolder, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import load_model, save_model
 from cspbench.training.dense import device_name, model_note, resolve_device, train_dense
-from cspbench.training.evaluate import errors, recognise
+from cspbench.training.evaluate import dev_metrics, errors, recognise
 from cspbench.training.events import Event, Listener, silent
 from cspbench.training.loop import TrainingRun
 from cspbench.training.speech import Speech, prepare_speech
@@ -122,7 +122,7 @@ def prune(trial: _Trial) -> None:
         phases=method.phases(),
         method=method,
         checkpoint=folder.checkpoint,
-        evaluate=lambda: {"dev_wer": errors(recognise(model, speech, "dev")).wer},
+        evaluate=lambda: dev_metrics(model, speech),
         listener=trial.progress,
         stage="prune",
     )

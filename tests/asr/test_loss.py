@@ -232,3 +232,25 @@ def test_loss_of_projections_on_cuda_equals_cpu(precision: torch.dtype | None) -
     torch.testing.assert_close(gpu.cpu(), cpu, **tolerance)
     for mine, other in zip(torch.autograd.grad(gpu, there), torch.autograd.grad(cpu, leaves), strict=True):
         torch.testing.assert_close(mine.cpu(), other, **tolerance)
+
+
+@pytest.mark.parametrize("filler", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_padding_may_hold_anything(filler: float) -> None:
+    """Loss and gradient are those of the cropped call, and the gradient of the padding is zero."""
+    torch.manual_seed(0)
+    frames, labels = torch.tensor([5, 3]), torch.tensor([1, 2])
+    targets = torch.randint(1, 6, (2, 2))
+    logits = torch.randn(2, 5, 3, 6, dtype=torch.float64)
+    inside = (torch.arange(5) < frames[:, None])[:, :, None] & (torch.arange(3) <= labels[:, None])[:, None]
+    padded = logits.masked_fill(~inside[..., None], filler).requires_grad_()
+    losses = transducer_loss(padded, targets, frames, labels, reduction="none")
+    losses.sum().backward()
+    assert padded.grad is not None
+    assert not padded.grad[~inside].any()
+    for n, (t, u) in enumerate(zip(frames.tolist(), labels.tolist(), strict=True)):
+        own = logits[n : n + 1, :t, : u + 1].clone().requires_grad_()
+        alone = transducer_loss(own, targets[n : n + 1, :u], frames[n : n + 1], labels[n : n + 1], reduction="none")
+        alone.sum().backward()
+        assert own.grad is not None
+        torch.testing.assert_close(losses[n], alone[0])
+        torch.testing.assert_close(padded.grad[n, :t, : u + 1], own.grad[0])

@@ -12,11 +12,20 @@ from cspbench.asr.wer import count_edits, word_errors
     [("a b c", "a b c", 0), ("a b c", "a x c", 1), ("a b c", "", 3), ("a", "a b c", 2), ("a b", "b a", 2)],
 )
 def test_edits(reference: str, hypothesis: str, edits: int) -> None:
-    assert count_edits(reference, hypothesis) == (edits, len(reference.split()))
+    found = count_edits(reference, hypothesis)
+    assert (found.edits, found.words) == (edits, len(reference.split()))
+
+
+def test_edits_are_told_apart() -> None:
+    found = count_edits("the cat sat down", "the bat sat down now")
+    assert (found.substitutions, found.deletions, found.insertions) == (1, 0, 1)
+    assert (found.characters, found.character_edits) == (16, 5)  # b for c, and " now"
+    assert count_edits("one two", "two").deletions == 1
 
 
 def test_an_empty_reference_counts_insertions() -> None:
-    assert count_edits("", "x y") == (2, 0)
+    found = count_edits("", "x y")
+    assert (found.edits, found.insertions, found.words, found.characters, found.character_edits) == (2, 2, 0, 0, 3)
 
 
 def test_wer_is_edits_over_words_not_a_mean_of_utterances() -> None:

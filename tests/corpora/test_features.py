@@ -8,11 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from cspbench.corpora.audio import read_audio
 from cspbench.corpora.base import Corpus, Utterance
 from cspbench.corpora.batches import collate, epoch_order, evaluation_batches
-from cspbench.corpora.features import FeatureSet, log_mel, prepare_features, train_statistics
+from cspbench.corpora.features import (
+    FeatureSet,
+    log_energies,
+    log_mel,
+    prepare_features,
+    train_statistics,
+)
+from cspbench.corpora.frames import frame_count
 from cspbench.errors import CorpusError
 from cspbench.spec import FeatureSpec
 from cspbench.store import Store
@@ -53,13 +61,33 @@ def test_features_are_kept_and_read_back(corpus: Corpus, tmp_path: Path) -> None
     assert set(first) == {("train", 0.9), ("train", 1.0), ("train", 1.1), ("dev", 1.0), ("test", 1.0)}
     assert len(said) == 5
     for key, features in first.items():
-        np.testing.assert_array_equal(features.frames, again[key].frames)
+        np.testing.assert_array_equal(features.energies, again[key].energies)
     samples, rate = read_audio(corpus.utterances[3].audio)
-    np.testing.assert_array_equal(first["dev", 1.0].frames, log_mel(samples, FeatureSpec(), rate))
+    flushed = np.concatenate([samples, np.zeros(round(0.3 * rate), np.float32)])
+    np.testing.assert_array_equal(first["dev", 1.0].stacked(0, 1), log_mel(flushed, FeatureSpec(), rate))
+    recording, flush = first["dev", 1.0].of(0)
+    np.testing.assert_array_equal(log_energies(recording, 4.0), log_mel(samples, FeatureSpec(), rate))
+    assert len(flush) == 30
+
+
+def test_the_floor_makes_digital_silence_a_quiet_background() -> None:
+    silence = log_mel(np.zeros(RATE, np.float32), FeatureSpec(floor=4.0), RATE)
+    np.testing.assert_allclose(silence, 4.0, rtol=1e-6)
+    assert (log_mel(np.zeros(RATE, np.float32), FeatureSpec(floor=None), RATE) < -15.9).all()
+    loud = tone(500)
+    plain, floored = (log_mel(loud, FeatureSpec(floor=floor), RATE) for floor in (None, 4.0))
+    np.testing.assert_allclose(np.exp(floored), np.exp(plain) + np.exp(4.0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 16_000, 44_100])
+@pytest.mark.parametrize("samples", [0, 1, 399, 400, 401, 560, 4801])
+def test_frames_are_counted_as_they_are_computed(samples: int, rate: int) -> None:
+    spec = FeatureSpec()
+    assert frame_count(samples, spec, rate) == len(log_mel(np.zeros(samples, np.float32), spec, rate))
 
 
 def test_speed_perturbation_shortens_and_raises_the_pitch(corpus: Corpus, tmp_path: Path) -> None:
-    sets = prepare_features(corpus, FeatureSpec(), Store(tmp_path / "runs").features, (0.5, 2.0))
+    sets = prepare_features(corpus, FeatureSpec(flush_ms=0), Store(tmp_path / "runs").features, (0.5, 2.0))
     slow, normal, fast = (sets["train", s] for s in (0.5, 1.0, 2.0))
     assert fast.lengths(1)[2] < normal.lengths(1)[2] / 1.9 < slow.lengths(1)[2] / 3.6
     peaks = [int(s.stacked(0, 1).mean(axis=0).argmax()) for s in (slow, normal, fast)]
@@ -70,7 +98,7 @@ def test_speed_perturbation_shortens_and_raises_the_pitch(corpus: Corpus, tmp_pa
 def test_statistics_normalise_the_training_set(corpus: Corpus, tmp_path: Path) -> None:
     train = prepare_features(corpus, FeatureSpec(), Store(tmp_path / "runs").features)["train", 1.0]
     mean, scale = train_statistics(train)
-    normalised = (train.frames - mean) * scale
+    normalised = (log_energies(train.energies, train.floor) - mean) * scale
     np.testing.assert_allclose(normalised.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(normalised.std(axis=0), 1, atol=1e-3)
 
@@ -85,14 +113,15 @@ def test_unusable_audio_is_named(corpus: Corpus, tmp_path: Path, seconds: float,
 def some_features(lengths: list[int]) -> FeatureSet:
     utterances = [Utterance(f"u{i}", Path("x"), 1.0, "s", "a", "train", "") for i in range(len(lengths))]
     offsets = np.cumsum([0, *lengths])
-    return FeatureSet(utterances, np.arange(offsets[-1] * 2, dtype=np.float32).reshape(-1, 2), offsets)
+    energies = np.exp(np.arange(offsets[-1] * 2, dtype=np.float32) / 8).reshape(-1, 2)
+    return FeatureSet(utterances, energies, offsets, np.array(lengths))
 
 
 def test_collate_stacks_and_pads() -> None:
     batch = collate(some_features([7, 4]), [[1, 2, 3], [4]], [0, 1], stack=3)
     assert batch.features.shape == (2, 2, 6)
     assert batch.frames.tolist() == [2, 1]
-    assert batch.features[1, 0].tolist() == [14, 15, 16, 17, 18, 19]
+    torch.testing.assert_close(batch.features[1, 0], torch.arange(14, 20) / 8)
     assert batch.features[1, 1].abs().sum() == 0
     assert batch.targets.tolist() == [[1, 2, 3], [4, 0, 0]]
     assert batch.labels.tolist() == [3, 1]

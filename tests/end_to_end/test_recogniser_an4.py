@@ -19,7 +19,7 @@ from cspbench.asr.decoding import greedy
 from cspbench.asr.wer import count_edits
 from cspbench.corpora import load_corpus
 from cspbench.corpora.audio import read_audio
-from cspbench.corpora.features import log_mel
+from cspbench.corpora.features import model_inputs
 from cspbench.runtime import Recogniser, extension
 from cspbench.runtime.packing import pack_model
 from cspbench.spec import CorpusSpec
@@ -38,7 +38,7 @@ pytestmark = [
 
 def wer(references: Sequence[str], texts: Sequence[str]) -> float:
     counts = [count_edits(r, t) for r, t in zip(references, texts, strict=True)]
-    return 100 * sum(edits for edits, _ in counts) / sum(words for _, words in counts)
+    return 100 * sum(c.edits for c in counts) / sum(c.words for c in counts)
 
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
@@ -52,10 +52,8 @@ def test_an4_is_heard_as_by_batch_decoding(folder: Path, an4_path: Path, tmp_pat
     torch.set_num_threads(1)
 
     def batch(samples: np.ndarray) -> list[int]:
-        frames = log_mel(samples, features, rate)
-        steps = len(frames) // features.stack
-        stacked = torch.from_numpy(frames[: steps * features.stack].reshape(1, steps, -1))
-        return greedy(model, model.normalise(stacked), torch.tensor([steps]))[0]
+        inputs = model_inputs(samples, features, rate)
+        return greedy(model, model.normalise(torch.from_numpy(inputs)[None]), torch.tensor([len(inputs)]))[0]
 
     expected = [batch(samples) for samples in audio]
     rates = {"torch": wer(texts, [tokenizer.decode(labels) for labels in expected])}

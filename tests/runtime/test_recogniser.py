@@ -22,7 +22,7 @@ from support.talkative_model import FEATURES, RATE, TOKENIZER, talkative, traine
 
 from cspbench.asr.decoding import greedy
 from cspbench.asr.model import Transducer
-from cspbench.corpora.features import log_mel
+from cspbench.corpora.features import log_mel, model_inputs
 from cspbench.runtime import Recogniser, extension
 from cspbench.runtime.packing import pack_model
 from cspbench.runtime.recogniser import SNAPSHOT, RecogniserError
@@ -41,12 +41,10 @@ def speech(seconds: float = 1.0, seed: int = 0, rate: int = RATE) -> np.ndarray:
 
 
 def batch_labels(model: Transducer, samples: np.ndarray) -> list[int]:
-    frames = log_mel(samples, FEATURES, RATE)
-    steps = len(frames) // FEATURES.stack
-    if not steps:
+    inputs = model_inputs(samples, FEATURES, RATE)
+    if not len(inputs):
         return []
-    stacked = torch.from_numpy(frames[: steps * FEATURES.stack].reshape(1, steps, -1))
-    return greedy(model, model.normalise(stacked), torch.tensor([steps]))[0]
+    return greedy(model, model.normalise(torch.from_numpy(inputs)[None]), torch.tensor([len(inputs)]))[0]
 
 
 def packed_recogniser(model: Transducer, format: str = "csr16", values: str = "fp32", threads: int = 1) -> Recogniser:
@@ -104,6 +102,21 @@ def test_a_rest_that_fills_no_step_is_dropped_as_in_batch_decoding(recogniser: R
     assert hear(recogniser, audio, []) == batch_labels(talkative(), audio)
     assert recogniser.stream().steps == 0
     assert recogniser.steps == (0 if samples < 720 else (samples - 720) // 480 + 1)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 80, 399, 400, 721, 16_000])
+def test_the_end_is_flushed_as_in_batch_decoding(engine: str, samples: int) -> None:
+    features = FEATURES.model_copy(update={"flush_ms": 300.0, "floor": 4.0})
+    audio, model = speech(1.0)[:samples], talkative()
+    recogniser = Recogniser(pack_model(trained(model, features)))
+    recogniser.accept(audio)
+    before = list(recogniser.labels)
+    recogniser.finish()
+    inputs = model_inputs(audio, features, RATE)
+    expected = greedy(model, model.normalise(torch.from_numpy(inputs)[None]), torch.tensor([len(inputs)]))[0]
+    assert recogniser.labels == expected
+    assert len(before) < len(expected)
+    assert recogniser.steps == (samples + round(0.3 * RATE) - 720) // 480 + 1
 
 
 @needs_native

@@ -13,7 +13,7 @@ from cspbench.asr.decoding import greedy
 from cspbench.asr.model import Transducer
 from cspbench.corpora import load_corpus
 from cspbench.corpora.audio import read_audio
-from cspbench.corpora.features import log_mel
+from cspbench.corpora.features import model_inputs
 from cspbench.corpora.utterance import Utterance
 from cspbench.runtime.torch_affine import Affine, Layout, two_of_four
 from cspbench.runtime.torch_recogniser import TorchRecogniser
@@ -27,10 +27,8 @@ def real_speech(an4_path: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 def batch_labels(model: Transducer, samples: np.ndarray) -> list[int]:
-    frames = log_mel(samples, FEATURES, 16_000)
-    steps = len(frames) // FEATURES.stack
-    stacked = torch.from_numpy(frames[: steps * FEATURES.stack].reshape(1, steps, -1))
-    return greedy(model, model.normalise(stacked), torch.tensor([steps]))[0]
+    inputs = model_inputs(samples, FEATURES, 16_000)
+    return greedy(model, model.normalise(torch.from_numpy(inputs)[None]), torch.tensor([len(inputs)]))[0]
 
 
 @pytest.mark.parametrize("layout", ["dense", "csr"])

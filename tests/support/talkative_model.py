@@ -9,7 +9,8 @@ from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.spec import FeatureSpec
 
-FEATURES = FeatureSpec(mels=20, stack=3)
+FEATURES = FeatureSpec(mels=20, stack=3, flush_ms=0)
+"""Without a flush, so that all labels are there before the end."""
 TOKENIZER = CharacterTokenizer("abcdefg ")
 RATE = 16_000
 
@@ -29,5 +30,5 @@ def talkative(seed: int = 0, sparsity: float = 0.8, width: int = 32) -> Transduc
     return model
 
 
-def trained(model: Transducer) -> TrainedModel:
-    return TrainedModel(model, TOKENIZER, FEATURES, RATE)
+def trained(model: Transducer, features: FeatureSpec = FEATURES) -> TrainedModel:
+    return TrainedModel(model, TOKENIZER, features, RATE)

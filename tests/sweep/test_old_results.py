@@ -105,19 +105,19 @@ def test_the_folder_is_resumed_without_training_and_reported(
     old: Store, display: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.read_bytes() for path in old.root.rglob("trials/*/*")}
-    old.study("smoke").optuna.unlink()  # every setting is proposed again, and found in the store
     summary = resume(old, display, monkeypatch)
-    assert {id: outcome.result.trial_id for id, outcome in summary.ended.items()} == {id: id for id in IDS}
+    assert summary.ended == {}  # all of its settings had finished
     assert {path: path.read_bytes() for path in before} == before
     check_report(old)
 
 
-def test_a_later_version_resumes_and_reports_it_too(
-    old: Store, later: None, display: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    summary = resume(old, display, monkeypatch)
-    assert summary.ended == {}  # all of its settings had finished
-    check_report(old)
+def test_what_a_person_changes_is_another_study(old: Store, display: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New defaults go on with an old study; a new option that is set does not."""
+    stored = read_json(old.study("smoke").sweep)
+    stored["config"] |= {"features": stored["config"]["features"] | {"floor": 2.0}}
+    write_json(old.study("smoke").sweep, stored)
+    with pytest.raises(ConfigError, match=r"features\.floor: new"):
+        resume(old, display, monkeypatch)
 
 
 def test_an_old_spec_is_not_run_under_a_later_version(old: Store, later: None) -> None:
@@ -135,7 +135,7 @@ def test_a_spec_of_an_unknown_version_is_refused(old: Store, version: int) -> No
         TrialSpec.model_validate(values)
 
 
-def test_versions_are_shown_apart(old: Store, later: None) -> None:
+def test_versions_are_shown_apart(old: Store) -> None:
     """The same settings again under a later version, with another outcome."""
     log = TrialLog(old.study("smoke").trials)
     for id in IDS:
@@ -162,18 +162,23 @@ def test_versions_are_shown_apart(old: Store, later: None) -> None:
 class Wider(TrainSpec):
     """A training spec with a field of a later version."""
 
-    warm_restarts: Annotated[int, Since(2)] = Field(0, ge=0)
+    warm_restarts: Annotated[int, Since(3)] = Field(0, ge=0)
+    decay: Annotated[str, Since(3, before="linear")] = "cosine"
 
 
 class Dense(DenseSpec):
-    training: TrainSpec = Wider()
+    training: Wider = Wider()
 
 
 def test_a_new_field_leaves_old_ids_alone(later: None) -> None:
-    old, new = (DenseSpec(version=version) for version in (1, 2))
-    assert Dense(version=1).id == old.id
-    assert Dense(version=2).id != new.id
-    assert "warm_restarts" in canonical(Dense(), 2)["training"]
-    assert list(newer_fields(Dense(training=Wider(warm_restarts=1)), 1)) == ["training.warm_restarts"]
-    with pytest.raises(ValueError, match=r"schema version 1 has no training\.warm_restarts"):
-        Dense(version=1, training=Wider(warm_restarts=1))
+    old, new = (DenseSpec(version=version) for version in (2, 3))
+    before = {"warm_restarts": 0, "decay": "linear"}
+    assert Dense.model_validate({"version": 2}).id == old.id
+    assert Dense.model_validate({"version": 2}).training.model_dump().items() >= before.items()
+    assert Dense(training=Wider(decay="linear")).id == new.id  # an option that is off changes no id
+    assert canonical(Dense(), 3)["training"]["decay"] == "cosine"
+    assert "decay" not in canonical(Dense(), 2)["training"]
+    assert list(newer_fields(Dense(training=Wider(warm_restarts=1)), 2, chosen=True)) == ["training.warm_restarts"]
+    assert list(newer_fields(Dense(), 2)) == ["training.decay"]
+    with pytest.raises(ValueError, match=r"schema version 2 has no training\.warm_restarts"):
+        Dense.model_validate({"version": 2, "training": {"warm_restarts": 1}})

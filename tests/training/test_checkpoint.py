@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_a_folder_without_a_model_is_explained(tmp_path: Path) -> None:
     with pytest.raises(CspbenchError, match="no model in"):
         load_model(tmp_path)
     (tmp_path / "model.json").write_text('{"format": "cspbench-transducer", "version": 99}')
-    with pytest.raises(CspbenchError, match="not a version 1"):
+    with pytest.raises(CspbenchError, match="not a cspbench transducer of version 1 or 2"):
         load_model(tmp_path)
 
 
@@ -64,3 +65,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_debris(tmp_path: Path) ->
         write_atomic(target, None)  # type: ignore[arg-type]
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_model_of_version_1_keeps_its_front_end(tmp_path: Path) -> None:
+    """It knew neither floor nor flush: with today's defaults it would decode features it was not trained on."""
+    save_model(
+        tmp_path,
+        TrainedModel(
+            Transducer(Shape(24, 5, 1, 8, 1, 8, 8), mels=8), CharacterTokenizer("abcd"), FeatureSpec(mels=8), 16_000
+        ),
+    )
+    config = json.loads((tmp_path / "model.json").read_text())
+    assert config["features"]["floor"] == FeatureSpec().floor
+    config["version"] = 1
+    del config["features"]["floor"], config["features"]["flush_ms"]
+    (tmp_path / "model.json").write_text(json.dumps(config))
+    assert load_model(tmp_path).features == FeatureSpec(mels=8, floor=None, flush_ms=0)

@@ -32,7 +32,8 @@ def some_data() -> TrainingData:
     rng = np.random.default_rng(0)
     offsets = np.cumsum([0, *rng.integers(12, 30, UTTERANCES)])
     utterances = [Utterance(f"u{i}", Path("x"), 1.0, "s", "a", "train", "") for i in range(UTTERANCES)]
-    features = FeatureSet(utterances, rng.standard_normal((offsets[-1], 4)).astype(np.float32), offsets)
+    energies = np.exp(rng.standard_normal((offsets[-1], 4))).astype(np.float32)
+    features = FeatureSet(utterances, energies, offsets, np.diff(offsets))
     return TrainingData({1.0: features}, [rng.integers(1, 6, 3).tolist() for _ in range(UTTERANCES)], stack=2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,7 +208,8 @@ def test_denormal_numbers_stay_flushed_inside_the_engine() -> None:
 
 
 def front_end(spec: FeatureSpec, sample_rate: int) -> object:
-    return native.FrontEnd(sample_rate, spec.window_ms, spec.hop_ms, spec.mels)
+    floor = 0.0 if spec.floor is None else math.exp(spec.floor)
+    return native.FrontEnd(sample_rate, spec.window_ms, spec.hop_ms, spec.mels, floor)
 
 
 def assert_same_features(got: np.ndarray, expected: np.ndarray) -> None:
@@ -220,12 +222,12 @@ def assert_same_features(got: np.ndarray, expected: np.ndarray) -> None:
     assert (np.abs(np.exp(got.astype(np.float64)) - np.exp(expected.astype(np.float64))) / loudest).max() <= 2e-6
 
 
-@pytest.mark.parametrize("mels", [20, 40, 80])
+@pytest.mark.parametrize(("mels", "floor"), [(20, None), (40, None), (40, 4.0), (80, 4.0)])
 def test_features_of_real_speech_are_kaldis(
-    an4_path: Path, tmp_path_factory: pytest.TempPathFactory, mels: int
+    an4_path: Path, tmp_path_factory: pytest.TempPathFactory, mels: int, floor: float | None
 ) -> None:
     corpus = load_corpus(CorpusSpec(name="an4", path=str(an4_path)), tmp_path_factory.mktemp("cache"))
-    spec = FeatureSpec(mels=mels)
+    spec = FeatureSpec(mels=mels, floor=floor)
     for utterance in corpus.split("test")[:10]:
         samples, rate = read_audio(utterance.audio)
         assert_same_features(front_end(spec, rate).frames(samples), log_mel(samples, spec, rate))
@@ -234,7 +236,7 @@ def test_features_of_real_speech_are_kaldis(
 @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000])
 @pytest.mark.parametrize(("window_ms", "hop_ms"), [(25.0, 10.0), (32.0, 12.5), (10.0, 20.0), (4.0, 2.0)])
 def test_features_of_noise_are_kaldis_at_every_rate(sample_rate: int, window_ms: float, hop_ms: float) -> None:
-    spec = FeatureSpec(mels=8, window_ms=window_ms, hop_ms=hop_ms)
+    spec = FeatureSpec(mels=8, window_ms=window_ms, hop_ms=hop_ms, floor=None)
     samples = 0.1 * np.random.default_rng(sample_rate).standard_normal(sample_rate // 2).astype(np.float32)
     assert_same_features(front_end(spec, sample_rate).frames(samples), log_mel(samples, spec, sample_rate))
 
@@ -244,7 +246,7 @@ def test_there_are_as_many_frames_as_whole_windows(samples: int) -> None:
     spec = FeatureSpec(mels=20)
     x = np.zeros(samples, np.float32)
     got = front_end(spec, 16_000).frames(x)
-    np.testing.assert_array_equal(got, log_mel(x, spec, 16_000))  # silence: the floor, in both
+    np.testing.assert_allclose(got, log_mel(x, spec, 16_000), rtol=1e-6)  # silence: the floor, in both
 
 
 def test_extremes_give_finite_features() -> None:
@@ -253,6 +255,8 @@ def test_extremes_give_finite_features() -> None:
 
 
 def test_front_ends_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="floor must be finite"):
+        native.FrontEnd(16_000, 25.0, 10.0, 40, -1.0)
     with pytest.raises(ValueError, match="too many"):
         native.FrontEnd(16_000, 25.0, 10.0, 200)
     with pytest.raises(ValueError, match="windows and hops"):

@@ -14,7 +14,7 @@ from support.packed_models import FEATURES, TOKENIZER, pruned, trained
 
 from cspbench.asr.decoding import greedy
 from cspbench.corpora.audio import read_audio
-from cspbench.corpora.features import log_mel
+from cspbench.corpora.features import model_inputs
 from cspbench.runtime.packing import pack_model
 from cspbench.training.checkpoint import save_model
 
@@ -116,10 +116,8 @@ def test_real_speech_is_spelt_as_torch_spells_it(an4_path: Path, tmp_path: Path)
     exported, said = OnnxTransducer(tmp_path / "m.onnx"), 0
     for line in (an4_path / "manifest.jsonl").read_text().splitlines()[:4]:
         samples, rate = read_audio(an4_path / json.loads(line)["audio"])
-        frames = log_mel(samples, FEATURES, rate)
-        steps = len(frames) // FEATURES.stack
-        features = frames[: steps * FEATURES.stack].reshape(steps, -1)
-        expected = greedy(model, model.normalise(torch.from_numpy(features)[None]), torch.tensor([steps]))[0]
+        features = model_inputs(samples, FEATURES, rate)
+        expected = greedy(model, model.normalise(torch.from_numpy(features)[None]), torch.tensor([len(features)]))[0]
         assert exported.greedy(features) == expected
         said += len(expected)
     assert said > 20

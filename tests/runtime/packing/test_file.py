@@ -177,7 +177,7 @@ def put(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 LIES = {
-    "another version": (at("version", 2), "version 2 of the format, and this cspbench reads version 1"),
+    "another version": (at("version", 3), "version 3 of the format, and this cspbench reads versions up to 2"),
     "another kind of file": (at("format", "else"), "no packed model"),
     "a huge matrix": (at("matrices/joint_output/rows", 10**9), "joint_output"),
     "a matrix of no size": (at("matrices/joint_output/rows", 0), "joint_output"),

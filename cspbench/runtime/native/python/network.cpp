@@ -269,7 +269,8 @@ void bind_network(nb::module_& module) {
         .def("time", lstm_time, "steps"_a, "evict"_a = 0, "seed"_a = 0,
              "Seconds of each of so many steps on random inputs, looped natively. evict: as for Matrix.time.");
     nb::class_<FrontEnd>(module, "FrontEnd", "Log-mel energies as Kaldi has them, computed natively.")
-        .def(nb::init<int32_t, float, float, int32_t>(), "sample_rate"_a, "window_ms"_a, "hop_ms"_a, "mels"_a)
+        .def(nb::init<int32_t, float, float, int32_t, float>(), "sample_rate"_a, "window_ms"_a, "hop_ms"_a, "mels"_a,
+             "floor"_a = 0.0f, "The floor is added to every mel energy, at the 16-bit scale; 0 cuts as Kaldi does.")
         .def_prop_ro("window", &FrontEnd::window, "Samples of a frame.")
         .def_prop_ro("hop", &FrontEnd::hop, "Samples from one frame to the next.")
         .def("frames", frames_of, "samples"_a, "Samples (N,) in [-1, 1] -> (frames, mels); whole windows only.");

@@ -30,8 +30,9 @@ int32_t samples_of(int32_t sample_rate, float milliseconds) {
 
 }  // namespace
 
-FrontEnd::FrontEnd(int32_t sample_rate, float window_ms, float hop_ms, int32_t mels)
-    : sample_rate_(sample_rate), hop_(samples_of(sample_rate, hop_ms)) {
+FrontEnd::FrontEnd(int32_t sample_rate, float window_ms, float hop_ms, int32_t mels, float floor)
+    : sample_rate_(sample_rate), hop_(samples_of(sample_rate, hop_ms)), floor_(floor) {
+    if (!(floor >= 0.0f && floor <= FLT_MAX)) throw std::invalid_argument("the floor must be finite and not negative");
     if (mels < 1 || mels > 1024) throw std::invalid_argument("mel bins must be 1 to 1024");
     tables_.window = samples_of(sample_rate, window_ms);
     tables_.bins = mels;
@@ -98,6 +99,7 @@ void FrontEnd::frame(const float* samples, float* log_mel) const {
     thread_local Buffer scratch;
     scratch.at_least(6 * int64_t{tables_.points} + 2 * kMelLanes);
     loops().mel_energies(tables_, samples, scratch.data(), log_mel);
+    for (int32_t i = 0; i < tables_.bins; ++i) log_mel[i] += floor_;
     loops().logarithm(log_mel, log_mel, tables_.bins, FLT_EPSILON);  // where Kaldi cuts energies that are no energy
 }
 

@@ -11,8 +11,9 @@ namespace cspbench {
 
 class FrontEnd {
 public:
+    // `floor` is added to every mel energy, at Kaldi's 16-bit scale. Without one, energies are cut where Kaldi cuts them.
     // Throws std::invalid_argument for what cannot be (a mel bin that holds no frequency of the spectrum, ...).
-    FrontEnd(int32_t sample_rate, float window_ms, float hop_ms, int32_t mels);
+    FrontEnd(int32_t sample_rate, float window_ms, float hop_ms, int32_t mels, float floor = 0.0f);
 
     int32_t sample_rate() const { return sample_rate_; }
     int32_t window() const { return tables_.window; }
@@ -31,6 +32,7 @@ private:
 
     int32_t sample_rate_;
     int32_t hop_;
+    float floor_;
     FrameTables tables_;
     std::vector<float> shape_, twiddles_, split_, weights_;
     std::vector<int32_t> first_, start_;
