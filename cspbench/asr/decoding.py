@@ -70,7 +70,7 @@ def greedy_encoded(
 
 
 class StreamingGreedy:
-    """Greedy search on features that arrive in pieces; keeps encoder and prediction state between them."""
+    """Greedy search on features that arrive in chunks; keeps encoder and prediction state between them."""
 
     def __init__(self, model: Transducer, max_symbols: int = MAX_SYMBOLS) -> None:
         self.model = model

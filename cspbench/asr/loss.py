@@ -22,7 +22,7 @@ from torch import Tensor, nn
 LOG_ZERO = -1e30
 
 # Lattice nodes whose logits are formed at once on a CPU: enough for a matrix product, few enough for its cache.
-PIECE = 4096
+CHUNK = 4096
 
 
 def transducer_loss(
@@ -62,7 +62,7 @@ def joint_transducer_loss(
 ) -> Tensor:
     """`transducer_loss` of the logits ``weight @ tanh(encoded[t] + predicted[u]) + bias``.
 
-    A CPU spends its time on memory here, so it goes through the valid nodes piece by piece and keeps nothing of the
+    A CPU spends its time on memory here, so it goes through the valid nodes chunk by chunk and keeps nothing of the
     joint's width; a GPU is faster on the whole padded lattice at once. This is the one place that chooses.
 
     Args:
@@ -144,7 +144,7 @@ class _TransducerLoss(torch.autograd.Function):
 
 
 class _JointLoss(torch.autograd.Function):
-    """The loss by way of pieces of the lattice; the backward pass makes them again, which is cheaper than keeping them.
+    """The loss, computed chunk by chunk; the backward pass computes chunks again, which is cheaper than keeping them.
 
     With occupancies ``b`` and ``l`` of the two arcs that leave a node, y its probabilities and h its hidden vector, the
     gradient of the node's logits is ``g = (b + l) y - b e_blank - l e_label`` (Graves 2012, eq. 20, before its softmax)
@@ -168,7 +168,7 @@ class _JointLoss(torch.autograd.Function):
     ) -> Tensor:
         log_blank = encoded.new_zeros(*encoded.shape[:2], predicted.shape[1])  # (N, T, U+1)
         log_label = torch.full_like(log_blank, LOG_ZERO)
-        for n, rows, columns in _pieces(frames, labels):
+        for n, rows, columns in _chunks(frames, labels):
             hidden = _tanh_(encoded[n, rows, None] + predicted[n, :columns])  # (t, U+1, J)
             log_probs = nn.functional.linear(hidden, weight, bias).log_softmax(-1)
             index = targets[n, : columns - 1].expand(len(hidden), -1)[..., None]
@@ -187,7 +187,7 @@ class _JointLoss(torch.autograd.Function):
         sums = [torch.zeros_like(x) for x in (encoded, predicted, weight, bias)]
         # The last position has no next label, and an occupancy of zero for it.
         following = nn.functional.pad(targets, (0, 1))
-        for n, rows, columns in _pieces(frames, labels):
+        for n, rows, columns in _chunks(frames, labels):
             here = (n, rows, slice(columns))
             time, label = (by_blank[here] + by_label[here] > _negligible(encoded.dtype)).nonzero(as_tuple=True)
             blanks, emits = grads[0][n] * by_blank[here][time, label], grads[0][n] * by_label[here][time, label]
@@ -204,10 +204,10 @@ class _JointLoss(torch.autograd.Function):
         return *sums, None, None, None, None
 
 
-def _pieces(frames: Tensor, labels: Tensor) -> Iterator[tuple[int, slice, int]]:
-    """The valid lattice in pieces of about `PIECE` nodes: utterance, its frames, its number of label positions."""
+def _chunks(frames: Tensor, labels: Tensor) -> Iterator[tuple[int, slice, int]]:
+    """Yield chunks of about `CHUNK` lattice nodes: utterance, its frames, its number of label positions."""
     for n, (end, columns) in enumerate(zip(frames.tolist(), (labels + 1).tolist(), strict=True)):
-        stride = max(1, PIECE // columns)
+        stride = max(1, CHUNK // columns)
         for start in range(0, end, stride):
             yield n, slice(start, min(start + stride, end)), columns
 

@@ -84,7 +84,7 @@ class LSTMStack(nn.Module):
 
 
 class LatticeOutput(NamedTuple):
-    """What the lattice is made of: encodings (N, T, J) and predictions (N, U + 1, J); and CTC logits (N, T, V)."""
+    """Projected encodings (N, T, J) and predictions (N, U + 1, J), whose sums are the lattice; CTC logits (N, T, V)."""
 
     encoded: Tensor
     predicted: Tensor
@@ -154,14 +154,14 @@ class Transducer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.feature_mean.device
 
-    def set_dropout(self, share: float) -> None:
+    def set_dropout(self, probability: float) -> None:
         """Set the dropout of every part, e.g. before a saved model is trained further."""
         for module in self.modules():
             if isinstance(module, nn.Dropout):
-                module.p = share
+                module.p = probability
 
     def recogniser_state(self) -> dict[str, Tensor]:
         """Tensors that recognition needs: all but the auxiliary head."""

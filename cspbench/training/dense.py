@@ -72,7 +72,7 @@ def train_dense(
         spec: what to train.
         store: where it is kept, in ``dense/<id>``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        progress: hears how it goes.
+        progress: called with events while the training runs.
         speech: the prepared corpus, if the caller has it.
     """
     folder = store.dense(spec.id)
@@ -91,7 +91,7 @@ def _train(
     model = new_model(spec, speech).to(device)
     data = speech.training()
     total = spec.training.epochs * data.steps_per_epoch(spec.training.batch_size)
-    keep = {round(share * total): share for share in reversed(REWIND_POINTS)}
+    keep = {round(fraction * total): fraction for fraction in reversed(REWIND_POINTS)}
 
     def snapshot(step: int) -> None:
         if step in keep and not folder.snapshot(keep[step]).is_file():

@@ -1,4 +1,4 @@
-"""What long work says while it runs."""
+"""Progress events of long work."""
 
 from __future__ import annotations
 

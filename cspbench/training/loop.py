@@ -58,7 +58,7 @@ class TrainingData:
 
 @dataclass
 class TrainingRun:
-    """What is being trained, and everything that decides how.
+    """A training run: a model, its data, and everything else the outcome depends on.
 
     Attributes:
         model: on its device already.
@@ -70,8 +70,8 @@ class TrainingRun:
         checkpoint: file to resume from and to write to; None keeps nothing.
         evaluate: called at epoch ends, returns metrics (e.g. dev WER) for the curve.
         on_step: called with the number of steps done before each step and at the end (snapshots).
-        listener: hears of progress.
-        stage: what the listener is told this is.
+        listener: called with an event after every step.
+        stage: name of the run in these events.
     """
 
     model: Transducer
@@ -109,7 +109,7 @@ class TrainingRun:
         epoch_batches: tuple[int, list[Callable[[], Batch]]] = (-1, [])
         last_save = time.monotonic()
         while step < self.total:
-            step_aside()  # while somebody measures, on the clock of nobody
+            step_aside()  # pauses during latency measurements; excluded from `seconds`
             began = time.monotonic()
             epoch, batch = divmod(step, per_epoch)
             if epoch != epoch_batches[0]:
@@ -153,7 +153,7 @@ class TrainingRun:
         raise AssertionError("step beyond the last phase")
 
     def progress_at(self, step: int) -> Progress:
-        """What the method is told at a step."""
+        """Return the place of a step in the run, as the method is told it."""
         index, within = self._phase_of(step)
         rate = one_cycle(within, self.phases[index].steps, self.spec.learning_rate, self.spec.warmup)
         return Progress(step=step, total=self.total, phase=index, learning_rate=rate)

@@ -21,7 +21,7 @@ from cspbench.training.loop import TrainingData
 
 @dataclass(frozen=True)
 class Speech:
-    """What training and evaluation read."""
+    """A corpus with its features, tokenizer and targets: the input of training and evaluation."""
 
     corpus: Corpus
     tokenizer: Tokenizer
