@@ -148,12 +148,12 @@ def by_logits(encoded: Tensor, predicted: Tensor, weight: Tensor, bias: Tensor, 
     st.sampled_from([7, 4096]),
 )
 def test_loss_of_projections_equals_loss_of_logits(
-    seed: int, n: int, t: int, u: int, v: int, spread: float, piece: int
+    seed: int, n: int, t: int, u: int, v: int, spread: float, chunk: int
 ) -> None:
     leaves, lengths = joint_problem(seed, n, t, u, v, spread=spread)
     weight = torch.linspace(0.5, 2.0, n, dtype=torch.double)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cspbench.asr.loss.PIECE", piece)
+        patch.setattr("cspbench.asr.loss.CHUNK", chunk)
         ours = joint_transducer_loss(*leaves, *lengths, reduction="none")
         ours_gradients = torch.autograd.grad((ours * weight).sum(), leaves)
     theirs = by_logits(*leaves, *lengths)
