@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from cspbench.errors import did_you_mean
 
@@ -38,10 +38,27 @@ class Search:
             raise ValueError(f"Search needs either choices or both low and high, got {self!r}")
 
 
+@dataclass(frozen=True)
+class Added:
+    """Mark of a hyperparameter that its plug-in did not have at first: ``Annotated[bool, Added()] = False``.
+
+    With its default the plug-in does what it did before, and the hyperparameter is left out when values are written:
+    trials run before it existed keep their ids.
+    """
+
+
 class Hyperparameters(Frozen):
     """Base of a plug-in's options. Fields annotated with `Search` are searched unless the user fixes them."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_added_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        for name, field in type(self).model_fields.items():
+            if any(isinstance(note, Added) for note in field.metadata) and getattr(self, name) == field.default:
+                values.pop(name, None)
+        return values
 
     @classmethod
     def search_space(cls) -> dict[str, Search]:

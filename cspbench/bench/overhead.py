@@ -29,7 +29,7 @@ from cspbench.bench.random_speech import SpeechShape, random_speech
 from cspbench.bench.torch_prune import TorchPrune
 from cspbench.errors import ConfigError
 from cspbench.pruning import Phase, Progress, PruningContext, PruningMethod
-from cspbench.pruning.registry import create, methods
+from cspbench.pruning.registry import create, methods, pruning_names
 from cspbench.spec import CorpusSpec, DenseSpec, ModelSpec, TrainSpec
 from cspbench.store import Store
 from cspbench.training.loop import TrainingRun, flushed_denormals
@@ -74,7 +74,7 @@ def run(
         rounds: real training steps of each method.
         batch_size: utterances a step.
         threads: of torch.
-        names: methods to measure; None takes all that are registered.
+        names: methods to measure; None takes all that prune.
         shape: of random speech.
         say: hears how it goes.
 
@@ -86,7 +86,7 @@ def run(
     """
     if steps < rounds or rounds < 1:
         raise ConfigError(f"overhead: {rounds} rounds need a budget of as many steps at least, got {steps}")
-    chosen = methods.names() if names is None else [name for name in names if methods.get(name)]
+    chosen = pruning_names() if names is None else [name for name in names if methods.get(name)]
     spec = DenseSpec(
         corpus=CorpusSpec(name=corpus or "spoken_commands", path=path),
         model=ModelSpec.model_validate({"preset": preset}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -9,16 +10,22 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Hyperparameters, Search
+from cspbench.pruning.calibration import check_calibration, second_moments
 from cspbench.pruning.mask import count_zeros, select
 from cspbench.pruning.method import Progress, PruningContext, PruningMethod
+from cspbench.pruning.refit import UTTERANCES, RefitParams, refit
 from cspbench.pruning.schedule import Schedule, Shape
 from cspbench.pruning.selection import SelectionParams, check_selection
 
 
-class RampParams(SelectionParams):
-    """Options of every method that prunes along a ramp."""
+class MaskedParams(SelectionParams, RefitParams):
+    """Options of the methods that keep a mask."""
 
-    schedule: Annotated[Shape, Search(choices=("cubic", "linear", "one_shot"))] = Field(
+
+class ScheduleParams(SelectionParams):
+    """Options of every ramp."""
+
+    schedule: Annotated[Shape, Search(choices=("cubic", "linear"))] = Field(
         "cubic", description="course of the ramp; one_shot prunes everything where the ramp begins"
     )
     begin: Annotated[float, Search(0.0, 0.2)] = Field(
@@ -32,15 +39,20 @@ class RampParams(SelectionParams):
     )
 
 
+class RampParams(ScheduleParams, RefitParams):
+    """Options of the methods that prune along a ramp."""
+
+
 class MaskedMethod(PruningMethod):
     """Keeps a bool mask for each matrix, and the weights outside it at zero.
 
     Gradients outside the mask are cleared, so that clipped or momentum-carrying optimisers learn from kept weights
     alone, and weights are cleared after each step, because momentum from before a weight was dropped still moves it.
-    Between two calls of the protocol the zeros of the weights are those of the masks.
+    Between two calls of the protocol the zeros of the weights are those of the masks. Methods whose hyperparameters
+    include `refit` fit the kept weights after each mask update.
     """
 
-    Params: ClassVar[type[Hyperparameters]] = SelectionParams
+    Params: ClassVar[type[Hyperparameters]] = MaskedParams
     params: SelectionParams
 
     def __init__(self, params: SelectionParams, context: PruningContext) -> None:
@@ -49,6 +61,11 @@ class MaskedMethod(PruningMethod):
         self._masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in context.weights.items()}
         self._numbers: dict[str, tuple[Tensor, int, Tensor]] = {}
         self.register_state(mask="_masks")
+        self._refits = isinstance(params, RefitParams) and params.refit
+        if self._refits:
+            check_calibration(context, "refit", "set refit: false")
+            self._measured = {"updates": torch.tensor(0)}  # on the CPU
+            self.register_state(refit="_measured")
 
     @torch.no_grad()
     def after_backward(self, progress: Progress) -> None:
@@ -77,8 +94,33 @@ class MaskedMethod(PruningMethod):
         raise NotImplementedError
 
     def _prune(self, zeros: int) -> None:
-        """Recompute the masks so that they drop `zeros` weights."""
+        """Recompute the masks so that they drop `zeros` weights, and refit the others if that is asked for."""
+        before = self._masks
         self._masks = select(self._scores(), zeros, self.params)
+        if self._refits:
+            self._refit(before)
+
+    @torch.no_grad()
+    def _refit(self, before: Mapping[str, Tensor]) -> None:
+        """Fit the weights that the masks now keep to the responses that their layers had under the masks `before`.
+
+        The other weights stay as they are, for the caller to clear.
+        """
+        weights = self.context.weights
+        now = {name: weight.clone() for name, weight in weights.items()}
+        for name, weight in weights.items():
+            weight.mul_(before[name])
+        for name, moment in self._moments().items():
+            values = refit(weights[name].float(), moment, self._masks[name])
+            weights[name].copy_(values.where(self._masks[name], now[name]))
+
+    def _moments(self) -> dict[str, Tensor]:
+        """Second moments of the inputs over the next utterances of the calibration data."""
+        done = int(self._measured["updates"])
+        self._measured["updates"].add_(1)
+        grams = self.context.grams
+        assert grams is not None
+        return second_moments(self.context.weights, lambda: grams(UTTERANCES, done * UTTERANCES))
 
     @torch.no_grad()
     def _apply(self) -> None:
@@ -112,9 +154,9 @@ class RampedMethod(MaskedMethod):
     """A masked method whose masks shrink along a schedule."""
 
     Params: ClassVar[type[Hyperparameters]] = RampParams
-    params: RampParams
+    params: ScheduleParams
 
-    def __init__(self, params: RampParams, context: PruningContext) -> None:
+    def __init__(self, params: ScheduleParams, context: PruningContext) -> None:
         super().__init__(params, context)
         self.schedule = Schedule(context.steps, params.schedule, params.begin, params.end, params.interval)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import MaskedMethod
+from cspbench.pruning.bases import MaskedMethod, MaskedParams
 from cspbench.pruning.mask import count_zeros, select, whole_blocks
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.schedule import Schedule
@@ -18,7 +18,7 @@ from cspbench.pruning.scores import magnitudes, random_scores
 from cspbench.pruning.selection import Blocks, SelectionParams, parse_pattern
 
 
-class EvolutionParams(SelectionParams):
+class EvolutionParams(MaskedParams):
     """Options of SET and RigL."""
 
     initial: Annotated[Literal["magnitude", "random"], Search(choices=("magnitude", "random"))] = Field(
@@ -68,10 +68,12 @@ class EvolvingMethod(MaskedMethod):
         """Exchange connections if it is time, and clear the gradients of dropped weights."""
         if self.context.zeros and progress.step and self.schedule.due(progress.step):
             fraction = self.params.fraction * self._annealed(progress.step)
-            growth = self._growth(progress.step)
+            growth, before = self._growth(progress.step), dict(self._masks)
             for name, weight in self.context.weights.items():
                 if weight.grad is not None:
                     self._masks[name] = self._exchange(name, weight.detach(), growth[name], fraction)
+            if self._refits:
+                self._refit(before)
             # Where the path behind it is pruned, a grown weight has no gradient to leave zero by.
             self._nudge_off_zero()
         super().after_backward(progress)

@@ -102,11 +102,13 @@ class PruningMethod(ABC):
         Params: hyperparameters with defaults, bounds and search ranges.
         summary: one line for `cspbench methods`.
         source: paper and identifier.
+        prunes: False for a control, which refuses any sparsity above 0.
     """
 
     Params: ClassVar[type[Hyperparameters]] = Hyperparameters
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    prunes: ClassVar[bool] = True
 
     def __init__(self, params: Hyperparameters, context: PruningContext) -> None:
         self.params = params

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from cspbench.hyper import Search
+from cspbench.hyper import Hyperparameters, Search
 from cspbench.pruning.allocation import allocate
 from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.calibration import check_calibration, second_moments
@@ -38,7 +38,7 @@ class PostTraining(MaskedMethod):
     Without `fine_tune` the method has no phases. Raises PruningError where there is no calibration data.
     """
 
-    Params = PostTrainingParams
+    Params: ClassVar[type[Hyperparameters]] = PostTrainingParams
     params: PostTrainingParams
 
     def __init__(self, params: PostTrainingParams, context: PruningContext) -> None:

@@ -16,6 +16,11 @@ methods: Registry[type[PruningMethod]] = Registry("pruning method", "cspbench.me
 register = methods.register
 
 
+def pruning_names() -> list[str]:
+    """Names of the methods that prune, sorted: all that are registered but the controls."""
+    return [name for name in methods.names() if methods.get(name).prunes]
+
+
 def create(name: str, params: Mapping[str, Any] | Hyperparameters, context: PruningContext) -> PruningMethod:
     """Return a pruning method, bound to the weights it prunes.
 

@@ -10,7 +10,7 @@ import torch
 
 from cspbench.asr.model import prunable_weights
 from cspbench.errors import ConfigError, PruningError
-from cspbench.pruning.registry import methods
+from cspbench.pruning.registry import pruning_names
 from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
 from cspbench.store import Store
 from cspbench.training.checkpoint import load_model
@@ -62,7 +62,7 @@ def test_the_dense_recogniser_learns_and_is_trained_once(dense: DenseSpec, store
     assert len(events) == heard
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", pruning_names())
 def test_every_method_prunes_a_real_recogniser(name: str, dense: DenseSpec, store: Store) -> None:
     spec = trial(dense, name)
     result = run_trial(spec, store)

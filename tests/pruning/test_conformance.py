@@ -15,7 +15,7 @@ from torch import nn
 
 from cspbench.errors import PruningError
 from cspbench.pruning.evolving import EvolvingMethod
-from cspbench.pruning.registry import methods
+from cspbench.pruning.registry import methods, pruning_names
 from cspbench.pruning.selection import Blocks, Groups, parse_pattern
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -32,6 +32,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "l1": [{"strength": 0.1}, {"strength": 10.0}, {"end": 1.0}],
     "snip": [{"batches": 1}],
+    "fisher_magnitude": [{"sensitivity": 1.0}],
     "set": [{"initial": "random", "annealing": "constant", "end": 1.0, "interval": 1}],
     "rigl": [
         {"initial": "random", "annealing": "constant", "end": 1.0, "interval": 1},
@@ -56,6 +57,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "sparsegpt": [{"allocation": "global"}, {"block": 4, "fine_tune": True}],
 }
 SELECTIONS: list[dict[str, Any]] = [
+    {"refit": True},
     {"pattern": "2:4"},
     {"pattern": "4x2"},
     {"allocation": "erk"},
@@ -69,9 +71,9 @@ def variants(name: str) -> list[dict[str, Any]]:
     return [*VARIANTS.get(name, []), *(choice for choice in SELECTIONS if offered.keys() >= choice.keys())]
 
 
-CASES = [(name, params) for name in methods.names() for params in variants(name)]
+CASES = [(name, params) for name in pruning_names() for params in variants(name)]
 IDS = [f"{name}-{'-'.join(map(str, params.values()))}" for name, params in CASES]
-every_method = pytest.mark.parametrize("name", methods.names())
+every_method = pytest.mark.parametrize("name", pruning_names())
 every_variant = pytest.mark.parametrize(("name", "params"), CASES, ids=IDS)
 STEPS = 10
 CHECKPOINTS = (0.1, 0.5, 1.0)
@@ -159,7 +161,7 @@ def test_a_resumed_variant_is_bit_identical(name: str, params: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in methods.names() if "pattern" in methods.get(name).Params.model_fields]
+    "name", [name for name in pruning_names() if "pattern" in methods.get(name).Params.model_fields]
 )
 def test_a_pattern_that_needs_more_zeros_is_refused(name: str) -> None:
     with pytest.raises(PruningError, match=r"pattern 2:4 keeps at most 427 of 738"):
@@ -275,7 +277,7 @@ def test_a_matrix_without_gradient(name: str) -> None:
     assert_exact(train(name, {}, 0.6, model=model))
 
 
-TRAINING = [name for name in methods.names() if start(name, {}, 0.5).total]
+TRAINING = [name for name in pruning_names() if start(name, {}, 0.5).total]
 """Methods that train, as opposed to those that prune once after training."""
 
 

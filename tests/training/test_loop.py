@@ -16,7 +16,7 @@ from cspbench.corpora.features import FeatureSet
 from cspbench.corpora.utterance import Utterance
 from cspbench.errors import CspbenchError
 from cspbench.pruning import Phase, PruningContext, PruningMethod
-from cspbench.pruning.registry import create, methods
+from cspbench.pruning.registry import create, pruning_names
 from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.training import loop
 from cspbench.training.loop import TrainingData, TrainingRun, one_cycle, spec_augment
@@ -78,7 +78,7 @@ def test_training_lowers_the_loss_and_repeats_itself() -> None:
     assert [row["epoch"] for row in first.curve] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("method", [None, *methods.names()])
+@pytest.mark.parametrize("method", [None, *pruning_names()])
 @pytest.mark.parametrize("killed_at", [7, 13])
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     method: str | None, killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,7 +2,9 @@
 
 from cspbench.pruning.methods import (
     admm,
+    control,
     csp,
+    fisher_magnitude,
     greg,
     l1,
     lottery,
@@ -19,7 +21,9 @@ from cspbench.pruning.methods import (
 
 __all__ = [
     "admm",
+    "control",
     "csp",
+    "fisher_magnitude",
     "greg",
     "l1",
     "lottery",

@@ -10,16 +10,15 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import MaskedMethod
+from cspbench.pruning.bases import MaskedMethod, MaskedParams
 from cspbench.pruning.mask import select
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
 from cspbench.pruning.schedule import Schedule
 from cspbench.pruning.scores import magnitudes
-from cspbench.pruning.selection import SelectionParams
 
 
-class ADMMParams(SelectionParams):
+class ADMMParams(MaskedParams):
     """Options of ADMM pruning."""
 
     rho: Annotated[float, Search(0.1, 30.0, log=True)] = Field(

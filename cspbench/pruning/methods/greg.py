@@ -9,16 +9,15 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import MaskedMethod
+from cspbench.pruning.bases import MaskedMethod, MaskedParams
 from cspbench.pruning.mask import select
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
 from cspbench.pruning.schedule import Schedule
 from cspbench.pruning.scores import magnitudes
-from cspbench.pruning.selection import SelectionParams
 
 
-class GRegParams(SelectionParams):
+class GRegParams(MaskedParams):
     """Options of pruning by growing regularisation."""
 
     variant: Annotated[Literal[1, 2], Search(choices=(1, 2))] = Field(
@@ -118,7 +117,9 @@ class GReg(MaskedMethod):
         self._chosen = {name: ~mask for name, mask in masks.items()}
 
     def _prune(self, zeros: int) -> None:
-        self._masks = {name: ~chosen for name, chosen in self._chosen.items()}
+        before, self._masks = self._masks, {name: ~chosen for name, chosen in self._chosen.items()}
+        if self._refits:
+            self._refit(before)
 
     def _scores(self) -> dict[str, Tensor]:
         return magnitudes(self.context.weights)

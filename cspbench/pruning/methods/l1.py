@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softshrink
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import MaskedMethod
+from cspbench.pruning.bases import MaskedMethod, MaskedParams
 from cspbench.pruning.mask import highest_dropped, select
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
@@ -18,7 +18,7 @@ from cspbench.pruning.scores import magnitudes
 from cspbench.pruning.selection import SelectionParams
 
 
-class L1Params(SelectionParams):
+class L1Params(MaskedParams):
     """Options of l1 pruning."""
 
     strength: Annotated[float, Search(0.1, 3.0, log=True)] = Field(

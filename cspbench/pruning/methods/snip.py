@@ -9,13 +9,12 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import MaskedMethod
+from cspbench.pruning.bases import MaskedMethod, MaskedParams
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
-from cspbench.pruning.selection import SelectionParams
 
 
-class SnipParams(SelectionParams):
+class SnipParams(MaskedParams):
     """Options of SNIP."""
 
     batches: Annotated[int, Search(1, 32, log=True)] = Field(

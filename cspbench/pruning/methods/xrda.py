@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import RampedMethod, RampParams
+from cspbench.pruning.bases import RampedMethod, ScheduleParams
 from cspbench.pruning.mask import count_zeros, select
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
@@ -23,7 +23,7 @@ _LEAST = 1e-12
 """A kept weight has at least this size: one that became zero would spoil the count."""
 
 
-class XRDAParams(RampParams):
+class XRDAParams(ScheduleParams):
     """Options of extended regularised dual averaging."""
 
     averaging: Annotated[Literal["cosine", "dual", "none"], Search(choices=("cosine", "dual", "none"))] = Field(

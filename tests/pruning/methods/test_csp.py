@@ -6,10 +6,10 @@ from support.toy_training import Loop, build, context_for, matrices, toy, toy_gr
 
 from cspbench.errors import PruningError
 from cspbench.pruning import Progress, PruningContext
+from cspbench.pruning.fisher import importance
 from cspbench.pruning.mask import select
 from cspbench.pruning.methods.csp.method import CSPParams
-from cspbench.pruning.methods.csp.recovery import build_operators, compression_error, expected_loss_weights, recover
-from cspbench.sensing import Gram
+from cspbench.pruning.methods.csp.recovery import build_operators, compression_error, recover
 
 
 def problem(**params: object):
@@ -72,33 +72,12 @@ def test_sensing_replaces_the_weights_by_their_recovery() -> None:
     params = CSPParams()
     operators = build_operators(weights, params, 0, lambda: context.grams(params.calibration, 0))
     no_gradient = {name: torch.zeros(w.shape[0], 1) for name, w in weights.items()}
-    importance = expected_loss_weights(operators, no_gradient, params.sensitivity)
-    _, expected = recover(weights, operators, context.zeros, params, importance)
+    powers = {name: operator.gram().diagonal() for name, operator in operators.items()}
+    worth = importance(powers, no_gradient, params.sensitivity)
+    _, expected = recover(weights, operators, context.zeros, params, worth)
     build("csp", {"schedule": "one_shot"}, context).start()
     for name, weight in matrices(model).items():
         assert torch.equal(weight, expected[name])
-
-
-def test_importance_is_the_square_root_of_the_fisher_diagonal_to_the_sensitivity() -> None:
-    """Of a linear layer with independent inputs and output gradients the factored diagonal is the diagonal itself."""
-    torch.manual_seed(0)
-    scale_in, scale_out = torch.tensor([0.1, 1.0, 3.0]), torch.tensor([0.5, 2.0])
-    x, g = torch.randn(200_000, 3) * scale_in, torch.randn(200_000, 2) * scale_out
-    fisher = (g.square().T @ x.square()) / len(x)
-    operators = {"w": Gram(x.T @ x / len(x))}
-    rows = {"w": fisher.sum(1, keepdim=True)}
-    found = expected_loss_weights(operators, rows, 1.0)
-    torch.testing.assert_close(found["w"], fisher.sqrt(), rtol=0.02, atol=0)
-    half = expected_loss_weights(operators, rows, 0.5)
-    torch.testing.assert_close(half["w"], found["w"].sqrt())
-    assert expected_loss_weights(operators, rows, 0.0) is None
-
-
-def test_a_matrix_whose_inputs_were_silent_does_not_spoil_the_ranks_of_others() -> None:
-    operators = {"silent": Gram(torch.zeros(3, 3)), "heard": Gram(torch.eye(3))}
-    found = expected_loss_weights(operators, {"silent": torch.ones(2, 1), "heard": torch.ones(2, 1)}, 0.5)
-    assert not found["silent"].any()
-    assert bool((found["heard"] > 0).all())
 
 
 def test_rows_whose_output_the_loss_feels_keep_more() -> None:

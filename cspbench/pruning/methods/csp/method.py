@@ -6,7 +6,7 @@ casts pruning as a dual problem, inducing sparsity and reducing the compression 
 - *which* weights go: measure a matrix W by a sensing operator Phi, ``Y = W Phi^T``, and recover a sparse What from Y
   (`recovery`). With the activation ensemble ``Phi^T Phi`` is the second moment of the layer's own inputs, so that a
   measurement is the layer's response and recovery keeps the response, not the weights. The support is ranked by
-  magnitude and by what the loss would feel, half and half (`expected_loss_weights`);
+  magnitude and by what the loss would feel, half and half (`cspbench.pruning.fisher`);
 - *when* they go: the number of zeros follows a ramp, and W becomes What either at once, or by a pull towards What that
   grows until the residual vanishes, with weights leaving one by one as their part of the error becomes small.
 
@@ -27,16 +27,11 @@ from cspbench.errors import PruningError
 from cspbench.hyper import Search
 from cspbench.pruning.bases import RampedMethod
 from cspbench.pruning.calibration import check_calibration
+from cspbench.pruning.fisher import GRADIENT_INTERVAL, importance, update_rows
 from cspbench.pruning.method import Phase, Progress, PruningContext
-from cspbench.pruning.methods.csp.recovery import SensingParams, build_operators, expected_loss_weights, recover
+from cspbench.pruning.methods.csp.recovery import SensingParams, build_operators, recover
 from cspbench.pruning.registry import register
 from cspbench.sensing import Operator
-
-GRADIENT_INTERVAL = 4
-"""Steps between two observations of the recogniser's own gradient: each costs a second pass through the encoder."""
-
-GRADIENT_MEMORY = 0.2
-"""Weight of the latest gradient in the running mean of squared gradients."""
 
 
 class CSPParams(SensingParams):
@@ -118,13 +113,9 @@ class CSP(RampedMethod):
             and not (progress.step % GRADIENT_INTERVAL)
         )
 
-    @torch.no_grad()
     def observe_gradients(self, progress: Progress, gradients: Mapping[str, Tensor]) -> None:
         """Update the running mean of the squared gradient of each row."""
-        for name, gradient in gradients.items():
-            size = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).square()
-            # A gradient that overflowed, as loss scaling produces them, teaches nothing.
-            self._rows[name].lerp_(size.nan_to_num_(0.0, 0.0, 0.0), GRADIENT_MEMORY)
+        update_rows(self._rows, gradients)
 
     @torch.no_grad()
     def after_step(self, progress: Progress) -> None:
@@ -152,9 +143,12 @@ class CSP(RampedMethod):
         weights = {name: w.detach().float() for name, w in context.weights.items()}
         # What was recovered so far differs with every sensing, and so must a random operator.
         seed = (context.seed * 1_000_003 + zeros) * 1009
-        operators = build_operators(weights, self.params, seed, self._measured())
-        importance = expected_loss_weights(operators, self._rows, self.params.sensitivity)
-        support, values = recover(weights, operators, zeros, self.params, importance)
+        operators = build_operators(weights, self.params, seed, self._second_moments())
+        worth = {}
+        if self.params.sensitivity:
+            powers = {name: operator.gram().diagonal() for name, operator in operators.items()}
+            worth = importance(powers, self._rows, self.params.sensitivity)
+        support, values = recover(weights, operators, zeros, self.params, worth)
         if not all(bool(x.isfinite().all()) for x in values.values()):
             raise PruningError("csp recovered weights that are not finite: raise damping or lower the learning rate")
         if self.params.patience and zeros < context.zeros:
@@ -165,7 +159,7 @@ class CSP(RampedMethod):
         for name, weight in context.weights.items():
             weight.copy_(values[name])
 
-    def _measured(self) -> Callable[[], dict[str, Tensor]] | None:
+    def _second_moments(self) -> Callable[[], dict[str, Tensor]] | None:
         """The second moments of the inputs over this sensing's part of the calibration data."""
         grams = self.context.grams
         if grams is None or not self.params.fine_tune:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cspbench.hyper import Search
-from cspbench.pruning.bases import RampParams
+from cspbench.pruning.bases import ScheduleParams
 from cspbench.pruning.calibration import second_moments
 from cspbench.pruning.mask import select
 from cspbench.sensing import Gram, Identity, Operator, debias, fista, ista, random_operator
@@ -24,7 +24,7 @@ _LAST = 1e-12
 Ensemble = Literal["activation", "identity", "gaussian", "rademacher", "dct"]
 
 
-class SensingParams(RampParams):
+class SensingParams(ScheduleParams):
     """Options of sensing and recovery."""
 
     ensemble: Annotated[Ensemble, Search(choices=("activation", "identity", "gaussian", "rademacher", "dct"))] = Field(
@@ -100,7 +100,7 @@ def recover(
         zeros: entries to drop, over all matrices.
         params: solver and its options.
         importance: of a unit of each weight, by name, broadcastable to (out, in); the support is that of
-            the largest magnitude times importance. None: that of the largest magnitude.
+            the largest magnitude times importance. None or empty: that of the largest magnitude.
 
     Returns:
         Masks (bool, True where kept; exactly `zeros` False) and values (zero where dropped), both by name.
@@ -176,40 +176,6 @@ def _fit(
     operators: Mapping[str, Operator], targets: Matrices, masks: Matrices, start: Matrices, steps: int
 ) -> dict[str, Tensor]:
     return {name: debias(operators[name], targets[name], masks[name], x, steps) for name, x in start.items()}
-
-
-@torch.no_grad()
-def expected_loss_weights(
-    operators: Mapping[str, Operator], gradients: Matrices, sensitivity: float
-) -> dict[str, Tensor] | None:
-    """Importance of a unit of each weight to the task, for `recover`.
-
-    Setting a weight w_ij to zero is expected to raise the loss by ``w_ij^2 F_ij / 2`` (LeCun et al. 1990, Optimal Brain
-    Damage), F the diagonal of the Fisher information. For a matrix with inputs x and output gradients g it is about
-    ``E[x_j^2] E[g_i^2]`` (Martens & Grosse 2015, arXiv:1503.05671): the diagonal of the sensing Gram along the inputs,
-    and along the outputs what the squared gradients of row i add up to, over the trace of the Gram. Ranking by
-    ``|w_ij| F_ij^(sensitivity / 2)`` is ranking by magnitude for 0 and by the expected loss for 1. In between, it
-    trusts the curvature half-way: the training that follows moves all weights, and F with them.
-
-    Args:
-        operators: sensing operator by name, over the inputs.
-        gradients: mean squared gradient of each row, summed over its weights, by name, each (out, 1).
-        sensitivity: the exponent, in [0, 1].
-
-    Returns:
-        Importance by name, (out, in); None where it says nothing: with sensitivity 0.
-    """
-    if not sensitivity:
-        return None
-    diagonals = {name: operator.gram().diagonal().clamp_min(0) for name, operator in operators.items()}
-    # Inputs that were zero in all the calibration data have no importance; they must not make everything NaN.
-    power = {name: diagonal.sum() for name, diagonal in diagonals.items()}
-    outputs = {name: torch.where(power[name] > 0, gradients[name] / power[name], 0) for name in operators}
-    if not any(bool(x.any()) for x in outputs.values()):  # before the first gradient
-        outputs = {name: torch.ones_like(x) for name, x in outputs.items()}
-    # A row that had no gradient, such as that of a label that never occurred, ranks behind the others and not as one.
-    least = 1e-6 * max(float(x.max()) for x in outputs.values())
-    return {name: (outputs[name].clamp_min(least) * diagonals[name]).pow(sensitivity / 2) for name in operators}
 
 
 def compression_error(weights: Matrices, values: Matrices, operators: Mapping[str, Operator]) -> float:
