@@ -17,7 +17,7 @@ from cspbench.errors import CorpusError
 from cspbench.machine.cpu import load_average, pinned, processor_name, without_collection
 from cspbench.machine.lock import Reservation, measuring
 from cspbench.machine.quota import cpu_quota
-from cspbench.result import FirstToken, Latency, Measured, Memory
+from cspbench.result import FirstToken, Interval, Latency, Measured, Memory, Noise, TimeRatio
 from cspbench.runtime.latency import statistics
 from cspbench.runtime.latency.engine import Engine
 from cspbench.runtime.latency.noise import Watch, judge
@@ -71,7 +71,7 @@ def measure(
     audio = [samples for samples in audio if len(samples) >= 2 * pace.step_samples + pace.window]
     if not audio:
         raise CorpusError("no utterance is long enough to measure two steps of the model: stream longer ones")
-    heard = sum(map(len, audio)) / pace.sample_rate
+    seconds = sum(map(len, audio)) / pace.sample_rate
     contestants = [(engine.name, engine) for engine in engines] + [(AGAIN, engines[0])]
     streamed: dict[str, list[Streamed]] = {name: [] for name, _ in contestants}
     watch = Watch(place.processors)
@@ -80,9 +80,12 @@ def measure(
         with watch:
             for name, done in _turns(contestants, audio, range(spec.repeats), pace, watch.sample):
                 streamed[name].append(done)
-    summaries = {e.name: _summary(e, streamed[e.name], spec.repeats, heard) for e in engines}
-    protocol = _protocol(spec, place, pace, heard, len(audio))
-    return _judged(summaries, streamed, watch, place, protocol)
+    summaries = {e.name: _summary(e, streamed[e.name], spec.repeats, seconds) for e in engines}
+    blocks = {name: [one.steps for one in done] for name, done in streamed.items()}
+    medians = {name: one.median for name, one in summaries.items() if one.median is not None}
+    ratios, noise = judged(blocks, medians, watch, place, spec.threads)
+    protocol = _protocol(spec, place, pace, seconds, len(audio))
+    return Measured(engines=summaries, ratios=ratios, noise=noise, protocol=protocol)
 
 
 def _turns(
@@ -100,33 +103,38 @@ def _turns(
             between()
 
 
-def _judged(
-    engines: dict[str, Latency],
-    streamed: Mapping[str, Sequence[Streamed]],
+def judged(
+    blocks: Mapping[str, Sequence[NDArray[np.float64]]],
+    medians: Mapping[str, Interval],
     watch: Watch,
     place: Place,
-    protocol: dict[str, Any],
-) -> Measured:
-    blocks = {name: [one.steps for one in done] for name, done in streamed.items()}
-    same = statistics.ratio(blocks.pop(AGAIN), blocks[next(iter(engines))])
-    ratios = {f"{a}/{b}": statistics.ratio(blocks[a], blocks[b]) for a, b in itertools.combinations(blocks, 2)}
-    medians = {name: one.median for name, one in engines.items() if one.median is not None}
-    return Measured(
-        engines=engines,
-        ratios={name: statistics.compared(one, same) for name, one in ratios.items()},
-        noise=judge(watch.figures(), same, medians, ratios, place.reservation.undisturbed, protocol["threads"]),
-        protocol=protocol,
-    )
+    threads: int,
+) -> tuple[dict[str, TimeRatio], Noise]:
+    """Ratios of times, ``a/b`` for a before b, and the noise of the measurement.
+
+    Args:
+        blocks: name -> seconds of the steps or calls of each block, in the order they were taken; the first name's
+            second participation is under `AGAIN`.
+        medians: name -> its median time.
+        watch: the machine during the measurement.
+        place: of the measurement.
+        threads: of the measurement.
+    """
+    names = [name for name in blocks if name != AGAIN]
+    same = statistics.ratio(blocks[AGAIN], blocks[names[0]])
+    ratios = {f"{a}/{b}": statistics.ratio(blocks[a], blocks[b]) for a, b in itertools.combinations(names, 2)}
+    noise = judge(watch.figures(), same, medians, ratios, place.reservation.undisturbed, threads)
+    return {name: statistics.compared(one, same) for name, one in ratios.items()}, noise
 
 
-def _summary(engine: Engine, done: Sequence[Streamed], repeats: int, heard: float) -> Latency:
+def _summary(engine: Engine, done: Sequence[Streamed], repeats: int, seconds: float) -> Latency:
     steps = np.concatenate([one.steps for one in done]) * 1000
     middle, p95, p99 = (float(x) for x in np.quantile(steps, (0.5, 0.95, 0.99)))
     return Latency(
         median_ms=middle,
         p95_ms=p95,
         p99_ms=p99,
-        rtf=sum(one.work for one in done) / (heard * repeats),
+        rtf=sum(one.work for one in done) / (seconds * repeats),
         steps=len(steps),
         median=statistics.median([one.steps * 1000 for one in done]),
         first_token=_first_token(done, repeats),
@@ -151,7 +159,7 @@ def _first_token(done: Sequence[Streamed], repeats: int) -> FirstToken | None:
     )
 
 
-def _protocol(spec: LatencySpec, place: Place, pace: Pace, heard: float, utterances: int) -> dict[str, Any]:
+def _protocol(spec: LatencySpec, place: Place, pace: Pace, seconds: float, utterances: int) -> dict[str, Any]:
     return {
         "device": "cpu",
         "processor": processor_name(),
@@ -159,7 +167,7 @@ def _protocol(spec: LatencySpec, place: Place, pace: Pace, heard: float, utteran
         "threads": spec.threads,
         "cpu_quota": cpu_quota(),
         "batch": 1,
-        "audio_seconds": round(heard, 3),
+        "audio_seconds": round(seconds, 3),
         "utterances": utterances,
         "step_ms": round(pace.step_seconds * 1000, 3),
         "warmup": spec.warmup,

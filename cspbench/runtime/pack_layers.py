@@ -1,0 +1,249 @@
+"""Packed layers in any model of torch: replace the layers that get faster, leave the others.
+
+>>> fast = packed(model, values="int8")  # the model itself stays as it is
+>>> torch.save(fast.state_dict(), "fast.pt")  # packed weights, no dense ones
+>>> again = load_packed(model, torch.load("fast.pt", weights_only=True))
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from cspbench.machine.cpu import check_threads
+from cspbench.machine.lock import measuring
+from cspbench.runtime import extension
+from cspbench.runtime.layers import (
+    FORMAT,
+    PackedGRU,
+    PackedLayer,
+    PackedLayerError,
+    PackedLinear,
+    PackedLSTM,
+    PackedPointwise,
+    matrix_of,
+)
+from cspbench.runtime.packing import SEARCHES, PackedMatrix, pack_matrix
+
+REPLACEMENTS: dict[type[nn.Module], type[PackedLayer]] = {
+    nn.Linear: PackedLinear,
+    nn.Conv1d: PackedPointwise,
+    nn.Conv2d: PackedPointwise,
+    nn.LSTM: PackedLSTM,
+    nn.GRU: PackedGRU,
+}
+
+PAYS = 1.05
+"""Ratio of times, the layer of torch over the packed one, from which on it is replaced."""
+
+SMALLEST = 4096
+"""Weights below which a layer is not tried: calling it costs more than its product."""
+
+ROUNDS, CALLS = 5, 10
+
+
+def packed(
+    model: nn.Module,
+    *,
+    values: str = "fp32",
+    format: str = "auto",
+    threads: int = 1,
+    batch: int = 1,
+    progress: Callable[[str], None] = lambda _: None,
+) -> nn.Module:
+    """Return a copy of a model, in evaluation mode, with its layers on packed weights where that is faster.
+
+    Replaced are `nn.Linear`, `nn.Conv1d` and `nn.Conv2d` with a kernel of one, `nn.LSTM` and `nn.GRU` with float32
+    weights, each if it is faster packed than in torch, measured here and now. Everything else stays: subclasses,
+    layers with hooks or parametrisations (call `torch.nn.utils.prune.remove` first), projections of
+    `nn.MultiheadAttention`. The copy is for inference on the CPU, best with 1 to 16 rows of input a layer and call.
+
+    Outputs of a layer differ from those of torch by at most 1e-5 of their norm in fp32 and, on normal inputs, by 2 % in
+    int8 (weights with a scale a row, inputs with a scale a vector).
+
+    Args:
+        model: stays as it is.
+        values: fp32, fp16, bf16 or int8: the type of stored weights.
+        format: ``auto`` measures formats, ``smallest`` takes the fewest bytes; or a format of
+            `cspbench.runtime.packing.parse_format`.
+        threads: of each product, packed and in torch, while measuring; `set_threads` changes it later.
+        batch: rows of input a call, for which a layer is measured.
+        progress: called with a line for each layer.
+
+    Raises:
+        NativeError: there is no native module.
+        ConfigError: more threads than can run at a time.
+        PackedLayerError: a model that is not on the CPU.
+        PackingError: weights that are not finite, or that the format does not take.
+    """
+    extension.require("packing layers")
+    check_threads(threads)
+    if odd := next((name for name, p in model.named_parameters() if p.device.type != "cpu"), None):
+        raise PackedLayerError(f"'{odd}' is not on the CPU, where packed layers run: call model.cpu() first")
+    replaced: dict[int, PackedLayer] = {}
+    for name, layer in _candidates(model):
+        if id(layer) in replaced:  # a layer that is used in several places
+            continue
+        weights = _matrices(layer)
+        matrices = {key: _pack(f"{name}.{key}", w, format, values, progress) for key, w in weights.items()}
+        candidate = REPLACEMENTS[type(layer)](layer, matrices, threads)
+        gain = _gain(layer, candidate, threads, batch)
+        progress(f"{name}: {gain:.2f} times as fast packed, {'replaced' if gain >= PAYS else 'stays in torch'}")
+        if gain >= PAYS:
+            replaced[id(layer)] = candidate
+    return _with(model, replaced)
+
+
+def load_packed(model: nn.Module, state: Mapping[str, Tensor], threads: int = 1) -> nn.Module:
+    """Return a copy of a model with the weights of a state dict that `packed` made, and the same layers packed.
+
+    Args:
+        model: of the architecture that was packed; its own weights are not looked at, and it stays as it is.
+        state: from ``state_dict()`` of a packed model.
+        threads: of each product.
+
+    Raises:
+        PackedLayerError: a state of another model, or a damaged one.
+    """
+    extension.require("packed layers")
+    replaced: dict[int, PackedLayer] = {}
+    try:
+        for name, layer in model.named_modules():
+            weights = _matrices(layer)
+            prefixes = {key: f"{name}.packed.{key}.".lstrip(".") for key in weights}
+            if prefixes and all(prefix + FORMAT in state for prefix in prefixes.values()):
+                matrices = {key: matrix_of(state, prefixes[key], tuple(w.shape)) for key, w in weights.items()}
+                replaced[id(layer)] = REPLACEMENTS[type(layer)](layer, matrices, threads)
+        loaded = _with(model, replaced)
+        loaded.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        raise PackedLayerError(f"this state is not one of a packed model of this architecture: {error}") from error
+    return loaded
+
+
+def packed_layers(model: nn.Module) -> list[dict[str, Any]]:
+    """One row for each packed matrix of a model: name, shape, format, values, fraction of zeros, bytes."""
+    return [
+        {
+            "matrix": f"{name}.{key}".lstrip("."),
+            "shape": [weight.matrix.rows, weight.matrix.columns],
+            "format": weight.matrix.label,
+            "values": weight.matrix.values,
+            "zeros": weight.matrix.sparsity,
+            "bytes": weight.matrix.bytes,
+        }
+        for name, layer in model.named_modules()
+        if isinstance(layer, PackedLayer)
+        for key, weight in layer.weights()
+    ]
+
+
+def set_threads(model: nn.Module, threads: int) -> None:
+    """Set the threads of every product of a packed model.
+
+    Raises:
+        ConfigError: more threads than can run at a time.
+    """
+    check_threads(threads)
+    for layer in model.modules():
+        if isinstance(layer, PackedLayer):
+            for _, weight in layer.weights():
+                weight.threads = threads
+
+
+def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, layer in model.named_modules():
+        weights = _matrices(layer)
+        if weights and sum(w.numel() for w in weights.values()) >= SMALLEST:
+            yield name or type(layer).__name__, layer
+
+
+def _matrices(layer: nn.Module) -> dict[str, Tensor]:
+    """The matrices (R, C) of a layer that can be replaced, by name; none of any other module."""
+    # Exactly these types: a subclass may do something else, as that of `nn.MultiheadAttention` does.
+    if type(layer) not in REPLACEMENTS or parametrize.is_parametrized(layer):
+        return {}
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return {}
+    if isinstance(layer, nn.LSTM | nn.GRU) and layer.proj_size:
+        return {}
+    if isinstance(layer, nn.Conv1d | nn.Conv2d) and not _is_pointwise(layer):
+        return {}
+    found = {n: p.detach().flatten(1) for n, p in layer.named_parameters(recurse=False) if n.startswith("weight")}
+    return found if all(w.dtype == torch.float32 for w in found.values()) else {}
+
+
+def _is_pointwise(layer: nn.Conv1d | nn.Conv2d) -> bool:
+    ones = {*layer.kernel_size, *layer.stride, layer.groups} == {1}
+    return ones and (layer.padding == "valid" or not any(layer.padding))
+
+
+def _pack(name: str, weight: Tensor, format: str, values: str, progress: Callable[[str], None]) -> PackedMatrix:
+    array = weight.cpu().numpy()
+    if format in SEARCHES:
+        return SEARCHES[format](array, values, name, progress)
+    return pack_matrix(array, format, values, name=name)
+
+
+def _with(model: nn.Module, replaced: Mapping[int, PackedLayer]) -> nn.Module:
+    """A copy of a model with some layers, by id, replaced; their dense weights are not copied."""
+    made = copy.deepcopy(model, dict(replaced)).eval()
+    for module in made.modules():
+        # Their fast path reads the weights of their children and multiplies them itself.
+        inside = any(isinstance(child, PackedLayer) for child in module.modules())
+        if inside and isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0
+        elif inside and isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+    return made
+
+
+def _gain(layer: nn.Module, candidate: PackedLayer, threads: int, batch: int) -> float:
+    """Median over rounds of the time of a layer in torch over that of its packed one, both on random inputs."""
+    layer = copy.copy(layer).eval() if layer.training else layer
+    x = _inputs(layer, batch)
+    ratios = []
+    with measuring(), _threads(threads), torch.inference_mode():
+        for _ in range(ROUNDS + 1):
+            ratios.append(_seconds(layer, x) / _seconds(candidate, x))
+    return statistics.median(ratios[1:])
+
+
+def _inputs(layer: nn.Module, batch: int) -> Tensor:
+    shape: tuple[int, ...]
+    if isinstance(layer, nn.LSTM | nn.GRU):
+        shape = (batch, 1, layer.input_size) if layer.batch_first else (1, batch, layer.input_size)
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d):
+        shape = (1, layer.in_channels, batch, *(1,) * (len(layer.kernel_size) - 1))
+    else:
+        assert isinstance(layer, nn.Linear)
+        shape = (batch, layer.in_features)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _seconds(layer: nn.Module, x: Tensor) -> float:
+    """Median seconds of a call, after one that is not counted."""
+    times = []
+    for _ in range(CALLS + 1):
+        began = time.perf_counter()
+        layer(x)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
