@@ -20,7 +20,7 @@ from cspbench.trials.executors import Executor, make_executor
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display, label_of
 from cspbench.trials.queue import Job, TrialQueue
-from cspbench.trials.records import TrialLog
+from cspbench.trials.records import TrialLog, read_result
 
 
 class SweepBusyError(CspbenchError):
@@ -118,19 +118,28 @@ class _Sweep:
         self._plan, self._store, self._study = plan, store, study
         self._tracker, self._display = tracker, display
         self._open: dict[int, list[TrialSpec]] = {}
+        self._outcomes: dict[str, Outcome] = {}
 
     def run(self, executor: Executor) -> None:
         if self._study.finished:
             self._display.note(f"{self._study.finished} settings had finished before")
         queue = TrialQueue(executor, self._store, self._display)
         log = TrialLog(self._store.study(self.summary.name).trials)
-        total = self._study.remaining * len(self._plan.config.seeds)
+        total = self._to_run()
         dense = self._plan.dense_specs() if total else []
         for outcome in queue.run(self._jobs(), log, dense=dense, total=total):
-            self.summary.ended[outcome.spec.id] = outcome
+            self._outcomes[outcome.spec.id] = self.summary.ended[outcome.spec.id] = outcome
             self._tracker.log(outcome)
             self._tell_complete()
         self.summary.parent_seconds = queue.overhead_seconds
+        if self._study.distinct < self._study.asked:
+            rest = ": the search space holds no others; done" if self._study.exhausted else "; done"
+            self._display.note(f"{self._study.asked} settings, {self._study.distinct} distinct{rest}")
+
+    def _to_run(self) -> int:
+        """Number of trials of this run, at most, those that ended included."""
+        under_way = {spec.id for specs in self._open.values() for spec in specs} - self._outcomes.keys()
+        return len(self.summary.ended) + len(under_way) + self._study.to_run * len(self._plan.config.seeds)
 
     def _jobs(self) -> Iterator[Job]:
         """Trials to run, asked for one by one; a trial that several settings mean runs once."""
@@ -140,10 +149,20 @@ class _Sweep:
                 continue
             under_way = {spec.id for specs in self._open.values() for spec in specs}
             specs = self._open[proposal.number] = self._plan.specs(proposal.setting)
+            if proposal.repeated:
+                self._recall(specs)
+                self._display.revise(self._to_run())
             for spec in specs:
-                if spec.id not in under_way and spec.id not in self.summary.ended:
+                if spec.id not in under_way and spec.id not in self._outcomes:
                     yield Job(spec, proposal.number)
             self._tell_complete()
+
+    def _recall(self, specs: list[TrialSpec]) -> None:
+        """Take the results of trials that finished in an earlier run of this sweep."""
+        for spec in specs:
+            folder = self._store.trial(spec.id)
+            if spec.id not in self._outcomes and folder.finished:
+                self._outcomes[spec.id] = Outcome(spec, read_result(folder))
 
     def _propose(self) -> Proposal | None:
         try:
@@ -156,7 +175,7 @@ class _Sweep:
     def _tell_complete(self) -> None:
         """Tell the study of every setting whose trials have all ended."""
         for number, specs in list(self._open.items()):
-            outcomes = [self.summary.ended.get(spec.id) for spec in specs]
+            outcomes = [self._outcomes.get(spec.id) for spec in specs]
             results = [o.result for o in outcomes if o is not None and o.result is not None]
             if all(o is not None for o in outcomes):
                 self._study.tell(number, results if len(results) == len(outcomes) else None)

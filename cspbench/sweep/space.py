@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,13 @@ class Space:
             for names in [[f"{space.name}.{name}" for name in space.axes]]
             for values in itertools.product(*([_label(v) for v in _listed(axis)] for axis in space.axes.values()))
         ]
+
+    def size(self) -> int | None:
+        """Return the number of different settings; None if a range makes them countless."""
+        axes = [[self.sparsity, *space.axes.values()] for space in self.methods]
+        if any(isinstance(axis, Range) for of_method in axes for axis in of_method):
+            return None
+        return sum(math.prod(len(_listed(axis)) for axis in of_method) for of_method in axes)
 
     def setting(self, point: Point) -> Setting:
         """Return the setting of a point of the grid."""

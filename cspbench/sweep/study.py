@@ -30,27 +30,56 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Proposal:
-    """A setting to run, and its number in the study."""
+    """A setting to run.
+
+    Attributes:
+        number: of the setting in the study.
+        setting: the setting.
+        repeated: true if the study has had the same one.
+    """
 
     number: int
     setting: Setting
+    repeated: bool = False
 
 
 class Study:
     """A study on disk, opened by `open_study`.
 
     Attributes:
-        finished: settings that had finished before.
-        remaining: settings still to be proposed.
+        finished: settings that had finished before it was opened.
+        asked: settings proposed in all, repeated ones included.
     """
 
     def __init__(self, plan: Plan, study: optuna.Study) -> None:
         self._plan, self._study = plan, study
-        replaced = {trial.user_attrs.get(REPLACES) for trial in study.get_trials(deepcopy=False)}
-        finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and t.number not in replaced]
-        self.finished = len(finished)
-        self.remaining = max(0, _target(plan) - len(finished))
+        trials = study.get_trials(deepcopy=False)
+        replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+        finished = [trial for trial in trials if trial.state.is_finished() and trial.number not in replaced]
+        self.finished = self.asked = len(finished)
+        self._seen = {_values(trial.params) for trial in finished}
+        self._size = plan.space.size()
         self._unfinished = deque(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
+
+    @property
+    def distinct(self) -> int:
+        """Number of different settings proposed."""
+        return len(self._seen)
+
+    @property
+    def exhausted(self) -> bool:
+        """True once every setting of a finite space has been proposed."""
+        return self.distinct == self._size
+
+    @property
+    def remaining(self) -> int:
+        """Number of settings still to be proposed; 0 once the space is exhausted."""
+        return 0 if self.exhausted else max(0, _target(self._plan) - self.asked)
+
+    @property
+    def to_run(self) -> int:
+        """Number of settings still to be run, at most: in a finite space some of `remaining` are sure to repeat."""
+        return self.remaining if self._size is None else min(self.remaining, self._size - self.distinct)
 
     def ask(self) -> Proposal:
         """Propose the next setting.
@@ -58,17 +87,22 @@ class Study:
         Raises:
             pydantic.ValidationError: the values drawn do not fit together; the study has been told.
         """
-        self.remaining -= 1
+        self.asked += 1
         if self._unfinished:
             # Taken over rather than queued again, so that it keeps its place and its values.
             trial = optuna.trial.Trial(self._study, self._unfinished.popleft()._trial_id)
         else:
             trial = self._study.ask()
         try:
-            return Proposal(trial.number, self._plan.space.suggest(trial))
+            setting = self._plan.space.suggest(trial)
         except ValueError:
             self.tell(trial.number, None)
             raise
+        finally:
+            values = _values(trial.params)
+            repeated = values in self._seen
+            self._seen.add(values)
+        return Proposal(trial.number, setting, repeated)
 
     def tell(self, number: int, results: Sequence[TrialResult] | None) -> None:
         """Report the results of a setting, one a seed; None if any failed."""
@@ -193,6 +227,11 @@ def _reopen_failed(study: optuna.Study) -> None:
                 user_attrs={REPLACES: trial.number},
             )
             study.add_trial(again)
+
+
+def _values(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return the values of a setting, to be compared with those of another."""
+    return tuple(sorted(params.items()))
 
 
 def _mean(results: Sequence[TrialResult], name: str) -> float:

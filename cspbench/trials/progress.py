@@ -26,6 +26,9 @@ class Display(Protocol):
     def expect(self, trials: int) -> None:
         """Start counting: `trials` trials are to come."""
 
+    def revise(self, trials: int) -> None:
+        """Correct the number of trials, those that have ended included."""
+
     def event(self, work: TrialSpec | DenseSpec, event: Event) -> None:
         """Show the progress of a trial, or of the training of a dense recogniser."""
 
@@ -109,6 +112,9 @@ class Lines:
     def expect(self, trials: int) -> None:
         self._clock.expect(trials)
 
+    def revise(self, trials: int) -> None:
+        self._clock.total = trials
+
     def event(self, work: TrialSpec | DenseSpec, event: Event) -> None:
         label = label_of(work)
         stage, at = self._shown.get(label, ("", 0.0))
@@ -159,6 +165,11 @@ class Bars:
         self._clock.expect(trials)
         self._drop_all()
         self._sweep = self._progress.add_task("sweep", total=trials, note="")
+
+    def revise(self, trials: int) -> None:
+        self._clock.total = trials
+        if self._sweep is not None:
+            self._progress.update(self._sweep, total=trials, note=self._clock.left())
 
     def event(self, work: TrialSpec | DenseSpec, event: Event) -> None:
         label = label_of(work)

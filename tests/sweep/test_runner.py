@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
+from rich.console import Console
 from support import fake_trial
 from support.fake_trial import calls
 
@@ -93,10 +95,40 @@ def test_a_search_respects_the_number_of_trials_over_restarts(
     assert trial.values == pytest.approx([result["dev_wer"], result["latency_ms"], result["size_bytes"]])
 
 
-def test_proposals_that_mean_the_same_trial_share_it(configure: Configure, store: Store, display: Lines) -> None:
-    run_sweep(configure(sampler="random", trials=12), store, display)
-    assert len(calls(store.root)) == len(set(calls(store.root))) <= 4
-    assert [trial.state.name for trial in study_of(store).trials] == ["COMPLETE"] * 12
+def lines(run: Callable[[Lines], object]) -> list[str]:
+    """Return what a sweep shows."""
+    stream = io.StringIO()
+    run(Lines(Console(file=stream, width=200)))
+    return stream.getvalue().splitlines()
+
+
+def test_a_repeated_setting_runs_once_and_is_told_again(configure: Configure, store: Store, display: Lines) -> None:
+    search = {"sampler": "random", "sparsity": [0.5, 0.6, 0.7, 0.8, 0.9]}
+    run_sweep(configure(trials=3, **search), store, display)
+    shown = lines(lambda display: run_sweep(configure(trials=8, **search), store, display))
+    trials_of_study = study_of(store).trials
+    assert [trial.state.name for trial in trials_of_study] == ["COMPLETE"] * 8
+    distinct = len({tuple(trial.params.items()) for trial in trials_of_study})
+    assert distinct < 8
+    assert len(calls(store.root)) == len(set(calls(store.root))) == distinct
+    assert f"8 settings, {distinct} distinct; done" in shown
+    by_values: dict[tuple[Any, ...], set[float]] = {}
+    for trial in trials_of_study:
+        by_values.setdefault(tuple(trial.params.items()), set()).add(trial.value)
+    assert all(len(values) == 1 for values in by_values.values())
+
+
+def test_an_exhausted_space_ends_the_sweep(configure: Configure, store: Store) -> None:
+    """TPE over two settings, eight trials: two runs, and no more proposals once both were had."""
+    config = configure(sampler="tpe", trials=8, sparsity=[0.5, 0.9], methods=["csp"])
+    shown = lines(lambda display: run_sweep(config, store, display))
+    assert len(calls(store.root)) == 2
+    assert len(study_of(store).trials) == 3
+    assert next(line for line in shown if line.startswith("[")).startswith("[1/2] csp")
+    assert "3 settings, 2 distinct: the search space holds no others; done" in shown
+    lines(lambda display: run_sweep(config, store, display))
+    assert len(study_of(store).trials) == 3
+    assert len(calls(store.root)) == 2
 
 
 def test_finished_trials_are_shared_between_studies(configure: Configure, store: Store, display: Lines) -> None:
