@@ -36,8 +36,7 @@ import cspbench
 from cspbench.report.figures import PANELS, draw, heading, legend_handles, looks
 from cspbench.report.results import load_curve, load_hypotheses, load_result
 from cspbench.report.significance import compare_trials
-from cspbench.report.table import display_rows, select_on_dev, summary
-from cspbench.report.write import fronts
+from cspbench.report.table import display_rows, fronts, select_on_dev, summary
 from cspbench.store import Store
 
 store = Store(ROOT)
@@ -74,7 +73,7 @@ for _, part in trials.groupby("corpus"):
 # What lies on a front:
 
 # %%
-fronts(table)[["wer_vs_sparsity", "wer_vs_latency", "corpus", "method", "sparsity_requested", "wer", "latency_ms"]]
+fronts(table)[["wer_vs_sparsity", "wer_vs_latency", "corpus", "method", "sparsity_requested", "test_wer", "latency_ms"]]
 
 # %% [markdown]
 # ## Dev against test

@@ -1,7 +1,12 @@
-"""What a trial found out: plain data, written once as ``result.json``."""
+"""Outcome of a trial: plain data, written once as ``result.json``, and its flat metrics.
+
+`METRICS` is the one vocabulary of tables, CSV, MLflow and JSON. Fields that results of earlier versions lack have a
+default; what a result does not hold is absent from its metrics.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
@@ -50,15 +55,15 @@ class TimeRatio(Interval):
 
 
 class FirstToken(Frozen):
-    """How long the first label takes, medians over utterances that have one, in milliseconds.
+    """Time until the first label, medians over utterances that have one, in milliseconds.
 
     Attributes:
-        audio_ms: audio that had to be heard: from its start to the end of the piece that brought the label. A property
+        audio_ms: audio that the label needs: from its start to the end of the chunk that brought the label. A property
             of the recogniser, not of its speed.
-        work_ms: from handing over that piece until the label was there.
-        since_start_ms: from the start of the audio until the label was there, had the audio come in real time: pieces
+        work_ms: from handing over that chunk until the label was there.
+        since_start_ms: from the start of the audio until the label was there, had the audio come in real time: chunks
             wait for their end, and for the work on those before.
-        utterances: how many had a label.
+        utterances: number of utterances that had a label.
     """
 
     audio_ms: float
@@ -73,9 +78,9 @@ class Memory(Frozen):
     Attributes:
         weights: all it keeps of the model.
         state: what one stream carries from step to step.
-        peak: most that the process held at a time (resident), interpreter, libraries and loading included; None where
-            it was not measured.
-        before: what it held before the model was loaded.
+        peak: maximum resident memory of the process, interpreter, libraries and loading included; None where it was
+            not measured.
+        before: resident memory before the model was loaded.
     """
 
     weights: int
@@ -85,17 +90,21 @@ class Memory(Frozen):
 
 
 class Latency(Frozen):
-    """Streaming latency of one engine, in milliseconds a model step; `rtf` is seconds of work per second of audio.
-
-    What older results lack has a default.
+    """Streaming latency of one engine, in milliseconds a model step, and the size of the file that was timed.
 
     Attributes:
-        steps: that were measured, all repetitions together.
-        median: `median_ms` with its interval.
-        finish_ms: from handing over the last piece of audio, at most one step, until the last label is there (median).
+        median_ms: median over steps.
+        p95_ms: 95th percentile.
+        rtf: seconds of work per second of audio.
+        steps: number of steps measured, all repetitions together.
+        p99_ms: 99th percentile.
+        median: `median_ms` with its interval; None for a single repetition.
+        finish_ms: from handing over the last chunk of audio, at most one step, until the last label is there (median).
         labels: emitted in one repetition.
         step_bytes: bytes of weights read in a step, on average with the labels emitted: counted, not measured.
-        engine: what ran, in words.
+        memory: bytes held by the engine.
+        file_bytes: bytes of the packed file that ran; None for engines that run none.
+        engine: the engine and its formats, in words.
     """
 
     median_ms: float
@@ -109,6 +118,7 @@ class Latency(Frozen):
     labels: int | None = None
     step_bytes: float | None = None
     memory: Memory | None = None
+    file_bytes: int | None = None
     engine: str = ""
 
 
@@ -116,16 +126,16 @@ Verdict = Literal["quiet", "noisy", "throttled"]
 
 
 class Noise(Frozen):
-    """Whether a measurement can tell anything, and what was seen that disturbed it.
+    """Verdict on a measurement, and what was seen that disturbed it.
 
     Attributes:
-        conclusive: nothing below speaks against believing the numbers.
+        conclusive: True if nothing below speaks against believing the numbers.
         verdict: ``throttled`` if a CPU quota stopped the process, ``noisy`` for other reasons, else ``quiet``; None in
             results of earlier versions.
         reasons: what does, in words.
-        figures: resolution and overhead of the clock, spread of a loop of constant work, shares of the processors' time
-            that others took.
-        same: A/A: what comes out when an engine takes part twice; 1 without noise.
+        figures: resolution and overhead of the clock, spread of a loop of constant work, fractions of the processors'
+            time that others took.
+        same: A/A: ratio of an engine to itself; 1 without noise.
     """
 
     conclusive: bool
@@ -136,12 +146,13 @@ class Noise(Frozen):
 
 
 class Measured(Frozen):
-    """Engines measured in turns in one process.
+    """Engines measured alternately in one process.
 
     Attributes:
         engines: by name.
-        ratios: ``a/b`` -> time of a over that of b, medians of paired blocks: b is so many times faster.
-        noise: whether to believe it.
+        ratios: ``a/b`` -> time of a over that of b, medians of paired blocks: b is so many times faster. Empty for a
+            single repetition.
+        noise: verdict on the measurement.
         protocol: device, processor, threads, batch, seconds of audio, warm-up, repeats and kind of execution.
     """
 
@@ -165,26 +176,18 @@ class LatencyReport(Frozen):
     ratios: dict[str, TimeRatio] = Field(default_factory=dict)
     noise: Noise | None = None
 
-    def details(self) -> dict[str, float]:
-        """What earlier versions did not measure, flat, as far as it is there: tail, interval, bytes, other engines."""
-        packed, median, first = self.packed, self.packed.median, self.packed.first_token
-        numbers = {
-            "latency_p99_ms": packed.p99_ms,
-            "latency_low_ms": None if median is None else median.low,
-            "latency_high_ms": None if median is None else median.high,
-            "first_token_ms": None if first is None else first.work_ms,
-            "finish_ms": packed.finish_ms,
-            "step_bytes": packed.step_bytes,
-        }
-        others = {f"{n}_latency_ms": self.engines[n].median_ms for n in ("int8", "torch") if n in self.engines}
-        return {name: number for name, number in numbers.items() if number is not None} | others
-
 
 class TrialResult(Frozen):
     """Outcome of a trial. Select on `dev`; report `test`.
 
-    `sparsity` is counted on the saved weights; sizes are bytes of the serialised model, dense and packed. Of `seconds`,
-    `overhead_seconds` were spent outside training, evaluation and latency measurement.
+    Attributes:
+        sparsity: fraction of zeros among the prunable weights, counted on the saved weights.
+        layer_sparsity: the same for each matrix.
+        int8_test: word errors on test of the same weights in int8; None where int8 was not decoded.
+        size_bytes: bytes of the smallest packed file; the file whose latency was measured is another: see `Latency`.
+        dense_size_bytes: bytes of the same kind of file with every weight in it.
+        seconds: of the whole trial; of these, `overhead_seconds` were spent outside training, evaluation and latency
+            measurement.
     """
 
     trial_id: str
@@ -198,6 +201,7 @@ class TrialResult(Frozen):
     test: WordErrors
     dense_dev: WordErrors
     dense_test: WordErrors
+    int8_test: WordErrors | None = None
     latency: LatencyReport
     size_bytes: int
     dense_size_bytes: int
@@ -207,3 +211,137 @@ class TrialResult(Frozen):
     overhead_seconds: float = 0.0
     device: str
     synthetic: bool
+
+    def metrics(self) -> dict[str, float]:
+        """Return the result as flat numbers, named as in `METRICS`; what it does not hold is left out."""
+        found = self._errors() | self._latencies() | self._sizes()
+        found |= {name: getattr(self, name) for name in _OWN}
+        return {name: float(value) for name in METRICS if (value := found.get(name)) is not None}
+
+    @property
+    def formats(self) -> str:
+        """Formats of the packed file whose latency was measured, e.g. ``3 x window fp32, 3 x dense fp32``."""
+        return self.latency.packed.engine.partition(", ")[2]
+
+    def _errors(self) -> dict[str, float | None]:
+        found: dict[str, float | None] = {}
+        splits = {"dev": self.dev, "test": self.test, "dense_dev": self.dense_dev, "dense_test": self.dense_test}
+        for name, errors in splits.items():
+            found |= {f"{name}_wer": errors.wer, f"{name}_wer_low": errors.low, f"{name}_wer_high": errors.high}
+        for name in ("edits", "substitutions", "deletions", "insertions", "words", "utterances"):
+            found[f"test_{name}"] = getattr(self.test, name)
+        found |= {"test_cer": self.test.cer, "test_loss": self.test.loss}
+        if self.dense_test.wer > 0:
+            found["wer_change"] = self.test.wer / self.dense_test.wer - 1
+        if self.int8_test is not None:
+            found["int8_wer"] = self.int8_test.wer
+        return found
+
+    def _latencies(self) -> dict[str, float | None]:
+        report = self.latency
+        packed, dense = report.packed, report.dense
+        found: dict[str, float | None] = {
+            "latency_ms": packed.median_ms,
+            "latency_p95_ms": packed.p95_ms,
+            "latency_p99_ms": packed.p99_ms,
+            "rtf": packed.rtf,
+            "finish_ms": packed.finish_ms,
+            "step_bytes": packed.step_bytes,
+            "dense_latency_ms": dense.median_ms,
+            "dense_latency_p95_ms": dense.p95_ms,
+            "dense_rtf": dense.rtf,
+            "speedup": dense.median_ms / packed.median_ms,
+        }
+        if packed.median is not None:
+            found |= {"latency_low_ms": packed.median.low, "latency_high_ms": packed.median.high}
+        if packed.first_token is not None:
+            found["first_token_ms"] = packed.first_token.work_ms
+        if report.noise is not None:
+            found["latency_conclusive"] = report.noise.conclusive
+        for name in ("int8", "torch"):
+            if name in report.engines:
+                found[f"{name}_latency_ms"] = report.engines[name].median_ms
+        return found
+
+    def _sizes(self) -> dict[str, float | None]:
+        """Bytes of the files that were timed; of the weights alone where the bytes of the files were not recorded."""
+        packed, dense = self.latency.packed, self.latency.dense
+        found: dict[str, float | None] = {"smallest_bytes": self.size_bytes, "dense_size_bytes": self.dense_size_bytes}
+        if packed.file_bytes is not None and dense.file_bytes is not None:
+            size, dense_size = packed.file_bytes, dense.file_bytes
+        elif packed.memory is not None and dense.memory is not None:
+            size, dense_size = packed.memory.weights, dense.memory.weights
+        else:
+            return found
+        return found | {"size_bytes": size, "dense_size_bytes": dense_size, "compression": dense_size / size}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a result holds.
+
+    Attributes:
+        unit: fraction, ms, bytes, s, times, count or yes/no (1 or 0).
+        meaning: in words.
+    """
+
+    unit: str
+    meaning: str
+
+
+METRICS = {
+    "sparsity": Metric("fraction", "zeros among the prunable weights, counted on the saved weights"),
+    "sparsity_requested": Metric("fraction", "zeros that were asked for"),
+    "test_wer": Metric("fraction", "word error rate on test: edits over reference words"),
+    "test_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over utterances"),
+    "test_wer_high": Metric("fraction", "upper end of its interval"),
+    "wer_change": Metric("fraction", "test_wer over dense_test_wer, less one: relative change to the dense recogniser"),
+    "dev_wer": Metric("fraction", "word error rate on dev; settings are chosen by it"),
+    "dev_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over utterances"),
+    "dev_wer_high": Metric("fraction", "upper end of its interval"),
+    "test_cer": Metric("fraction", "character error rate on test"),
+    "test_loss": Metric("nats", "transducer loss on test, a label"),
+    "test_edits": Metric("count", "word edits on test: substitutions, deletions and insertions"),
+    "test_substitutions": Metric("count", "substituted words on test"),
+    "test_deletions": Metric("count", "deleted words on test"),
+    "test_insertions": Metric("count", "inserted words on test"),
+    "test_words": Metric("count", "reference words of test"),
+    "test_utterances": Metric("count", "utterances of test"),
+    "int8_wer": Metric("fraction", "word error rate on test of the same weights in int8, decoded in int8"),
+    "latency_ms": Metric("ms", "median time of a model step with the packed file"),
+    "latency_low_ms": Metric("ms", "lower end of its 95 % bootstrap interval over blocks"),
+    "latency_high_ms": Metric("ms", "upper end of its interval"),
+    "latency_p95_ms": Metric("ms", "95th percentile of the time of a step"),
+    "latency_p99_ms": Metric("ms", "99th percentile of the time of a step"),
+    "latency_conclusive": Metric("yes/no", "1 if the machine was quiet enough to believe the latencies"),
+    "rtf": Metric("s/s", "real-time factor: work per second of audio"),
+    "speedup": Metric("times", "dense_latency_ms over latency_ms, measured in one process"),
+    "first_token_ms": Metric("ms", "from handing over the chunk that brought the first label until it was there"),
+    "finish_ms": Metric("ms", "from handing over the last chunk until the last label was there"),
+    "step_bytes": Metric("bytes", "weights read in a step, counted"),
+    "int8_latency_ms": Metric("ms", "median time of a step with the same weights in int8"),
+    "torch_latency_ms": Metric("ms", "median time of a step of the dense recogniser in torch"),
+    "size_bytes": Metric("bytes", "packed file whose latency was measured; its weights alone in older results"),
+    "compression": Metric("times", "dense_size_bytes over size_bytes"),
+    "smallest_bytes": Metric("bytes", "smallest packed file; not the one that was timed"),
+    "dense_test_wer": Metric("fraction", "word error rate on test of the dense recogniser"),
+    "dense_test_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over utterances"),
+    "dense_test_wer_high": Metric("fraction", "upper end of its interval"),
+    "dense_dev_wer": Metric("fraction", "word error rate on dev of the dense recogniser"),
+    "dense_dev_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over utterances"),
+    "dense_dev_wer_high": Metric("fraction", "upper end of its interval"),
+    "dense_latency_ms": Metric("ms", "median time of a step of the dense recogniser, measured in the same process"),
+    "dense_latency_p95_ms": Metric("ms", "95th percentile of the time of its steps"),
+    "dense_rtf": Metric("s/s", "its real-time factor"),
+    "dense_size_bytes": Metric("bytes", "the same kind of file with every weight in it"),
+    "steps": Metric("count", "optimiser steps of the pruning run"),
+    "train_seconds": Metric("s", "training time of the pruning run"),
+    "seconds": Metric("s", "duration of the trial"),
+    "overhead_seconds": Metric("s", "of these, outside training, evaluation and latency measurement"),
+}
+"""Names, units and meanings of `TrialResult.metrics`."""
+
+_OWN = ("sparsity", "sparsity_requested", "steps", "train_seconds", "seconds", "overhead_seconds")
+
+ALIASES = {"wer": "test_wer"}
+"""Second names under which DataFrames and MLflow show a metric too."""

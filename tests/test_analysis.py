@@ -52,7 +52,7 @@ def test_the_notebook_shows_a_study(tmp_path, monkeypatch):
     printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream")
     assert "demo: fsdd (synthetic speech)" in printed
 
-    cells = table(notebook, "WER %")
+    cells = table(notebook, "test WER %")
     assert cells["method"].value_counts().to_dict() == {
         "lottery": 4,
         "csp": 3,
@@ -60,7 +60,7 @@ def test_the_notebook_shows_a_study(tmp_path, monkeypatch):
         "movement": 3,
         "dense": 1,
     }
-    assert cells.query("method == 'dense'")["WER %"].tolist() == ["2.0 [1.4, 2.6]"]
+    assert cells.query("method == 'dense'")["test WER %"].tolist() == ["2.0 [1.4, 2.6]"]
     assert set(table(notebook, "wer_vs_latency")["method"]) == {"dense", "csp"}
 
     significance = table(notebook, "95 % interval")

@@ -11,6 +11,8 @@ from matplotlib.axis import XAxis
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from cspbench.units import time_unit
+
 Floats = NDArray[np.float64]
 
 
@@ -20,21 +22,19 @@ class Axis:
 
     Attributes:
         name: in titles.
-        sign: 1 where less is better, -1 where more is.
         place: from values to positions on the axis.
         dress: sets scale, ticks and label of a matplotlib axis for the values drawn on it.
         dodge: positions between methods that share a value, so that none hides another.
     """
 
     name: str
-    sign: int
     place: Callable[[ArrayLike], Floats]
     dress: Callable[[MplAxis, Floats], None]
     dodge: float = 0.0
 
 
 def axis(quantity: str) -> Axis:
-    """Look up the axis of a column: ``sparsity``, ``wer`` or ``latency_ms``."""
+    """Look up the axis of a column: ``sparsity``, ``test_wer`` or ``latency_ms``."""
     return _AXES[quantity]
 
 
@@ -65,8 +65,10 @@ def _dress_wer(axis: MplAxis, values: Floats) -> None:
 
 
 def _dress_latency(axis: MplAxis, values: Floats) -> None:
+    unit = time_unit(values)
     _scale(axis, values, smallest=0.01)
-    axis.set_label_text("latency (ms per model step)")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * unit.factor:g}"))
+    axis.set_label_text(f"latency ({unit.name} per model step)")
 
 
 def _scale(axis: MplAxis, values: Floats, smallest: float) -> None:
@@ -99,7 +101,7 @@ def _one_two_five(low: float, high: float) -> list[float]:
 
 
 _AXES = {
-    "sparsity": Axis("sparsity", -1, _halvings, _dress_sparsity, dodge=0.05),
-    "wer": Axis("WER", 1, _percent, _dress_wer),
-    "latency_ms": Axis("latency", 1, _plain, _dress_latency),
+    "sparsity": Axis("sparsity", _halvings, _dress_sparsity, dodge=0.05),
+    "test_wer": Axis("WER", _percent, _dress_wer),
+    "latency_ms": Axis("latency", _plain, _dress_latency),
 }

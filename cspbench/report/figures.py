@@ -21,8 +21,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from cspbench.report.axes import axis
-from cspbench.report.pareto import pareto_front
-from cspbench.report.table import DENSE, PLACE, select_on_dev, summary
+from cspbench.report.pareto import on_front
+from cspbench.report.table import DENSE, FRONTS, PLACE, select_on_dev, summary
 
 # Okabe and Ito's palette without yellow and black, continued from Tol's muted one: safe for colour blindness.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#332288", "#999933", "#882255")
@@ -57,9 +57,9 @@ class Panel:
 
 
 PANELS = (
-    Panel("wer_vs_sparsity", "sparsity", "wer", front=("sparsity", "wer")),
-    Panel("wer_vs_latency", "latency_ms", "wer", front=("latency_ms", "wer")),
-    Panel("latency_vs_sparsity", "sparsity", "latency_ms", front=("latency_ms", "wer")),
+    Panel("wer_vs_sparsity", "sparsity", "test_wer", FRONTS["wer_vs_sparsity"]),
+    Panel("wer_vs_latency", "latency_ms", "test_wer", FRONTS["wer_vs_latency"]),
+    Panel("latency_vs_sparsity", "sparsity", "latency_ms", FRONTS["wer_vs_latency"]),
 )
 
 
@@ -168,11 +168,6 @@ def figure(frame: pd.DataFrame, panels: Sequence[Panel] = PANELS, title: str = "
     return picture
 
 
-def on_front(cells: pd.DataFrame, panel: Panel) -> NDArray[np.bool_]:
-    """Mark the rows of a `summary` that no other beats in the two quantities whose front `panel` shows, shape (n,)."""
-    return pareto_front(np.stack([axis(name).sign * cells[name] for name in panel.front], axis=1))
-
-
 def save(picture: Figure, stem: Path) -> list[Path]:
     """Write a figure as ``<stem>.png`` (150 dpi) and ``<stem>.svg``; equal figures give equal files."""
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +214,7 @@ def _draw_method(axes: Axes, cells: pd.DataFrame, panel: Panel, look: Look, shif
 
 def _bounds(cells: pd.DataFrame, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Ends of the bars: the 95 % interval of a WER; from the median to the 95th percentile of a latency."""
-    columns = {"wer": ("wer_low", "wer_high"), "latency_ms": ("latency_ms", "latency_p95_ms")}[quantity]
+    columns = {"test_wer": ("test_wer_low", "test_wer_high"), "latency_ms": ("latency_ms", "latency_p95_ms")}[quantity]
     return axis(quantity).place(cells[columns[0]]), axis(quantity).place(cells[columns[1]])
 
 
@@ -237,7 +232,7 @@ def _draw_dense(axes: Axes, cells: pd.DataFrame, panel: Panel) -> None:
 def _draw_front(axes: Axes, cells: pd.DataFrame, panel: Panel, shifts: dict[str, float]) -> None:
     """Ring the cells on the front, and join them where the axes are those of the front."""
     x, y = axis(panel.x), axis(panel.y)
-    front = cells[on_front(cells, panel)].sort_values(panel.x)
+    front = cells[on_front(cells, panel.front)].sort_values(panel.x)
     shift = front["method"].map(shifts).fillna(0.0).to_numpy(dtype=float)
     across, up = x.place(front[panel.x]) + shift, y.place(front[panel.y])
     if panel.front == (panel.x, panel.y):
@@ -248,7 +243,7 @@ def _draw_front(axes: Axes, cells: pd.DataFrame, panel: Panel, shifts: dict[str,
 def _caption(shown: _Shown, panels: Sequence[Panel]) -> str:
     quantities = {panel.x for panel in panels} | {panel.y for panel in panels}
     parts = []
-    if "wer" in quantities:
+    if "test_wer" in quantities:
         parts.append("WER on the test set; bars and band: 95 % bootstrap interval over utterances.")
     if "latency_ms" in quantities:
         text = "Latency measured on packed weights, median a model step"

@@ -12,7 +12,7 @@ import pandas as pd
 
 import cspbench
 from cspbench.report.figures import heading
-from cspbench.report.table import display_rows
+from cspbench.report.table import NOISY, display_notes, display_rows
 from cspbench.store import Store
 
 _STYLE = """
@@ -30,11 +30,12 @@ NOTES = (
     "WER is measured on the test set, corpus level: edits over reference words. Its interval is a 95 % bootstrap over "
     "test utterances; for several seeds WER and bounds are means over seeds.",
     "Where several settings of a method were tried at a sparsity, the one with the best dev WER is shown.",
-    "Sparsity is the share of zeros among the prunable weights. Sizes are those of the serialised model; 1 MB is 10^6 "
-    "bytes.",
-    "Latency is measured on packed weights, a model step at a time, beside the dense model in the same process; "
-    "“faster” is the dense median over the packed one, RTF seconds of work per second of audio. int8 ms: the same "
-    "weights in int8, whose WER is another.",
+    "Sparsity is the fraction of zeros among the prunable weights. “vs dense”: relative change of the WER to that of "
+    "the dense recogniser.",
+    "Size and latency of a row are those of one packed file, whose formats are in the last column; “smallest” is "
+    "another packing of the same weights, which was not timed. 1 MB is 10^6 bytes.",
+    "Latency is the median time of a model step, measured beside the dense recogniser in the same process; “speed-up” "
+    "is the dense median over the packed one, “real time” seconds of audio per second of work.",
 )
 """What a reader must know to read the table; printed under it wherever it goes."""
 
@@ -68,7 +69,7 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame,
     parts.append(f"<p>{escape(_counts(frame))}</p>")
     parts += [f'<p><img alt="{escape(path.stem.replace("_", " "))}" src="{_inline(path)}"></p>' for path in pictures]
     parts += ["<h2>Methods by sparsity</h2>", _html_table(display_rows(table))]
-    parts += ["<ul>", *(f"<li>{escape(note)}</li>" for note in NOTES), "</ul>"]
+    parts += ["<ul>", *(f"<li>{escape(note)}</li>" for note in (*display_notes(table), *NOTES)), "</ul>"]
     parts += ["<h2>How latency was measured</h2>", _html_table(protocol_rows(frame))]
     parts += [_troubles(frame), "<h2>Made by</h2>", f"<pre>{escape(command(name, store))}</pre>"]
     parts.append(f"<p>cspbench {escape(cspbench.__version__)}</p>")
@@ -120,11 +121,11 @@ def doubts(frame: pd.DataFrame) -> list[str]:
         kinds = sorted(set(frame[column].dropna())) if column in frame else []
         if len(kinds) > 1:
             found.append(f"Latencies cannot be compared throughout: they were measured on {' and '.join(kinds)}.")
-    told = frame["protocol.conclusive"].dropna() if "protocol.conclusive" in frame else pd.Series(dtype=bool)
-    noisy = int((~told.astype(bool)).sum())
+    noisy, told = int((frame["latency_conclusive"] == 0).sum()), int(frame["latency_conclusive"].notna().sum())
     if noisy:
         found.append(
-            f"The machine was too noisy to tell the latency of {noisy} of {len(told)} trials; result.json says why."
+            f"The machine was too noisy to tell the latency of {noisy} of {told} trials, marked {NOISY}; the trial's "
+            "result says why."
         )
     return found
 

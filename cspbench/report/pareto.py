@@ -1,9 +1,13 @@
-"""Pareto fronts."""
+"""Pareto fronts of points, and of the rows of a summary."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+MAXIMISED = {"sparsity"}
+"""Columns of a summary of which more is better; less is better of all others."""
 
 
 def pareto_front(values: ArrayLike) -> NDArray[np.bool_]:
@@ -42,3 +46,16 @@ def pareto_front(values: ArrayLike) -> NDArray[np.bool_]:
     front = np.zeros(len(points), dtype=bool)
     front[candidates] = True
     return front
+
+
+def on_front(table: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Mark the rows that no other row beats in some columns of a `summary`.
+
+    Args:
+        table: rows of one corpus and schema version.
+        columns: e.g. ``("sparsity", "test_wer")``; those of `MAXIMISED` are maximised, the others minimised.
+
+    Returns:
+        Mask of shape (n,).
+    """
+    return pareto_front(np.stack([-table[name] if name in MAXIMISED else table[name] for name in columns], axis=1))

@@ -12,26 +12,18 @@ import pandas as pd
 
 from cspbench.errors import did_you_mean
 from cspbench.hyper import flatten
-from cspbench.result import TrialResult
+from cspbench.result import ALIASES, METRICS, TrialResult
 from cspbench.spec import TrialSpec, canonical, content_id
 from cspbench.store import Store
 from cspbench.trials.records import ResultsError, TrialLog, TrialRecord, read_result, read_rows
 
-MEASURES = [
-    *("sparsity", "wer", "wer_low", "wer_high", "dev_wer"),
-    *("latency_ms", "latency_p95_ms", "rtf", "size_bytes"),
-    *("latency_p99_ms", "latency_low_ms", "latency_high_ms", "first_token_ms", "finish_ms", "step_bytes"),
-    *("int8_latency_ms", "torch_latency_ms"),
-    *("dense_wer", "dense_wer_low", "dense_wer_high", "dense_dev_wer"),
-    *("dense_latency_ms", "dense_latency_p95_ms", "dense_rtf", "dense_size_bytes"),
-    *("steps", "train_seconds", "seconds", "words", "utterances"),
-]
+MEASURES = [*METRICS, *ALIASES]
 """Numeric columns that only a finished trial has; NaN elsewhere."""
 
 COLUMNS = [
     *("trial_id", "number", "state", "corpus", "synthetic", "method", "sparsity_requested", "seed", "setting"),
-    *("dense_id", "schema", "device", "error"),
-    *MEASURES,
+    *("dense_id", "schema", "device", "formats", "error"),
+    *(name for name in MEASURES if name != "sparsity_requested"),
 ]
 
 
@@ -43,14 +35,15 @@ def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
         root: folder the sweep wrote to.
 
     Returns:
-        A frame with `COLUMNS`, then ``params.<name>`` for every hyperparameter that any trial's method has and
-        ``protocol.<key>`` for what was recorded with the latency (``protocol.conclusive`` is False where the machine
-        was too noisy to tell). Word error rates and sparsities are fractions,
-        latencies milliseconds a model step, sizes bytes. ``wer`` is measured on test, ``dev_wer`` on dev: select on
-        ``dev_wer``. ``state`` is complete, failed, pruned, running, or missing (finished once, but its result is
-        gone); measures of all but complete trials are NaN. ``setting`` is equal for trials that differ in sparsity and
-        seed alone. ``schema`` is the schema version of the trial: equal settings of different versions may come out
-        differently.
+        A frame with `COLUMNS`: what identifies the trial, then a column for each metric of
+        `cspbench.result.METRICS`, with its name and unit, and ``wer`` as a second name of ``test_wer``. Then
+        ``params.<name>`` for every hyperparameter that any trial's method has, and ``protocol.<key>`` for what was
+        recorded with the latency. Select on ``dev_wer``, report ``test_wer``.
+
+        ``state`` is complete, failed, pruned, running, or missing (finished once, but its result is gone); measures of
+        all but complete trials are NaN. ``setting`` is equal for trials that differ in sparsity and seed alone.
+        ``formats`` are those of the packed file that ``size_bytes`` and ``latency_ms`` describe. ``schema`` is the
+        schema version of the trial: equal settings of different versions may come out differently.
 
     Raises:
         ResultsError: no such study, or a record that this version cannot read.
@@ -63,7 +56,7 @@ def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
     rows = [_row(store, record) for record in _records(store, name)]
     extra = {key: None for row in rows for key in row if key not in COLUMNS}
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(extra)])
-    return frame.astype(dict.fromkeys((*MEASURES, "sparsity_requested"), float))
+    return frame.astype(dict.fromkeys(MEASURES, float))
 
 
 def load_hypotheses(store: Store, trial_id: str) -> pd.DataFrame:
@@ -134,16 +127,10 @@ def _outcome(store: Store, record: TrialRecord) -> dict[str, Any]:
 
 
 def _measures(result: TrialResult) -> dict[str, Any]:
-    packed, dense = result.latency.packed, result.latency.dense
+    metrics = result.metrics()
     return {
-        **{key: getattr(result, key) for key in ("sparsity", "size_bytes", "dense_size_bytes", "steps")},
-        **{key: getattr(result, key) for key in ("train_seconds", "seconds", "device", "synthetic")},
-        **{"wer": result.test.wer, "wer_low": result.test.low, "wer_high": result.test.high},
-        **{"words": result.test.words, "utterances": result.test.utterances, "dev_wer": result.dev.wer},
-        **{"dense_wer": result.dense_test.wer, "dense_dev_wer": result.dense_dev.wer},
-        **{"dense_wer_low": result.dense_test.low, "dense_wer_high": result.dense_test.high},
-        **{"latency_ms": packed.median_ms, "latency_p95_ms": packed.p95_ms, "rtf": packed.rtf},
-        **{"dense_latency_ms": dense.median_ms, "dense_latency_p95_ms": dense.p95_ms, "dense_rtf": dense.rtf},
-        **result.latency.details(),
+        **metrics,
+        **{alias: metrics[name] for alias, name in ALIASES.items()},
+        **{"device": result.device, "synthetic": result.synthetic, "formats": result.formats},
         **{f"protocol.{key}": value for key, value in result.latency.protocol.items()},
     }

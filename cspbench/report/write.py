@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cspbench.report.figures import PANELS, figure, on_front, save
+from cspbench.report.figures import PANELS, figure, save
 from cspbench.report.page import NOTES, command, heading, html_page, markdown_table
 from cspbench.report.results import ResultsError, load_results
-from cspbench.report.table import PLACE, summary
+from cspbench.report.table import PLACE, display_notes, fronts, summary
 from cspbench.store import Store, write_atomic
 
 
@@ -51,24 +51,6 @@ def write_report(name: str, store: Store) -> list[Path]:
     return [*pictures, *(folder / file for file in texts)]
 
 
-def fronts(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a `summary` on the Pareto front of WER and sparsity or of WER and latency.
-
-    Fronts are those of one corpus and schema version.
-
-    A bool column a front, named after its picture, is put first. Fronts are of test WER, as drawn: they describe what
-    came out. To choose what to deploy, look at ``dev_wer``.
-    """
-    drawn = PANELS[:2]
-    marked = table.copy()
-    for place, panel in enumerate(drawn):
-        on = pd.Series(False, index=table.index)
-        for _, part in table.groupby(PLACE):
-            on[part.index] = on_front(part, panel)
-        marked.insert(place, panel.name, on)
-    return marked[marked[[panel.name for panel in drawn]].any(axis=1)]
-
-
 def _why_none(frame: pd.DataFrame) -> str:
     states = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
     errors = frame["error"].dropna()
@@ -89,5 +71,5 @@ def _write_pictures(name: str, frame: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _markdown(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame) -> str:
-    notes = "".join(f"- {note}\n" for note in NOTES)
+    notes = "".join(f"- {note}\n" for note in (*display_notes(table), *NOTES))
     return f"# {heading(frame, name)}\n\n{markdown_table(table)}\n{notes}\nMade by `{command(name, store)}`.\n"

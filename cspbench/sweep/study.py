@@ -113,7 +113,7 @@ class Study:
 
 
 def objective(result: TrialResult, name: str) -> float:
-    """Return a quantity to minimise: dev WER (never test), median latency of the packed weights, or their size."""
+    """Return a quantity to minimise: dev WER (never test), median latency, or bytes of the smallest packed file."""
     return {
         "wer": result.dev.wer,
         "latency": result.latency.packed.median_ms,

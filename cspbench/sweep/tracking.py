@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.result import TrialResult
+from cspbench.result import ALIASES, TrialResult
 from cspbench.spec import TrialSpec, content_id
 from cspbench.store import Store
 from cspbench.trials.outcome import Outcome
@@ -139,6 +139,9 @@ class Tracker:
         tags = self._tags | {"cspbench.kind": "trial", TRIAL: spec.id, PARENT: self.parent}
         if outcome.error is not None:
             tags["cspbench.error"] = outcome.error[:5000]
+        if result is not None and result.latency.noise is not None:
+            noise = result.latency.noise
+            tags["cspbench.latency"] = noise.verdict or ("quiet" if noise.conclusive else "noisy")
         started = time.time() - (result.seconds if result else 0)
         name = f"{spec.method.name}-{spec.sparsity:g}-seed{spec.seed}"
         run = self._client.create_run(self._experiment, start_time=int(started * 1000), tags=tags, run_name=name)
@@ -192,35 +195,10 @@ def trial_params(spec: TrialSpec) -> dict[str, Any]:
 
 
 def trial_metrics(result: TrialResult) -> dict[str, float]:
-    """A result as flat numbers: fractions, milliseconds, bytes, seconds. Names as the columns of the report."""
-    packed, dense = result.latency.packed, result.latency.dense
-    metrics = {
-        "wer": result.test.wer,
-        "wer_low": result.test.low,
-        "wer_high": result.test.high,
-        "dev_wer": result.dev.wer,
-        "dense_wer": result.dense_test.wer,
-        "dense_dev_wer": result.dense_dev.wer,
-        "sparsity": result.sparsity,
-        "sparsity_requested": result.sparsity_requested,
-        "latency_ms": packed.median_ms,
-        "latency_p95_ms": packed.p95_ms,
-        "rtf": packed.rtf,
-        "dense_latency_ms": dense.median_ms,
-        "dense_latency_p95_ms": dense.p95_ms,
-        "dense_rtf": dense.rtf,
-        "speedup": dense.median_ms / packed.median_ms,
-        "size_bytes": float(result.size_bytes),
-        "dense_size_bytes": float(result.dense_size_bytes),
-        "compression": result.dense_size_bytes / result.size_bytes,
-        "steps": float(result.steps),
-        "train_seconds": result.train_seconds,
-        "seconds": result.seconds,
-    }
-    metrics |= result.latency.details()
-    if result.latency.noise is not None:
-        metrics["latency_conclusive"] = float(result.latency.noise.conclusive)
-    return metrics | {f"layer_sparsity/{layer}": share for layer, share in result.layer_sparsity.items()}
+    """Return the metrics of a result, their aliases, and ``layer_sparsity/<layer>`` for each layer."""
+    metrics = result.metrics()
+    aliases = {alias: metrics[name] for alias, name in ALIASES.items()}
+    return metrics | aliases | {f"layer_sparsity/{layer}": zeros for layer, zeros in result.layer_sparsity.items()}
 
 
 def thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.training.events import Event
 from cspbench.trials.outcome import Outcome
+from cspbench.units import size_unit, time_unit
 
 PLAIN_INTERVAL = 15.0
 """Seconds between plain lines about the same work."""
@@ -91,10 +92,13 @@ def _sentence(outcome: Outcome, cached: bool) -> str:
     if result is None:
         return f"{label}: FAILED: {outcome.error}"
     # WER of dev: whoever watches may still change settings, and test is to be looked at when they stand.
+    metrics = result.metrics()
+    unit = time_unit([metrics["latency_ms"], metrics["dense_latency_ms"]])
+    size = f"{size_unit([metrics['size_bytes']]).text(metrics['size_bytes'])}, " if "size_bytes" in metrics else ""
     return (
-        f"{label}: dev WER {100 * result.dev.wer:.1f} % (dense {100 * result.dense_dev.wer:.1f} %), "
-        f"{result.latency.packed.median_ms:.3f} ms a step (dense {result.latency.dense.median_ms:.3f}), "
-        f"{result.size_bytes / 1e6:.2f} MB, {'had finished before' if cached else duration(result.seconds)}"
+        f"{label}: dev WER {100 * metrics['dev_wer']:.1f} % (dense {100 * metrics['dense_dev_wer']:.1f} %), "
+        f"{unit.text(metrics['latency_ms'])} a step (dense {unit.format(metrics['dense_latency_ms'])}), "
+        f"{size}{'had finished before' if cached else duration(result.seconds)}"
     )
 
 

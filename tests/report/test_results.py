@@ -5,19 +5,18 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from support.fake_studies import finish, record, result, spec, write_study
+from support.fake_studies import finish, record, result, spec, word_errors, write_study
 
 import cspbench
 from cspbench import load_results
 from cspbench.errors import CspbenchError
 from cspbench.report.results import ResultsError, load_curve, load_hypotheses, load_result
+from cspbench.result import METRICS, Memory
 from cspbench.store import Store
 
 ASKED = {
-    *("trial_id", "method", "sparsity_requested", "sparsity", "wer", "wer_low", "wer_high", "latency_ms"),
-    *("latency_p95_ms", "rtf", "size_bytes", "dense_wer", "dense_latency_ms", "seed", "state", "dev_wer"),
-    *("dense_dev_wer", "dense_latency_p95_ms", "dense_size_bytes", "dense_rtf", "steps", "train_seconds"),
-    *("corpus", "synthetic", "error"),
+    *("trial_id", "method", "seed", "state", "corpus", "synthetic", "error", "schema", "formats", "wer"),
+    *METRICS,
 }
 
 
@@ -33,14 +32,48 @@ def test_a_row_says_what_the_result_says(store):
     assert set(frame.columns) >= ASKED
     row = frame.iloc[0]
     assert (row["trial_id"], row["method"], row["seed"], row["state"]) == (trial.id, "magnitude", 3, "complete")
-    assert (row["wer"], row["dev_wer"], row["dense_wer"], row["dense_dev_wer"]) == (0.25, 0.2, 0.01, 0.01)
-    assert row["wer_low"] < row["wer"] < row["wer_high"]
+    rates = (row["test_wer"], row["dev_wer"], row["dense_test_wer"], row["dense_dev_wer"])
+    assert rates == (0.25, 0.2, 0.01, 0.01)
+    assert row["wer"] == row["test_wer"]
+    assert row["wer_change"] == pytest.approx(24)
+    assert row["test_wer_low"] < row["test_wer"] < row["test_wer_high"]
+    assert (row["size_bytes"], row["smallest_bytes"], row["formats"]) == (2_975_000, 2_380_000, "6 x csr16 fp32")
+    assert row["compression"] == pytest.approx(7_000_000 / 2_975_000)
     assert row["latency_ms"] == pytest.approx(0.1 + 1.1 * 0.25)
     assert (row["dense_latency_ms"], row["dense_latency_p95_ms"], row["dense_size_bytes"]) == (0.8, 0.9, 7_000_000)
     assert (row["params.scope"], row["params.begin"]) == ("layer", 0.1)
     assert (row["protocol.threads"], row["protocol.execution"]) == (1, "packed CSR")
     assert pd.isna(row["error"])
     assert not row["synthetic"]
+
+
+def test_metrics_are_those_of_the_table_and_what_is_unknown_is_absent():
+    trial = spec()
+    found = result(trial, 0.1)
+    metrics = found.metrics()
+    assert metrics.keys() < METRICS.keys()
+    assert not {"int8_wer", "test_cer", "test_loss", "test_deletions", "latency_conclusive"} & metrics.keys()
+    errors = found.test.model_copy(
+        update={"cer": 0.04, "loss": 1.5, "deletions": 3, "substitutions": 2, "insertions": 1}
+    )
+    more = found.model_copy(update={"test": errors, "int8_test": word_errors(0.12)}).metrics()
+    assert (more["test_cer"], more["test_loss"], more["test_deletions"], more["int8_wer"]) == (0.04, 1.5, 3, 0.12)
+    assert list(more) == [name for name in METRICS if name in more]
+    assert "wer_change" not in found.model_copy(update={"dense_test": word_errors(0.0)}).metrics()
+
+
+def test_a_result_that_did_not_record_its_file_has_the_size_of_the_weights_that_were_timed():
+    found = result(spec(), 0.1)
+    times = {"packed": found.latency.packed, "dense": found.latency.dense}
+    old = {name: time.model_copy(update={"file_bytes": None}) for name, time in times.items()}
+    report = found.latency.model_copy(update=old)
+    metrics = found.model_copy(update={"latency": report}).metrics()
+    assert not {"size_bytes", "compression"} & metrics.keys()
+    assert metrics["dense_size_bytes"] == 7_000_000
+    held = {"packed": Memory(weights=500, state=0), "dense": Memory(weights=2000, state=0)}
+    report = report.model_copy(update={name: old[name].model_copy(update={"memory": held[name]}) for name in old})
+    metrics = found.model_copy(update={"latency": report}).metrics()
+    assert (metrics["size_bytes"], metrics["dense_size_bytes"], metrics["compression"]) == (500, 2000, 4)
 
 
 def test_one_row_a_trial_the_last_line_counts(store):
@@ -61,7 +94,9 @@ def test_unfinished_trials_have_no_measures(store, state):
     record(store, "s", trial, state, error="out of memory" if state == "failed" else None)
     row = load_results("s", store.root).iloc[0]
     assert row["state"] == state
-    assert np.isnan(row[["wer", "sparsity", "latency_ms", "size_bytes", "dense_wer"]].astype(float)).all()
+    assert np.isnan(
+        row[["test_wer", "wer", "sparsity", "latency_ms", "size_bytes", "dense_test_wer"]].astype(float)
+    ).all()
     assert (row["sparsity_requested"], row["params.rho"]) == (0.9, 2.0)
 
 

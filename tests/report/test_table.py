@@ -4,7 +4,9 @@ import pytest
 from support.fake_studies import finish, record, result, spec, word_errors, write_study
 
 from cspbench import load_results
-from cspbench.report.table import display_rows, select_on_dev, summary
+from cspbench.report.columns import fit
+from cspbench.report.table import NOISY_NOTE, display_columns, display_notes, display_rows, select_on_dev, summary
+from cspbench.result import Noise
 from cspbench.store import Store
 
 
@@ -26,7 +28,7 @@ def test_dev_decides_even_where_test_would_have_chosen_otherwise(store):
     add(store, spec("csp", params={"rho": 2.0}), wer=0.05, dev=0.20)
     assert chosen(store)["params.rho"].tolist() == [1.0]
     row = summary(load_results("s", store.root)).query("method == 'csp'").iloc[0]
-    assert (row["wer"], row["dev_wer"], row["settings"], row["params"]) == (0.30, 0.10, 2, "rho=1")
+    assert (row["test_wer"], row["dev_wer"], row["settings"], row["params"]) == (0.30, 0.10, 2, "rho=1")
 
 
 def test_settings_are_compared_by_their_mean_over_seeds(store):
@@ -61,10 +63,11 @@ def test_summary_averages_seeds_and_relates_to_dense(store):
     table = summary(load_results("s", store.root))
     assert table["method"].tolist() == ["dense", "csp"]
     dense, csp = table.to_dict("records")
-    assert (dense["wer"], dense["sparsity"], dense["latency_ms"], dense["speedup"]) == (0.04, 0.0, 0.8, 1.0)
-    assert csp["wer"] == pytest.approx(0.15)
-    assert (csp["wer_low"], csp["wer_high"]) == (pytest.approx(0.105), pytest.approx(0.195))
-    assert csp["wer_std"] == pytest.approx(np.std([0.1, 0.2], ddof=1))
+    assert (dense["test_wer"], dense["sparsity"], dense["latency_ms"], dense["speedup"]) == (0.04, 0.0, 0.8, 1.0)
+    assert csp["test_wer"] == csp["wer"] == pytest.approx(0.15)
+    assert csp["wer_change"] == pytest.approx(0.15 / 0.04 - 1)
+    assert (csp["test_wer_low"], csp["test_wer_high"]) == (pytest.approx(0.105), pytest.approx(0.195))
+    assert csp["test_wer_std"] == pytest.approx(np.std([0.1, 0.2], ddof=1))
     assert (csp["seeds"], csp["settings"], csp["failed"]) == (2, 1, 0)
     assert csp["speedup"] == pytest.approx(0.8 / 0.21)
     assert csp["compression"] == pytest.approx(5.0)
@@ -77,8 +80,8 @@ def test_cells_without_a_finished_trial_are_not_left_out(store):
     record(store, "s", spec("movement", 0.9), "running")
     table = summary(load_results("s", store.root)).set_index("method")
     assert table.loc["lottery", ["seeds", "failed"]].tolist() == [0, 1]
-    assert np.isnan(table.loc["lottery", "wer"])
-    words = {row["method"]: row["WER %"] for row in display_rows(table.reset_index())}
+    assert np.isnan(table.loc["lottery", "test_wer"])
+    words = {row["method"]: row["test WER %"] for row in display_rows(table.reset_index())}
     assert words == {"dense": "2.0 [1.4, 2.6]", "csp": "10.0 [7.0, 13.0]", "lottery": "failed", "movement": "–"}
 
 
@@ -113,14 +116,53 @@ def test_hyperparameters_of_any_kind_are_worded(store):
 def test_wording_has_units_and_hides_what_says_nothing(tmp_path):
     write_study(tmp_path, methods=["csp"], sparsities=[0.9], seeds=[0], test=word_errors(0.1234))
     row = display_rows(summary(load_results("demo", tmp_path)))[1]
-    assert row["WER %"] == "12.3 [8.6, 16.0]"
-    assert (row["size MB"], row["smaller"], row["latency ms"], row["faster"]) == ("1.40", "5.0×", "0.210", "3.81×")
-    assert not {"corpus", "seeds", "chosen on dev"} & set(row)
+    assert (row["sparsity"], row["test WER %"], row["vs dense"]) == ("90 %", "12.3 [8.6, 16.0]", "+517 %")
+    assert (row["size MB"], row["compression"], row["smallest MB"]) == ("1.40", "5.0×", "1.12")
+    assert (row["latency µs"], row["speed-up"], row["real time"]) == ("210", "3.81×", "143×")
+    assert (row["front"], row["formats timed"]) == ("SLB", "6 x csr16 fp32")
+    assert not {"corpus", "schema", "seeds", "chosen on dev", "int8 µs", "int8 WER %"} & set(row)
+
+
+def test_a_noisy_latency_is_marked_in_its_own_row(store):
+    for method, conclusive in (("csp", True), ("magnitude", False)):
+        trial = spec(method)
+        found = result(trial, 0.1)
+        report = found.latency.model_copy(update={"noise": Noise(conclusive=conclusive)})
+        finish(store, "s", trial, found.model_copy(update={"latency": report}))
+    table = summary(load_results("s", store.root))
+    rows = {row["method"]: row for row in display_rows(table)}
+    assert (rows["csp"]["latency µs"], rows["csp"]["speed-up"]) == ("210", "3.81×")
+    assert (rows["magnitude"]["latency µs"], rows["magnitude"]["speed-up"]) == ("~210", "~3.81×")
+    assert rows["dense"]["latency µs"] == "~800"
+    assert NOISY_NOTE in display_notes(table)
+    assert NOISY_NOTE not in display_notes(table[table["method"] == "csp"])
+
+
+def test_int8_is_shown_only_with_its_own_wer(store):
+    trial = spec()
+    found = result(trial, 0.1)
+    report = found.latency.model_copy(update={"engines": {"int8": found.latency.packed}})
+    finish(store, "s", trial, found.model_copy(update={"latency": report}))
+    assert "int8 µs" not in display_rows(summary(load_results("s", store.root)))[0]
+    finish(store, "s", trial, found.model_copy(update={"latency": report, "int8_test": word_errors(0.11)}))
+    row = display_rows(summary(load_results("s", store.root)))[1]
+    assert (row["int8 µs"], row["int8 WER %"]) == ("210", "11.0")
+
+
+def test_unimportant_columns_are_dropped_until_the_table_fits(tmp_path):
+    write_study(tmp_path, seeds=[0, 1])
+    columns = display_columns(summary(load_results("demo", tmp_path)))
+    narrow = fit(columns, 80)
+    assert sum(column.width for column in narrow) + 2 * (len(narrow) - 1) <= 80
+    kept = [column.heading for column in narrow]
+    assert kept[:6] == ["method", "sparsity", "test WER %", "vs dense", "size MB", "latency µs"]
+    assert {column.rank for column in fit(columns, 1)} == {0}
+    assert fit(columns, 1000) == columns
 
 
 def test_columns_survive_csv(tmp_path):
     write_study(tmp_path / "runs", sparsities=[0.5], seeds=[0])
     table = summary(load_results("demo", tmp_path / "runs"))
     table.to_csv(tmp_path / "t.csv", index=False)
-    back = pd.read_csv(tmp_path / "t.csv").assign(params="")
+    back = pd.read_csv(tmp_path / "t.csv").assign(params="").fillna({"formats": ""})
     pd.testing.assert_frame_equal(back, table, check_dtype=False)

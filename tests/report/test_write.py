@@ -10,8 +10,8 @@ from support.fake_studies import finish, record, result, spec, write_study
 from cspbench import load_results
 from cspbench.errors import CspbenchError
 from cspbench.report.page import doubts, html_page, markdown_table
-from cspbench.report.table import summary
-from cspbench.report.write import fronts, write_report
+from cspbench.report.table import fronts, summary
+from cspbench.report.write import write_report
 from cspbench.store import Store
 
 
@@ -66,7 +66,7 @@ def test_pareto_csv_holds_the_fronts(written):
     store, _ = written
     front = pd.read_csv(store.study("demo").report / "pareto.csv")
     assert set(front["method"]) == {"dense", "csp"}
-    assert front[["wer_vs_sparsity", "wer_vs_latency"]].any(axis=1).all()
+    assert front[["wer_vs_sparsity", "wer_vs_latency", "wer_vs_size"]].any(axis=1).all()
     assert len(front) == len(fronts(summary(load_results("demo", store.root))))
 
 
@@ -147,11 +147,11 @@ def test_latencies_that_cannot_be_compared_or_believed_are_warned_of():
             "schema": 1,
             "protocol.packed": ["torch CSR", "native engine", "native engine"],
             "protocol.processor": ["a", "a", "a"],
-            "protocol.conclusive": [None, True, False],
+            "latency_conclusive": [None, 1.0, 0.0],
         }
     )
     mixed, noisy = doubts(frame)
     assert "measured on native engine and torch CSR" in mixed
     assert "noisy to tell the latency of 1 of 2 trials" in noisy
     assert doubts(frame.iloc[[1]]) == []
-    assert doubts(pd.DataFrame({"state": ["complete"], "schema": [1]})) == []
+    assert doubts(pd.DataFrame({"state": ["complete"], "schema": [1], "latency_conclusive": [1.0]})) == []

@@ -36,6 +36,7 @@ class FakeEngine:
     traffic = TRAFFIC
     weight_bytes = 5000
     state_bytes = 64
+    file_bytes = 5200
 
     def __init__(
         self,

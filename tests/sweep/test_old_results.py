@@ -14,8 +14,8 @@ from pydantic import Field
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
 from cspbench.report.results import load_curve, load_hypotheses, load_results
-from cspbench.report.table import display_rows, select_on_dev, summary
-from cspbench.report.write import fronts, write_report
+from cspbench.report.table import display_rows, fronts, select_on_dev, summary
+from cspbench.report.write import write_report
 from cspbench.spec import DenseSpec, Since, TrainSpec, TrialSpec, canonical, newer_fields
 from cspbench.store import Store, read_json, write_json
 from cspbench.sweep.plan import Plan
@@ -150,8 +150,8 @@ def test_versions_are_shown_apart(old: Store) -> None:
     assert frame["schema"].value_counts().to_dict() == {1: 4, 2: 4}
     assert len(select_on_dev(frame)) == 8  # the better version does not displace the other
     table = summary(frame)
-    assert table.groupby("schema")["wer"].max().to_dict() == {1: 1.0, 2: 1.0}  # the dense recogniser's is 1
-    assert table.query("method == 'csp'").set_index("schema")["wer"].to_dict() == {1: 1.0, 2: 0.5}
+    assert table.groupby("schema")["test_wer"].max().to_dict() == {1: 1.0, 2: 1.0}  # the dense recogniser's is 1
+    assert table.query("method == 'csp'").set_index("schema")["test_wer"].to_dict() == {1: 1.0, 2: 0.5}
     assert set(fronts(table)["schema"]) == {1, 2}
     assert {row["schema"] for row in display_rows(table)} == {"1", "2"}
     written = write_report("smoke", old)

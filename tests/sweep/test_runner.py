@@ -92,7 +92,7 @@ def test_a_search_respects_the_number_of_trials_over_restarts(
     assert len(set(sparsities)) == 5  # a sampler that began anew would repeat its first draws
     trial = study_of(store).trials[0]
     result = load_results("demo", store.root).iloc[0]
-    assert trial.values == pytest.approx([result["dev_wer"], result["latency_ms"], result["size_bytes"]])
+    assert trial.values == pytest.approx([result["dev_wer"], result["latency_ms"], result["smallest_bytes"]])
 
 
 def lines(run: Callable[[Lines], object]) -> list[str]:

@@ -14,6 +14,7 @@ from support import fake_trial
 from support.fake_studies import result, spec
 
 from cspbench.config import SweepConfig
+from cspbench.result import METRICS
 from cspbench.store import Store
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.tracking import PARENT, TRIAL, Tracker, database_uri, open_client, thinned, trial_metrics
@@ -43,7 +44,7 @@ def test_a_sweep_is_a_parent_with_a_sortable_child_a_trial(
     assert csp.data.params["sparsity"] == "0.9"
     assert csp.data.params["csp.damping"] == "0.02"
     assert csp.data.metrics["layer_sparsity/joint.output.weight"] == 0.9
-    assert {"dev_wer", "wer_low", "latency_ms", "size_bytes", "sparsity", "dense_wer"} <= csp.data.metrics.keys()
+    assert {"dev_wer", "test_wer", "latency_ms", "size_bytes", "sparsity", "dense_test_wer"} <= csp.data.metrics.keys()
     for run in (parent, *children):
         assert run.data.tags["cspbench.sweep"] == "demo"
         assert run.data.tags["synthetic"] == "false"
@@ -116,7 +117,9 @@ def test_curves_are_thinned_but_keep_what_matters() -> None:
 
 def test_metrics_are_named_as_in_the_report() -> None:
     metrics = trial_metrics(result(spec(), 0.1, dev=0.12))
-    assert (metrics["wer"], metrics["dev_wer"]) == (0.1, 0.12)
+    assert (metrics["test_wer"], metrics["wer"], metrics["dev_wer"]) == (0.1, 0.1, 0.12)
+    names = {name for name in metrics if not name.startswith("layer_sparsity/")}
+    assert names - {"wer"} <= METRICS.keys()
     assert metrics["speedup"] == pytest.approx(metrics["dense_latency_ms"] / metrics["latency_ms"])
     assert all(isinstance(value, float) for value in metrics.values())
 

@@ -42,7 +42,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         display.ended(Outcome(trial, error="no [brackets] lost"), cached=False)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "  csp 90 % seed 0: prune 0/50 loss 1.5"
-    assert lines[1].startswith("[1/2] csp 90 % seed 0: dev WER 5.1 % (dense 2.0 %), 0.210 ms a step (dense 0.800), 1.4")
+    assert lines[1].startswith("[1/2] csp 90 % seed 0: dev WER 5.1 % (dense 2.0 %), 210 µs a step (dense 800), 1.40 MB")
     assert lines[2] == "[2/2] csp 90 % seed 0: FAILED: no [brackets] lost"
     assert len(lines) == 3
 

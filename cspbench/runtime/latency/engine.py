@@ -36,6 +36,7 @@ class Engine(Protocol):
         traffic: bytes of weights it reads.
         weight_bytes: bytes of all its weights, exactly.
         state_bytes: bytes that one stream carries from step to step, exactly.
+        file_bytes: bytes of the packed file it runs; None if it runs none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Engine(Protocol):
     traffic: Traffic
     weight_bytes: int
     state_bytes: int
+    file_bytes: int | None
 
     @property
     def stopwatch(self) -> Stopwatch:

@@ -27,6 +27,8 @@ from cspbench.spec import LatencySpec
 AGAIN = "first engine again"
 """The first engine takes part twice: what it gains over itself is noise."""
 
+SINGLE = "measured in a single repetition: nothing shows how far chance reaches; measure twice or more"
+
 EXECUTION = "streaming, one model step at a time, feature extraction included"
 
 
@@ -83,7 +85,10 @@ def measure(
     summaries = {e.name: _summary(e, streamed[e.name], spec.repeats, seconds) for e in engines}
     blocks = {name: [one.steps for one in done] for name, done in streamed.items()}
     medians = {name: one.median for name, one in summaries.items() if one.median is not None}
-    ratios, noise = judged(blocks, medians, watch, place, spec.threads)
+    if spec.repeats > 1:
+        ratios, noise = judged(blocks, medians, watch, place, spec.threads)
+    else:
+        ratios, noise = {}, Noise(conclusive=False, verdict="noisy", reasons=[SINGLE], figures=watch.figures())
     protocol = _protocol(spec, place, pace, seconds, len(audio))
     return Measured(engines=summaries, ratios=ratios, noise=noise, protocol=protocol)
 
@@ -136,12 +141,13 @@ def _summary(engine: Engine, done: Sequence[Streamed], repeats: int, seconds: fl
         p99_ms=p99,
         rtf=sum(one.work for one in done) / (seconds * repeats),
         steps=len(steps),
-        median=statistics.median([one.steps * 1000 for one in done]),
+        median=statistics.median([one.steps * 1000 for one in done]) if repeats > 1 else None,
         first_token=_first_token(done, repeats),
         finish_ms=float(np.median([one.finish for one in done])) * 1000,
         labels=sum(len(one.emitted) for one in done) // repeats,
         step_bytes=engine.traffic.mean(np.concatenate([one.labels for one in done])),
         memory=Memory(weights=engine.weight_bytes, state=engine.state_bytes),
+        file_bytes=engine.file_bytes,
         engine=engine.description,
     )
 

@@ -36,6 +36,7 @@ class NativeEngine:
         self.description = f"native ({module.current()}), {_formats(packed)}"
         parts = _weight_bytes(packed)
         self.weight_bytes = sum(parts.values())
+        self.file_bytes: int | None = packed.file_bytes
         self.traffic = Traffic.of(parts, packed.header.model.shape.units, MAX_SYMBOLS)
         self._stream = Recogniser(packed, threads)
         self.state_bytes = len(self._stream.snapshot())

@@ -47,6 +47,8 @@ class TorchEngine:
         CspbenchError: 2:4 without CUDA, or for a matrix whose shape the device does not take.
     """
 
+    file_bytes: int | None = None
+
     def __init__(self, name: str, trained: TrainedModel, layout: Layout = "dense", device: str = "cpu") -> None:
         on_cuda = torch.device(device).type == "cuda"
         if layout == "2:4" and not on_cuda:

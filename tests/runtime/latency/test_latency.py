@@ -100,7 +100,7 @@ def test_what_is_reported_of_an_engine() -> None:
     assert fast.first_token.utterances == 2
     assert fast.step_bytes == pytest.approx(1100 + 110 * 2 / 15)
     assert fast.memory is not None
-    assert (fast.memory.weights, fast.memory.state) == (5000, 64)
+    assert (fast.memory.weights, fast.memory.state, fast.file_bytes) == (5000, 64, 5200)
     ratio = found.ratios["slow/fast"]
     assert list(found.ratios) == ["slow/fast"]
     assert (ratio.value, ratio.verdict, ratio.units) == (pytest.approx(4), "faster", 6)
@@ -120,6 +120,18 @@ def test_nothing_is_collected_while_measuring_and_afterwards_again() -> None:
     measure([Watching("a", clock)], [samples(4)], PACE, LatencySpec(repeats=1), HERE)
     assert set(seen) == {False}
     assert gc.isenabled()
+
+
+def test_a_single_repetition_gives_no_interval_and_no_verdict() -> None:
+    clock = FakeClock()
+    engines = [FakeEngine("slow", clock, 0.004), FakeEngine("fast", clock)]
+    found = measure(engines, [samples(4)], PACE, LatencySpec(repeats=1), HERE)
+    assert found.engines["fast"].median is None
+    assert found.engines["fast"].median_ms == pytest.approx(1)
+    assert found.ratios == {}
+    assert not found.noise.conclusive
+    assert found.noise.same is None
+    assert "single repetition" in found.noise.reasons[0]
 
 
 def test_audio_too_short_to_measure_is_refused() -> None:
@@ -244,4 +256,3 @@ def test_an_old_result_can_still_be_read(tmp_path: Path) -> None:
     report = LatencyReport.model_validate({"packed": engine, "dense": engine, "protocol": {"threads": 1}})
     assert report.noise is None
     assert report.packed.p99_ms is None
-    assert report.details() == {}
