@@ -16,6 +16,9 @@ from cspbench.spec import TokenizerSpec
 
 BLANK = 0
 
+WORD_START = "\u2581"
+"""Sentencepiece writes it for a space."""
+
 MAX_SYMBOLS = 4
 """Labels emitted in one frame at most; a 30 ms frame holds fewer characters than that."""
 
@@ -30,8 +33,16 @@ class Tokenizer(ABC):
         """Ids of a text; raises ValueError naming the first character that has none."""
 
     @abstractmethod
+    def encode_known(self, text: str) -> list[int]:
+        """Ids of a text without the characters that have none."""
+
+    @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Inverse of `encode`."""
+
+    @abstractmethod
+    def decode_more(self, ids: Sequence[int], text: str) -> str:
+        """Text that more ids add to `text`: ``decode(a + b) == decode(a) + decode_more(b, decode(a))``."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -52,8 +63,14 @@ class CharacterTokenizer(Tokenizer):
             raise ValueError(f"character {unknown!r} is not in the vocabulary {self.characters!r}")
         return [self._ids[c] for c in text]
 
+    def encode_known(self, text: str) -> list[int]:
+        return [self._ids[c] for c in text if c in self._ids]
+
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.characters[i - 1] for i in ids)
+
+    def decode_more(self, ids: Sequence[int], text: str) -> str:
+        return self.decode(ids)
 
     def state(self) -> dict[str, Any]:
         return {"kind": "character", "characters": self.characters}
@@ -73,8 +90,15 @@ class SentencePieceTokenizer(Tokenizer):
             raise ValueError(f"{text!r} holds a character that no training text has")
         return ids
 
+    def encode_known(self, text: str) -> list[int]:
+        return [i for i in self._pieces.encode(text) if i != BLANK]
+
     def decode(self, ids: Sequence[int]) -> str:
-        return self._pieces.decode(list(ids))
+        return self.decode_more(ids, "")
+
+    def decode_more(self, ids: Sequence[int], text: str) -> str:
+        more = "".join(self._pieces.id_to_piece(int(i)) for i in ids).replace(WORD_START, " ")
+        return more if text else more.lstrip(" ")
 
     def state(self) -> dict[str, Any]:
         return {"kind": "sentencepiece", "model": base64.b64encode(self._model).decode()}
@@ -93,6 +117,8 @@ def train_tokenizer(spec: TokenizerSpec, texts: Iterable[str]) -> Tokenizer:
             vocab_size=spec.vocab_size,
             model_type="unigram",
             character_coverage=1.0,
+            max_sentence_length=1 << 24,  # bytes; longer texts would be left out in silence
+            normalization_rule_name="identity",  # texts are normalised; a unit must be spelt as the reference is
             unk_id=BLANK,
             bos_id=-1,
             eos_id=-1,

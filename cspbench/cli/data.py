@@ -1,4 +1,4 @@
-"""``cspbench data``: corpora before they are trained on."""
+"""``cspbench data``: list, check and describe corpora."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import typer
 
 from cspbench.cli.options import AsJson, Root, messages, output, print_rows
 from cspbench.cli.sweep import RUNS
+from cspbench.errors import CorpusError
 
 if TYPE_CHECKING:
     from cspbench.corpora import Corpus
+    from cspbench.corpora.scan import Scan
     from cspbench.hyper import Hyperparameters
     from cspbench.spec import CorpusSpec
+
+SWEEP_FILES = (".yaml", ".yml")
 
 app = typer.Typer(help="List, prepare and describe corpora.", no_args_is_help=True)
 
@@ -45,8 +49,8 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def prepare(target: Target, path: AudioPath = None, option: Option = None, root: Root = RUNS) -> None:
-    """Make or join the audio of a corpus and check all of it, as a sweep would before training."""
-    corpus, spec = _prepare(target, path, option, root)
+    """Make the audio of a corpus where it must be made, and check all of it."""
+    corpus, spec, _ = _prepare(target, path, option, root)
     kind = "synthetic, " if corpus.synthetic else ""
     count = len(corpus.utterances)
     output().print(f"{corpus.name}: {kind}{count} utterances are fine; fingerprint {spec.fingerprint}", soft_wrap=True)
@@ -59,8 +63,8 @@ def stats(
     """Describe each split of a corpus."""
     from cspbench.corpora import statistics
 
-    corpus, _ = _prepare(target, path, option, root)
-    rows = statistics(corpus)
+    corpus, _, scans = _prepare(target, path, option, root)
+    rows = statistics(corpus, scans)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -68,6 +72,49 @@ def stats(
     splits = [str(row["split"]) for row in rows]
     properties = [key for key in rows[0] if key != "split"]
     print_rows([{"": key, **{s: row[key] for s, row in zip(splits, rows, strict=True)}} for key in properties])
+
+
+@app.command()
+def check(
+    target: Annotated[
+        str, typer.Argument(help="A manifest or folder of speech, a corpus by name, or a sweep file (.yaml).")
+    ],
+    path: AudioPath = None,
+    option: Option = None,
+    root: Root = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Read all headers, samples, transcripts and splits of a corpus once, and list every problem by its kind."""
+    from cspbench.corpora import corpora
+    from cspbench.corpora.inspection import detect, inspect_corpus
+    from cspbench.store import Store
+
+    given = Path(target).expanduser()
+    if path is None and target not in corpora.names() and given.suffix not in SWEEP_FILES and given.exists():
+        target, path = detect(given), given
+    spec = _spec(target, path, option or [])
+    found = inspect_corpus(spec, Store(root).corpora, messages().print)
+    summary = found.summary() | {"path": spec.path}
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        _print_check(summary)
+    if found.problems:
+        kinds = len(summary["problems"])
+        raise CorpusError(f"{len(found.problems)} problems of {kinds} {'kind' if kinds == 1 else 'kinds'}")
+
+
+def _print_check(summary: dict[str, Any]) -> None:
+    for heading in ("problems", "notes"):
+        for group in summary[heading]:
+            output().print(f"{heading[:-1]}: {group['kind']} ({group['count']})", soft_wrap=True, markup=False)
+            for example in group["examples"]:
+                output().print(f"  {example}", soft_wrap=True, markup=False)
+            if group["count"] > len(group["examples"]):
+                output().print(f"  and {group['count'] - len(group['examples'])} more")
+    if not summary["problems"]:
+        fine = f"{summary['corpus']}: {summary['utterances']} utterances are fine"
+        output().print(f"{fine}; fingerprint {summary['fingerprint']}", soft_wrap=True, markup=False)
 
 
 def _options(options: type[Hyperparameters]) -> list[dict[str, str]]:
@@ -78,11 +125,20 @@ def _options(options: type[Hyperparameters]) -> list[dict[str, str]]:
     ]
 
 
-def _prepare(target: str, path: Path | None, option: list[str] | None, root: Path) -> tuple[Corpus, CorpusSpec]:
+def _prepare(
+    target: str, path: Path | None, option: list[str] | None, root: Path
+) -> tuple[Corpus, CorpusSpec, list[Scan]]:
+    """The corpus, its resolved spec, and its decoded audio in numbers; CorpusError for what cannot be decoded."""
+    from cspbench.corpora.problems import Problems
+    from cspbench.corpora.scan import scan
     from cspbench.store import Store
     from cspbench.sweep.plan import prepare_corpus
 
-    return prepare_corpus(_spec(target, path, option or []), Store(root), messages().print)
+    corpus, spec = prepare_corpus(_spec(target, path, option or []), Store(root), messages().print)
+    problems = Problems(f"corpus '{corpus.name}' cannot be used:")
+    scans = scan(corpus, problems, messages().print)
+    problems.check()
+    return corpus, spec, scans
 
 
 def _spec(target: str, path: Path | None, options: list[str]) -> CorpusSpec:
@@ -90,6 +146,6 @@ def _spec(target: str, path: Path | None, options: list[str]) -> CorpusSpec:
     from cspbench.spec import CorpusSpec
 
     given = {".".join(map(str, o.at)): o.value for o in map(parse_override, options)}
-    spec = load_config(target).corpus if target.endswith((".yaml", ".yml")) else CorpusSpec(name=target)
+    spec = load_config(target).corpus if target.endswith(SWEEP_FILES) else CorpusSpec(name=target)
     where = str(path) if path is not None else spec.path
     return spec.model_copy(update={"path": where, "options": spec.options | given})

@@ -1,4 +1,4 @@
-"""Speech to train and test on: built-in corpora, the user's own, and the checks all of them pass."""
+"""Speech to train and test on: built-in corpora, the user's own, and the checks that all of them pass."""
 
 from cspbench.corpora import an4, fsdd, librispeech, manifest, spoken_commands  # noqa: F401 - importing registers them
 from cspbench.corpora.base import Corpus, CorpusLoader, Utterance, corpora, load_corpus, parse_options, register

@@ -20,7 +20,7 @@ from cspbench.spec import CorpusSpec
 
 __all__ = [
     "SPLITS", "Corpus", "CorpusLoader", "Progress", "Split", "Utterance", "corpora", "load_corpus", "parse_options",
-    "register",
+    "read_corpus", "register",
 ]  # fmt: skip
 
 Progress = Callable[[str], None]
@@ -84,15 +84,31 @@ def load_corpus(spec: CorpusSpec, cache: Path, progress: Progress = _silent, *, 
         CorpusError: files that are missing, corrupt or mis-sampled, empty transcripts, an empty split, or a
             fingerprint other than the one the spec was resolved with.
     """
-    loader = corpora.get(spec.name)()
-    corpus = loader.load(_folder(spec, loader), parse_options(spec), cache, progress)
-    if spec.fold is not None:
-        divided = refold(corpus.utterances, spec.fold)
-        corpus = replace(corpus, utterances=tuple(divided), shared_speakers=False)
+    corpus = read_corpus(spec, cache, progress)
     check_corpus(corpus, audio=check_audio, made_in=_made_in(corpus, cache))
     if spec.fingerprint is not None:
         _check_fingerprint(corpus, spec.fingerprint)
     return corpus
+
+
+def read_corpus(spec: CorpusSpec, cache: Path, progress: Progress = _silent) -> Corpus:
+    """Read the corpus a spec names, without the checks that `load_corpus` makes.
+
+    Args:
+        spec: name, path and options.
+        cache: the store's corpora folder (`Store.corpora`).
+        progress: receives plain lines during long preparation.
+
+    Raises:
+        ConfigError: as `load_corpus`.
+        CorpusError: nothing can be read.
+    """
+    loader = corpora.get(spec.name)()
+    corpus = loader.load(_folder(spec, loader), parse_options(spec), cache, progress)
+    if spec.fold is None:
+        return corpus
+    divided = refold(corpus.utterances, spec.fold)
+    return replace(corpus, utterances=tuple(divided), shared_speakers=False)
 
 
 def parse_options(spec: CorpusSpec) -> Hyperparameters:

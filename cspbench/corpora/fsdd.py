@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[a-z]+)_(?P<take>[0-9]+)\.wav")
 TEST_TAKES = range(5)  # published: takes 0-4 of each digit and speaker are the test set
 DEV_TAKES = range(5, 10)
-RECIPE = 1  # raise when the same options come to give other audio
+RECIPE = 2  # raise when the same options come to give other audio
 
 
 class Take(NamedTuple):
@@ -49,7 +50,7 @@ class FSDD(CorpusLoader):
 
         train: int = Field(1850, ge=1, description="strings; the default is about 57 minutes")
         dev: int = Field(180, ge=1, description="strings")
-        test: int = Field(300, ge=1, description="strings")
+        test: int = Field(300, ge=1, description="strings at most: each recording is in one of them, or in none")
         min_digits: int = Field(2, ge=1, le=20)
         max_digits: int = Field(5, ge=1, le=20)
         min_pause: float = Field(0.05, ge=0, le=2, description="seconds between digits, at least")
@@ -79,6 +80,12 @@ class FSDD(CorpusLoader):
 
         utterances = derived(cache, "fsdd", SAMPLE_RATE, identity, make)
         return Corpus("fsdd", SAMPLE_RATE, tuple(utterances), shared_speakers=not options.speaker_disjoint)
+
+    @classmethod
+    def fits(cls, path: Path) -> bool:
+        """A folder with recordings named like ``7_jackson_32.wav``, or one with ``recordings/``."""
+        folder = path / "recordings" if (path / "recordings").is_dir() else path
+        return folder.is_dir() and any(NAME.fullmatch(file.name) for file in folder.iterdir())
 
 
 def _takes(path: Path) -> list[Take]:
@@ -112,20 +119,51 @@ def _strings(takes: list[Take], options: Any) -> Iterator[Clip]:
         by_speaker: dict[str, list[Take]] = defaultdict(list)
         for take in held:
             by_speaker[take.speaker].append(take)
-        decks = {speaker: _deck(by_speaker[speaker], rng) for speaker in sorted(by_speaker)}
-        speakers = list(decks)
-        if not speakers:
+        if not by_speaker:
             raise CorpusError(f"fsdd: no recordings for {split}; the published set has takes 0-49 of six speakers")
-        for index in range(getattr(options, split)):
-            speaker = speakers[index % len(speakers)]
-            chosen = [next(decks[speaker]) for _ in range(rng.randint(options.min_digits, options.max_digits))]
+        dealt = [_deal(by_speaker[speaker], options, rng, once=split == "test") for speaker in sorted(by_speaker)]
+        for index, chosen in enumerate(islice(_in_turn(dealt), getattr(options, split))):
+            speaker = chosen[0].speaker
             audio = _join([samples[take.file] for take in chosen], options, rng)
             text = " ".join(WORDS[take.digit] for take in chosen)
             yield Clip(f"{split}-{index:05d}-{speaker}", audio, speaker, text, split)
 
 
+def _deal(takes: list[Take], options: Any, rng: Random, *, once: bool) -> Iterator[list[Take]]:
+    """Deal the takes of a speaker into strings.
+
+    Once: test words are then independent recordings, and the usual statistics hold for them. At most
+    ``min_digits - 1`` takes that fill no string are left out. Otherwise: again and again, each equally often.
+    """
+    deck, left = _deck(takes, rng), len(takes)
+    low, high = options.min_digits, options.max_digits
+    while True:
+        count = rng.randint(low, high)
+        if once:
+            # The last string must not be too short.
+            fitting = [n for n in range(low, high + 1) if n == left or n <= left - low] or [
+                n for n in [low] if n <= left
+            ]
+            if not fitting:
+                return
+            count = min(fitting, key=lambda n: (abs(n - count), n))
+            left -= count
+        yield [next(deck) for _ in range(count)]
+
+
+def _in_turn(iterators: list[Iterator[list[Take]]]) -> Iterator[list[Take]]:
+    """The first of each iterator, then the second of each, until all are exhausted."""
+    while iterators:
+        alive = []
+        for iterator in iterators:
+            if (item := next(iterator, None)) is not None:
+                alive.append(iterator)
+                yield item
+        iterators = alive
+
+
 def _deck(takes: list[Take], rng: Random) -> Iterator[Take]:
-    """Deal all takes in random order, again and again: each is used equally often."""
+    """All takes in random order, again and again."""
     while True:
         yield from rng.sample(takes, len(takes))
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from cspbench.corpora.checks import speaker_splits
+from cspbench.corpora.scan import Scan, median_level
 from cspbench.corpora.text import printable
 from cspbench.corpora.utterance import SPLITS, Corpus, Split
 
 
-def statistics(corpus: Corpus) -> list[dict[str, object]]:
+def statistics(corpus: Corpus, scans: list[Scan] | None = None) -> list[dict[str, object]]:
     """Describe each split in one row.
+
+    Args:
+        corpus: a checked corpus.
+        scans: its decoded audio, if it was decoded.
 
     Returns:
         For train, dev and test: `corpus`, `split`, `synthetic`, `sample_rate` (Hz), `utterances`, `recordings`
@@ -16,9 +21,14 @@ def statistics(corpus: Corpus) -> list[dict[str, object]]:
         `speakers` (known ones), `shared_speakers` (of these, how many other splits hold too), `languages`, `words`,
         `distinct_words`, `unseen_words` (distinct ones that train lacks), `empty_texts` (utterances without words),
         `characters` (the distinct ones, sorted, space included) and `unseen_characters` (of these, the ones that
-        train lacks).
+        train lacks); with `scans` also `level_db`, the median level in dB of full scale.
     """
-    return [_row(corpus, split) for split in SPLITS]
+    rows = [_row(corpus, split) for split in SPLITS]
+    for row, split in zip(rows, SPLITS, strict=True):
+        level = median_level(scans or [], split)
+        if level is not None:
+            row["level_db"] = round(level, 1)
+    return rows
 
 
 def _row(corpus: Corpus, split: Split) -> dict[str, object]:

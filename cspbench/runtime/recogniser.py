@@ -280,7 +280,7 @@ class Recogniser:
     def _emit(self, labels: list[int]) -> None:
         if labels:
             self.labels += labels
-            self._text = self.tokenizer.decode(self.labels)
+            self._text += self.tokenizer.decode_more(labels, self._text)
 
 
 def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_SYMBOLS) -> _native.Network:

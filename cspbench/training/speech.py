@@ -76,7 +76,8 @@ def _prepare(spec: DenseSpec, store: Store, listener: Listener) -> Speech:
 
     corpus = load_corpus(spec.corpus, store.corpora, say)
     tokenizer = train_tokenizer(spec.model.tokenizer, [u.text for u in corpus.split("train")])
-    check_texts(tokenizer, corpus.utterances)
+    check_texts(tokenizer, corpus.split("train") if corpus.score_unseen else corpus.utterances)
+    encode = tokenizer.encode_known if corpus.score_unseen else tokenizer.encode
     features = prepare_features(corpus, spec.features, store.features, spec.training.augment.speeds, say)
-    targets = {split: [tokenizer.encode(u.text) for u in corpus.split(split)] for split in SPLITS}
+    targets = {split: [encode(u.text) for u in corpus.split(split)] for split in SPLITS}
     return Speech(corpus, tokenizer, features, targets, spec.features.stack)

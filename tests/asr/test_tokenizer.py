@@ -6,8 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cspbench.asr.tokenizer import BLANK, check_texts, load_tokenizer, train_tokenizer
+from cspbench.asr.tokenizer import (
+    BLANK,
+    SentencePieceTokenizer,
+    Tokenizer,
+    check_texts,
+    load_tokenizer,
+    train_tokenizer,
+)  # fmt: skip
 from cspbench.corpora.base import Utterance
 from cspbench.errors import CorpusError
 from cspbench.spec import TokenizerSpec
@@ -47,3 +56,36 @@ def test_every_bad_transcript_is_named_in_one_error() -> None:
 def test_too_many_pieces_for_too_little_text_is_explained() -> None:
     with pytest.raises(CorpusError, match=r"lower model\.tokenizer\.vocab_size"):
         train_tokenizer(TokenizerSpec(kind="sentencepiece", vocab_size=5000), TEXTS)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
+def test_known_characters_of_a_text_can_be_encoded_alone(spec: TokenizerSpec) -> None:
+    tokenizer = train_tokenizer(spec, TEXTS)
+    assert tokenizer.decode(tokenizer.encode_known("turn 5on")) == "turn on"
+    assert tokenizer.encode_known("") == []
+
+
+TRAINED = [train_tokenizer(spec, TEXTS) for spec in SPECS]
+
+
+@pytest.mark.parametrize("tokenizer", TRAINED, ids=lambda t: type(t).__name__)
+@given(data=st.data())
+def test_text_grows_by_what_new_ids_add(tokenizer: Tokenizer, data: st.DataObject) -> None:
+    chunks = data.draw(st.lists(st.lists(st.integers(1, tokenizer.size - 1), max_size=5), max_size=6))
+    text = ""
+    for chunk in chunks:
+        text += tokenizer.decode_more(chunk, text)
+    assert text == tokenizer.decode([i for chunk in chunks for i in chunk])
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        assert text.strip() == tokenizer._pieces.decode([i for chunk in chunks for i in chunk]).strip()
+
+
+def test_pieces_spell_texts_as_they_are() -> None:
+    texts = [f"½ ﬁne {text} x² Ⅷ" for text in TEXTS]
+    tokenizer = train_tokenizer(TokenizerSpec(kind="sentencepiece", vocab_size=26), texts)
+    assert tokenizer.decode(tokenizer.encode(texts[0])) == texts[0]
+
+
+def test_long_texts_are_trained_on_as_well() -> None:
+    tokenizer = train_tokenizer(SPECS[1], [*TEXTS, "quiz " * 2000])
+    assert tokenizer.decode(tokenizer.encode("quiz")) == "quiz"

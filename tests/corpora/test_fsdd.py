@@ -35,7 +35,7 @@ def test_counts_and_texts(corpus: Corpus) -> None:
 
 def test_default_holds_about_57_minutes(fsdd_path: Path) -> None:
     clips = list(_strings(_takes(fsdd_path), FSDD.Options()))
-    assert Counter(clip.split for clip in clips) == {"train": 1850, "dev": 180, "test": 300}
+    assert Counter(clip.split for clip in clips) == {"train": 1850, "dev": 180, "test": 81}
     assert 55 < sum(len(clip.samples) for clip in clips if clip.split == "train") / SAMPLE_RATE / 60 < 59
 
 
@@ -83,10 +83,22 @@ def test_recordings_can_be_brought_to_one_level(fsdd_path: Path) -> None:
     assert all(np.abs(clip.samples.astype(int)).max() == 32767 for clip in loud)  # no further than the peak allows
 
 
-def test_every_recording_is_heard_equally_often(fsdd_path: Path) -> None:
-    options = FSDD.Options(train=1, dev=1, test=600, min_digits=1, max_digits=1)
-    tests = [clip for clip in _strings(_takes(fsdd_path), options) if clip.split == "test"]
-    assert len({clip.samples.tobytes() for clip in tests}) == 300
+def test_every_recording_is_used_equally_often_and_once_in_test(fsdd_path: Path) -> None:
+    options = FSDD.Options(train=1, dev=600, test=600, min_digits=1, max_digits=1)
+    clips = list(_strings(_takes(fsdd_path), options))
+    for split, strings in (("dev", 600), ("test", 300)):
+        samples = [clip.samples.tobytes() for clip in clips if clip.split == split]
+        assert (len(samples), len(set(samples))) == (strings, 300)
+
+
+@pytest.mark.parametrize(("low", "high", "words"), [(2, 5, 300), (1, 20, 300), (3, 3, 288), (20, 20, 240)])
+def test_test_strings_hold_each_recording_at_most_once(fsdd_path: Path, low: int, high: int, words: int) -> None:
+    options = FSDD.Options(train=1, dev=1, test=300, min_digits=low, max_digits=high)
+    texts = [clip.text.split() for clip in _strings(_takes(fsdd_path), options) if clip.split == "test"]
+    assert sum(map(len, texts)) == words
+    assert all(low <= len(text) <= high for text in texts)
+    if words == 300:
+        assert set(Counter(word for text in texts for word in text).values()) == {30}
 
 
 def test_the_cache_is_reused_and_follows_the_options(fsdd_path: Path, tmp_path: Path) -> None:
