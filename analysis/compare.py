@@ -27,7 +27,9 @@ from pathlib import Path
 
 beside = Path("compare") if Path("compare").is_dir() else Path("analysis/compare")
 FOLDER = Path(os.environ.get("CSPBENCH_COMPARISON", beside))
-ROOT = os.environ.get("CSPBENCH_ROOT", "runs")  # where the trials lie, if they are at hand: only "What they hear" asks
+ROOT = os.environ.get(
+    "CSPBENCH_ROOT", "runs"
+)  # where the trials lie, if they are at hand: only "What they recognise" asks
 
 # %%
 import matplotlib.pyplot as plt
@@ -36,34 +38,32 @@ import pandas as pd
 from IPython.display import Image
 
 from cspbench.comparison.report import evaluate_finals, load_evaluation, recorded_errors
-from cspbench.comparison.report.figures import pictures, styles
-from cspbench.comparison.report.page import verdict_row
+from cspbench.comparison.report.drawing import styles
+from cspbench.comparison.report.figures import pictures
+from cspbench.comparison.report.page import rival_names, verdict_row
 from cspbench.report.results import load_hypotheses
 from cspbench.store import Store
 
-comparison = load_evaluation(FOLDER)
-finals, proposed = comparison.finals, comparison.proposed
+evaluation = load_evaluation(FOLDER)
+finals, proposed = evaluation.finals, evaluation.proposed
 done = finals[finals["state"] == "complete"]
-style = styles(finals["method"], proposed)
-rivals = set(finals["method"]) - {proposed, f"{proposed}_post"}
-print(f"{proposed} against {len(rivals)} methods: {len(done)} of {len(finals)} trials finished")
+style = styles(evaluation)
+print(f"{proposed} against {len(rival_names(evaluation))} methods: {len(done)} of {len(finals)} trials finished")
 
 # %% [markdown]
 # ## What came out
-# The proposed method against the best of magnitude, movement and lottery, then against the best of all. Errors of an
-# utterance are averaged over seeds; differences (percentage points, negative: the proposed method is better) come with
-# the 95 % interval of a paired bootstrap over speakers; p-values are Holm-corrected over the rivals of the row.
+# The proposed method against the best rival of each row. Errors of an utterance are averaged over the pruning runs of a
+# dense model, then over dense models; differences (percentage points, negative: the proposed method is better) come
+# with the 95 % interval of a paired bootstrap over speakers; p-values are Holm-corrected over the claims of the table.
 
 # %%
-for against in ("main", "all"):
-    rows = comparison.verdicts[comparison.verdicts["against"] == against].to_dict("records")
-    display(pd.DataFrame([verdict_row(row) for row in rows]))  # noqa: F821 - Jupyter's
+display(pd.DataFrame([verdict_row(row) for row in evaluation.verdicts.to_dict("records")]))  # noqa: F821 - Jupyter's
 
 # %% [markdown]
 # ## WER, cost, lead
 
 # %%
-for picture in pictures(comparison).values():
+for picture in pictures(evaluation).values():
     image = io.BytesIO()
     picture.savefig(image, dpi=110)
     display(Image(image.getvalue()))  # noqa: F821 - Jupyter's
@@ -74,13 +74,14 @@ for picture in pictures(comparison).values():
 # from the same dense models, and whether the seeds of a cell share one setting.
 
 # %%
-display(comparison.costs)  # noqa: F821 - Jupyter's
+display(evaluation.costs)  # noqa: F821 - Jupyter's
 
 # %% [markdown]
 # The settings that were chosen on dev, by method and sparsity:
 
 # %%
-settings = done[["corpus", "method", "sparsity_requested", "tuning_trials", "params"]].drop_duplicates()
+columns = ["corpus", "method", "sparsity_requested", "budget", "selection", "learning_rate", "params"]
+settings = done[columns].drop_duplicates()
 with pd.option_context("display.max_colwidth", None):
     display(settings)  # noqa: F821 - Jupyter's
 
@@ -90,7 +91,7 @@ with pd.option_context("display.max_colwidth", None):
 # %%
 if (FOLDER / "tuning.csv").is_file():
     tuning = pd.read_csv(FOLDER / "tuning.csv")
-    tried = tuning.pivot_table(index=["method", "sparsity_requested"], columns="candidate", values="dev_wer")
+    tried = tuning.pivot_table(index=["method", "sparsity_requested", "budget"], columns="candidate", values="dev_wer")
     display((100 * tried).round(2))  # noqa: F821 - Jupyter's
 
 # %% [markdown]
@@ -104,58 +105,61 @@ for axes, corpus in zip(panels[0], corpora, strict=True):
     here = done[done["corpus"] == corpus]
     for method, part in here.groupby("method"):
         look = style[method]
-        axes.scatter(100 * part["dev_wer"], 100 * part["wer"], color=look.colour, marker=look.marker, s=14, alpha=0.7)
-    limit = 100 * here[["dev_wer", "wer"]].max().max() * 1.05
+        axes.scatter(
+            100 * part["dev_wer"], 100 * part["test_wer"], color=look.colour, marker=look.marker, s=14, alpha=0.7
+        )
+    limit = 100 * here[["dev_wer", "test_wer"]].max().max() * 1.05
     axes.plot([0, limit], [0, limit], color="0.6", linewidth=0.8)
     axes.set(xlabel="dev WER (%)", ylabel="test WER (%)", title=corpus)
 plt.show()
 
 # %% [markdown]
 # ## Every run
-# The proposed method's WER minus the rival's in each pair of runs (same seed, fold and dense model), percentage points:
-# no mean hides a seed.
+# The proposed method's WER minus the rival's in each pair of runs (same fold, dense model and seed), percentage points:
+# no mean hides a run.
 
 # %%
-keys = ["corpus", "sparsity_requested", "fold", "seed"]
-ours = done[done["method"] == proposed].set_index(keys)["wer"].rename("ours")
-pairs = done[(done["kind"] == "trained") & (done["method"] != proposed)].join(ours, on=keys).dropna(subset=["ours"])
-pairs["gap"] = 100 * (pairs["ours"] - pairs["wer"])
-main = [method for method in ("magnitude", "movement", "lottery") if method in set(pairs["method"])]
+keys = ["corpus", "budget", "sparsity_requested", "fold", "dense_seed", "seed"]
+ours = done[done["method"] == proposed].set_index(keys)["test_wer"].rename("ours")
+rivals = [method for method in rival_names(evaluation) if not method.endswith("_post")]
+pairs = done[done["method"].isin(rivals)].join(ours, on=keys).dropna(subset=["ours"])
+pairs["gap"] = 100 * (pairs["ours"] - pairs["test_wer"])
 figure, panels = plt.subplots(1, len(corpora), figsize=(5.4 * len(corpora), 3.8), layout="constrained", squeeze=False)
 for axes, corpus in zip(panels[0], corpora, strict=True):
     here = pairs[pairs["corpus"] == corpus]
     levels = sorted(here["sparsity_requested"].unique())
-    for shift, method in enumerate(main):
+    for shift, method in enumerate(rivals):
         part = here[here["method"] == method]
-        places = np.searchsorted(levels, part["sparsity_requested"]) + 0.2 * (shift - (len(main) - 1) / 2)
+        across = np.searchsorted(levels, part["sparsity_requested"]) + 0.6 * (shift / max(1, len(rivals) - 1) - 0.5)
         look = style[method]
-        axes.scatter(places, part["gap"], color=look.colour, marker=look.marker, s=26, alpha=0.8, label=method)
+        axes.scatter(across, part["gap"], color=look.colour, marker=look.marker, s=20, alpha=0.8, label=method)
     axes.axhline(0, color="0.5", linewidth=0.8)
     axes.set_xticks(range(len(levels)), [f"{100 * level:g} %" for level in levels])
     axes.set(title=corpus, ylabel=f"WER of {proposed} minus rival's")
-panels[0][0].legend(frameon=False)
+panels[0][0].legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# ## What they hear
+# ## What they recognise
 # If the trials themselves are at hand: the test utterances that the proposed method gets most wrong at the highest
-# sparsity, beside what its best main rival heard in the paired run.
+# sparsity, beside those of its best rival in the paired run.
 
 # %%
-highest = comparison.verdicts[comparison.verdicts["against"] == "main"].dropna(subset=["best_rival", "difference"])
+highest = evaluation.verdicts.dropna(subset=["best_rival", "difference"])
 highest = highest[(highest["proposed"] == proposed) & highest["corpus"].isin(corpora)]
 if len(highest):
-    verdict = highest.sort_values("sparsity_requested").iloc[-1]
-    cell = done[(done["corpus"] == verdict["corpus"]) & (done["sparsity_requested"] == verdict["sparsity_requested"])]
+    verdict = highest.sort_values(["sparsity_requested", "budget"]).iloc[-1]
+    where = ["corpus", "budget", "sparsity_requested"]
+    cell = done[(done[where] == verdict[where]).all(axis=1)]
     first, second = (cell[cell["method"] == method] for method in (proposed, verdict["best_rival"]))
-    pair = first.merge(second, on=["fold", "seed"]).iloc[0]
+    pair = first.merge(second, on=["fold", "dense_seed", "seed"]).iloc[0]
     names = {proposed: pair["trial_id_x"], verdict["best_rival"]: pair["trial_id_y"]}
     if all(Store(ROOT).trial(trial).hypotheses.is_file() for trial in names.values()):
-        heard = [load_hypotheses(Store(ROOT), trial).set_index("id") for trial in names.values()]
-        worst = heard[0].sort_values("edits", ascending=False).index[:8]
-        sides = {method: own.loc[worst, "hypothesis"] for method, own in zip(names, heard, strict=True)}
+        recognised = [load_hypotheses(Store(ROOT), trial).set_index("id") for trial in names.values()]
+        worst = recognised[0].sort_values("edits", ascending=False).index[:8]
+        sides = {method: own.loc[worst, "hypothesis"] for method, own in zip(names, recognised, strict=True)}
         with pd.option_context("display.max_colwidth", None):
-            display(pd.DataFrame({"reference": heard[0].loc[worst, "reference"]} | sides).reset_index(drop=True))  # noqa: F821 - Jupyter's
+            display(pd.DataFrame({"reference": recognised[0].loc[worst, "reference"]} | sides).reset_index(drop=True))  # noqa: F821 - Jupyter's
     else:
         print(f"the trials do not lie under {ROOT}")
 
@@ -165,8 +169,8 @@ if len(highest):
 # the bootstrap or a changed method of testing they would not.
 
 # %%
-columns = ["corpus", "kind", "sparsity_requested", "rival", "difference", "z_mapsswe"]
+columns = ["corpus", "kind", "budget", "sparsity_requested", "rival", "difference", "p_exact", "z_mapsswe"]
 if (FOLDER / "errors.csv").is_file():
     again = evaluate_finals(finals, recorded_errors(FOLDER), proposed, resamples=200).tests  # the columns draw nothing
-    pd.testing.assert_frame_equal(again[columns], comparison.tests[columns], rtol=1e-4, atol=1e-9)
+    pd.testing.assert_frame_equal(again[columns], evaluation.tests[columns], rtol=1e-4, atol=1e-9)
     print(f"{len(again)} tests made again from {FOLDER / 'errors.csv'}: they agree")

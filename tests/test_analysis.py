@@ -94,8 +94,8 @@ def test_the_notebook_of_a_comparison_shows_it(tmp_path, monkeypatch):
     assert "csp against 4 methods: 36 of 36 trials finished" in printed
     assert "8 tests made again from compare/errors.csv: they agree" in printed
     verdicts = table(notebook, "best rival")
-    assert verdicts["sparsity"].tolist() == ["50 %", "90 %"]  # of trained methods: no main rival is post-training
-    assert (verdicts["verdict"] == "significantly better").any()
+    assert verdicts["sparsity"].tolist() == ["50 %", "90 %"] * 2  # trained, then post-training
+    assert verdicts["verdict"].str.startswith("better").all()  # five speakers cannot show significance
     order = ["csp", "lottery", "magnitude", "set", "csp_post", "wanda"]
     assert table(notebook, "same_dense")["method"].tolist() == order
     assert table(notebook, "reference")["lottery"].tolist() == ["heard by an4-None-lottery-0.9-1"] * 8

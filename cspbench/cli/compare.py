@@ -37,6 +37,7 @@ def compare(
     only: Annotated[str | None, typer.Option(help="Run these methods only: labels, separated by commas.")] = None,
     sparsity: Annotated[str | None, typer.Option(help="Run these sparsities only, separated by commas.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Run these corpora only: labels, separated by commas.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Run these budgets only, separated by commas.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to do, and the time.")] = False,
     export: Annotated[
         bool, typer.Option("--export", help="Print the trials missing at this stage, for `cspbench trials run`.")
@@ -50,12 +51,12 @@ def compare(
     root: Root = RUNS,
 ) -> None:
     """Tune methods alike, retrain what was chosen on dev with fresh seeds, and test who is better; resumes."""
-    from cspbench.comparison.config import load_comparison_config
+    from cspbench.comparison.load import load_comparison_config
     from cspbench.store import Store
 
     signal.signal(signal.SIGTERM, interrupt)
     config = load_comparison_config(file, overrides(set_ or [], workers=workers, device=device))
-    part, store = _part(config, only, sparsity, corpus), Store(root)
+    part, store = _part(config, only, sparsity, corpus, budget), Store(root)
     stages: tuple[Stage, ...] = ("tune", "final", "report") if stage is None else (stage.value,)
     if collect is not None:
         _collect(config, collect, store)
@@ -68,23 +69,32 @@ def compare(
         _run(config, store, stages, part, _command(file, set_ or []))
 
 
-def _part(config: ComparisonConfig, only: str | None, sparsity: str | None, corpus: str | None) -> Subset:
+def _part(
+    config: ComparisonConfig, only: str | None, sparsity: str | None, corpus: str | None, budget: str | None
+) -> Subset:
+    from cspbench.comparison.config import CONTROL
     from cspbench.comparison.plan import Subset
 
-    shares = None
-    if sparsity is not None:
-        known = ", ".join(f"{share:g}" for share in config.sparsity)
-        try:
-            shares = frozenset(map(float, sparsity.split(",")))
-        except ValueError:
-            raise ConfigError(f"--sparsity {sparsity}: must be numbers of the file ({known})") from None
-        if not shares <= set(config.sparsity):
-            raise ConfigError(f"--sparsity {sparsity}: must be sparsities of the file ({known})")
+    control = [CONTROL] if config.control else []
     return Subset(
-        _labels("--only", only, [entry.key for entry in config.methods]),
-        shares,
-        _labels("--corpus", corpus, [entry.key for entry in config.corpora]),
+        methods=_labels("--only", only, [*(entry.key for entry in config.methods), *control]),
+        sparsity=_numbers("--sparsity", "sparsities", sparsity, config.all_sparsities()),
+        corpora=_labels("--corpus", corpus, [entry.key for entry in config.corpora]),
+        budgets=_numbers("--budget", "budgets", budget, [entry.times for entry in config.budgets]),
     )
+
+
+def _numbers(option: str, kind: str, given: str | None, known: list[float]) -> frozenset[float] | None:
+    if given is None:
+        return None
+    shown = ", ".join(f"{number:g}" for number in known)
+    try:
+        numbers = frozenset(map(float, given.split(",")))
+    except ValueError:
+        raise ConfigError(f"{option} {given}: must be numbers of the file ({shown})") from None
+    if not numbers <= set(known):
+        raise ConfigError(f"{option} {given}: must be {kind} of the file ({shown})")
+    return numbers
 
 
 def _labels(option: str, given: str | None, known: list[str]) -> frozenset[str] | None:
@@ -134,6 +144,7 @@ def _print_plan(config: ComparisonConfig, store: Store, part: Subset) -> None:
             {
                 "stage": row.stage,
                 "corpus": row.corpus,
+                "budget": f"{row.budget:g}",
                 "trials": row.trials,
                 "finished": row.finished,
                 "failed": row.failed,

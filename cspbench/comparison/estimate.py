@@ -1,4 +1,4 @@
-"""How much of a comparison is left, and about how long that takes."""
+"""Estimate of how much of a comparison is left, and about how long that takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from cspbench.comparison.plan import ALL, ComparisonPlan, PreparedCorpus, Subset
+from cspbench.comparison.plan import ALL, ComparisonPlan, PreparedCorpus, Subset, Task
 from cspbench.comparison.selection import ComparisonRecords, chosen_settings, select_settings
 from cspbench.store import Store
 
@@ -18,6 +18,7 @@ class StageEstimate:
     Attributes:
         stage: ``dense``, ``tune`` or ``final``.
         corpus: label of the corpus, and fold.
+        budget: multiple of the corpus's pruning run.
         steps: optimiser steps of one trial, by the budget: a method may need more, or none.
         trials: how many there are.
         finished: of them, with a result.
@@ -27,6 +28,7 @@ class StageEstimate:
 
     stage: str
     corpus: str
+    budget: float
     steps: int
     trials: int
     finished: int
@@ -43,36 +45,39 @@ class StageEstimate:
 class _Item:
     stage: str
     prepared: PreparedCorpus
+    budget: float
     method: str
     seconds: float | None  # that it took; None if it has no result
     failed: bool
 
 
 def stage_estimates(plan: ComparisonPlan, store: Store, only: Subset = ALL) -> list[StageEstimate]:
-    """Count what there is to do, stage by stage and corpus by corpus.
+    """Count the trials, stage by stage, corpus by corpus and budget by budget.
 
-    A trial not yet run is held to take as long as the mean of its method on its corpus, or else of all methods there.
+    A trial not yet run is taken to need as long as the mean of its method on its corpus, or else of all methods there;
+    per unit of budget, since seconds grow with the steps.
     """
     items = [*_tuning(plan, store, only), *_finals(plan, store, only)]
-    groups: dict[tuple[str, str], list[_Item]] = {}
+    groups: dict[tuple[str, str, float], list[_Item]] = {}
     for item in items:
-        groups.setdefault((item.stage, item.prepared.label), []).append(item)
+        groups.setdefault((item.stage, item.prepared.label, item.budget), []).append(item)
     return [
         StageEstimate(
             stage=stage,
             corpus=label,
-            steps=group[0].prepared.steps,
+            budget=budget,
+            steps=group[0].prepared.steps(budget),
             trials=len(group),
             finished=sum(item.seconds is not None for item in group),
             failed=sum(item.failed for item in group),
             seconds=_sum(_expected(item, items) for item in group if item.seconds is None),
         )
-        for (stage, label), group in groups.items()
+        for (stage, label, budget), group in groups.items()
     ]
 
 
 def dense_missing(plan: ComparisonPlan, store: Store, only: Subset = ALL) -> int:
-    """Dense recognisers that have to be trained first."""
+    """Count the dense recognisers that have to be trained first."""
     settings = {cell.key: cell.candidates[0] for cell in plan.cells}  # any will do: all start from the same
     tasks = [*plan.tuning_tasks(only), *plan.final_tasks(settings, only)]
     ids = {task.spec.dense.id for task in tasks}
@@ -82,11 +87,8 @@ def dense_missing(plan: ComparisonPlan, store: Store, only: Subset = ALL) -> int
 def _tuning(plan: ComparisonPlan, store: Store, only: Subset) -> Iterator[_Item]:
     records = ComparisonRecords(store, plan.config.name)
     for task in plan.tuning_tasks(only):
-        result = records.result(task)
         prepared = plan.prepared_corpora[task.corpus, task.fold]
-        yield _Item(
-            "tune", prepared, task.method, None if result is None else result.seconds, records.error(task) is not None
-        )
+        yield _item("tune", prepared, task.budget, task.method, task, records)
 
 
 def _finals(plan: ComparisonPlan, store: Store, only: Subset) -> Iterator[_Item]:
@@ -94,17 +96,23 @@ def _finals(plan: ComparisonPlan, store: Store, only: Subset) -> Iterator[_Item]
     settings = chosen_settings(select_settings(plan, records))
     for planned in plan.planned_runs(only):
         task = plan.final_task(planned, settings)
-        result = records.result(task) if task is not None else None
-        failed = task is not None and records.error(task) is not None
-        yield _Item("final", planned.prepared, planned.entry.key, None if result is None else result.seconds, failed)
+        yield _item("final", planned.prepared, planned.budget, planned.entry.key, task, records)
+
+
+def _item(
+    stage: str, prepared: PreparedCorpus, budget: float, method: str, task: Task | None, records: ComparisonRecords
+) -> _Item:
+    result = records.result(task) if task is not None else None
+    failed = task is not None and records.error(task) is not None
+    return _Item(stage, prepared, budget, method, None if result is None else result.seconds, failed)
 
 
 def _expected(item: _Item, known: list[_Item]) -> float | None:
-    here = [
-        other for other in known if other.seconds is not None and other.prepared.entry.key == item.prepared.entry.key
-    ]
+    corpus = item.prepared.entry.key
+    here = [other for other in known if other.seconds is not None and other.prepared.entry.key == corpus]
     alike = [other for other in here if other.method == item.method] or here
-    return fmean(other.seconds for other in alike if other.seconds is not None) if alike else None
+    rates = [other.seconds / other.budget for other in alike if other.seconds is not None]
+    return item.budget * fmean(rates) if rates else None
 
 
 def _sum(parts: Iterable[float | None]) -> float | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from cspbench.comparison.candidates import TuningCell, cells, default_setting
-from cspbench.comparison.config import ComparedCorpus, ComparedMethod, ComparisonConfig
-from cspbench.spec import CorpusSpec, Fold, MethodSpec, TrialSpec
+from cspbench.comparison.candidates import CellKey, MethodSetting, TuningCell, default_setting, tuning_cells
+from cspbench.comparison.config import CONTROL, ComparedCorpus, ComparedMethod, ComparisonConfig
+from cspbench.spec import CorpusSpec, Fold, TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.plan import prepare_corpus
 
-ChosenSettings = Mapping[tuple[str, float], MethodSpec]
-"""Settings by label of the method and the sparsity they were tuned at."""
+ChosenSettings = Mapping[CellKey, MethodSetting]
+"""Settings by label of the method, and the sparsity and budget they were tuned at."""
+
+CONTROL_METHOD = ComparedMethod(name=CONTROL)
+"""Row of the control: it trains on as every method does, and prunes nothing."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Task:
         corpus: label of the corpus.
         method: label of the method.
         fold: of the corpus's cross-validation, if it has one.
+        budget: multiple of the corpus's pruning run.
         candidate: number of the setting in tuning; None for a final trial.
         spec: what to run.
     """
@@ -32,6 +36,7 @@ class Task:
     corpus: str
     method: str
     fold: int | None
+    budget: float
     candidate: int | None
     spec: TrialSpec
 
@@ -43,6 +48,7 @@ class Subset:
     methods: frozenset[str] | None = None
     sparsity: frozenset[float] | None = None
     corpora: frozenset[str] | None = None
+    budgets: frozenset[float] | None = None
 
     def includes_corpus(self, label: str) -> bool:
         """Whether a corpus belongs to it."""
@@ -56,13 +62,17 @@ class Subset:
         """Whether a sparsity belongs to it."""
         return self.sparsity is None or sparsity in self.sparsity
 
+    def includes_budget(self, budget: float) -> bool:
+        """Whether a budget belongs to it."""
+        return self.budgets is None or budget in self.budgets
+
 
 ALL = Subset()
 
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """A corpus in one of its divisions, prepared."""
+    """A corpus in one of its divisions, with its audio found and fingerprinted."""
 
     entry: ComparedCorpus
     fold: int | None
@@ -75,30 +85,32 @@ class PreparedCorpus:
         """Such as ``an4`` or ``fsdd fold 2``."""
         return self.entry.key if self.fold is None else f"{self.entry.key} fold {self.fold}"
 
-    @property
-    def steps(self) -> int:
-        """Optimiser steps that every method is given."""
-        return self.entry.prune.epochs * math.ceil(self.train_utterances / self.entry.prune.batch_size)
+    def steps(self, budget: float) -> int:
+        """Optimiser steps that every method is given at a budget."""
+        training = self.entry.training(budget)
+        return training.epochs * math.ceil(self.train_utterances / training.batch_size)
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run to be reported: a method on a corpus at a sparsity under a seed."""
+    """A run to be reported: a method on a corpus at a sparsity and budget, from a dense model, under a seed."""
 
     prepared: PreparedCorpus
     entry: ComparedMethod
     sparsity: float
+    budget: float
+    dense_seed: int
     seed: int
 
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """What a comparison will do.
+    """Everything a comparison will run.
 
     Attributes:
         config: the checked file.
         prepared_corpora: prepared corpora by label and fold, those of the finals and of the tuning.
-        cells: what is tuned, in the order of sparsities, then methods.
+        cells: what is tuned, in the order of budgets, then sparsities, then methods.
     """
 
     config: ComparisonConfig
@@ -111,77 +123,116 @@ class ComparisonPlan:
         return any(prepared.synthetic for prepared in self.prepared_corpora.values())
 
     def tuning_tasks(self, only: Subset = ALL) -> list[Task]:
-        """Trials that settings are chosen by, of the sparsities that the finals of `only` take settings from."""
+        """Trials that settings are chosen by, of the cells that the finals of `only` take settings from."""
         tuning = self.config.tuning
         if tuning is None:
             return []
-        wanted = {self.tuned_at(sparsity) for sparsity in self.config.sparsity if only.includes_sparsity(sparsity)}
-        cells = [cell for cell in self.cells if cell.sparsity in wanted and only.includes_method(cell.method)]
+        entries = {entry.key: entry for entry in self.config.methods}
+        wanted = self.wanted_cells(only)
         return [
-            self._task(prepared, cell.method, cell.candidates[number], cell.sparsity, tuning.seed, number)
-            for sparsity in tuning.at
+            self._task(
+                prepared,
+                entries[cell.method],
+                cell.candidates[number],
+                (cell.sparsity, cell.budget),
+                (self.config.tuning_dense_seed(prepared.entry, tuning), tuning.seed),
+                number,
+            )
+            for (budget, sparsity) in itertools.product(tuning.budgets, tuning.at)
             for number in range(tuning.trials)
-            for cell in cells
-            if cell.sparsity == sparsity
+            for cell in self.cells
+            if (cell.budget, cell.sparsity) == (budget, sparsity) and cell.key in wanted
             for prepared in self.tuning_corpora()
             if only.includes_corpus(prepared.entry.key)
         ]
 
+    def wanted_cells(self, only: Subset = ALL) -> set[CellKey]:
+        """Cells that the planned runs of `only` take their settings from, whatever the corpus."""
+        methods_and_sparsities = Subset(only.methods, only.sparsity, None, only.budgets)
+        runs = self.planned_runs(methods_and_sparsities)
+        return {self.cell_of(run) for run in runs if run.entry.tuned}
+
     def planned_runs(self, only: Subset = ALL) -> Iterator[PlannedRun]:
-        """What is to be reported, sparsity by sparsity in the order of the file, and in each seed by seed."""
-        for sparsity in filter(only.includes_sparsity, self.config.sparsity):
-            for order, seed in enumerate(self.config.seeds):
-                for prepared in self.final_corpora(order):
-                    for entry in self.config.methods:
-                        if only.includes_corpus(prepared.entry.key) and only.includes_method(entry.key):
-                            yield PlannedRun(prepared, entry, sparsity, seed)
+        """Runs to be reported: budget by budget and sparsity by sparsity in the order of the file, then by seeds.
+
+        The control, which has no sparsity, comes before the other methods of its budget and seeds.
+        """
+        for budget in self.config.budgets:
+            if not only.includes_budget(budget.times):
+                continue
+            sparsities = list(filter(only.includes_sparsity, budget.sparsity or self.config.sparsity))
+            entries = [e for e in self.config.methods if budget.methods is None or e.key in budget.methods]
+            if self.config.control and sparsities:
+                yield from self._runs([CONTROL_METHOD], 0.0, budget.times, only)
+            for sparsity in sparsities:
+                yield from self._runs(entries, sparsity, budget.times, only)
 
     def final_task(self, planned: PlannedRun, chosen: ChosenSettings) -> Task | None:
         """The trial of a planned run; None while its setting is not chosen."""
-        setting = self.setting(planned.entry, planned.sparsity, chosen)
+        setting = self.setting(planned, chosen)
         if setting is None:
             return None
-        return self._task(planned.prepared, planned.entry.key, setting, planned.sparsity, planned.seed, None)
+        at, seeds = (planned.sparsity, planned.budget), (planned.dense_seed, planned.seed)
+        return self._task(planned.prepared, planned.entry, setting, at, seeds, None)
 
     def final_tasks(self, chosen: ChosenSettings, only: Subset = ALL) -> list[Task]:
         """Trials of the planned runs whose setting is known."""
         tasks = (self.final_task(planned, chosen) for planned in self.planned_runs(only))
         return [task for task in tasks if task is not None]
 
-    def setting(self, entry: ComparedMethod, sparsity: float, chosen: ChosenSettings) -> MethodSpec | None:
-        """What a method runs with at a sparsity; None while that is not chosen."""
-        if not entry.tuned:
-            return default_setting(entry)
-        return chosen.get((entry.key, self.tuned_at(sparsity)))
+    def setting(self, planned: PlannedRun, chosen: ChosenSettings) -> MethodSetting | None:
+        """Setting of a planned run; None while it is not chosen."""
+        if not planned.entry.tuned:
+            return default_setting(planned.entry)
+        return chosen.get(self.cell_of(planned))
 
-    def tuned_at(self, sparsity: float) -> float:
-        """The sparsity that another takes its settings from: the nearest, of equals the one listed first.
+    def cell_of(self, planned: PlannedRun) -> CellKey:
+        """Cell that a planned run takes its setting from: that of the nearest density and budget.
 
-        Near is whose density is in a ratio close to one: 95 % is as far from 90 % as from 97.5 %.
+        Near means a ratio close to one: 95 % is as far from 90 % as from 97.5 %. Of equals, the one listed first.
         """
-        at = self.config.tuning.at if self.config.tuning is not None else (sparsity,)
-        return min(at, key=lambda tuned: round(abs(math.log((1 - tuned) / (1 - sparsity))), 9))
+        tuning = self.config.tuning
+        if tuning is None:
+            return planned.entry.key, planned.sparsity, planned.budget
+        densities = [1 - sparsity for sparsity in tuning.at]
+        sparsity = tuning.at[_nearest(densities, 1 - planned.sparsity)]
+        return planned.entry.key, sparsity, tuning.budgets[_nearest(tuning.budgets, planned.budget)]
 
     def tuning_corpora(self) -> list[PreparedCorpus]:
-        """Where settings are tried."""
+        """Corpora, by fold, on which settings are tried."""
         return [self.prepared_corpora[entry.key, fold] for entry, fold in _tuning_keys(self.config)]
 
     def final_corpora(self, order: int) -> list[PreparedCorpus]:
-        """Where the seed number `order` is run."""
+        """Corpora, by fold, on which the pruning seed number `order` is run."""
         return [self.prepared_corpora[entry.key, fold] for entry, fold in _final_keys(self.config, order)]
+
+    def _runs(
+        self, entries: Sequence[ComparedMethod], sparsity: float, budget: float, only: Subset
+    ) -> Iterator[PlannedRun]:
+        for number in range(len(self.config.dense_seeds or (0,)) * len(self.config.seeds)):
+            for prepared in self.final_corpora(number % len(self.config.seeds)):
+                dense_seed, seed = self.config.replicates(prepared.entry)[number]
+                for entry in entries:
+                    if only.includes_corpus(prepared.entry.key) and only.includes_method(entry.key):
+                        yield PlannedRun(prepared, entry, sparsity, budget, dense_seed, seed)
 
     def _task(
         self,
         prepared: PreparedCorpus,
-        label: str,
-        method: MethodSpec,
-        sparsity: float,
-        seed: int,
+        entry: ComparedMethod,
+        setting: MethodSetting,
+        at: tuple[float, float],
+        seeds: tuple[int, int],
         candidate: int | None,
     ) -> Task:
-        entry = prepared.entry
-        spec = entry.trial_spec(prepared.spec, method, sparsity, seed, self.config.latency)
-        return Task(entry.key, label, prepared.fold, candidate, spec)
+        """A trial at (sparsity, budget) under (dense seed, pruning seed)."""
+        corpus, (sparsity, budget), (dense_seed, seed) = prepared.entry, at, seeds
+        training = corpus.training(budget, setting.learning_rate, entry.training)
+        recipe = corpus.with_run(training, dense_seed)
+        spec = recipe.trial_spec(prepared.spec, setting.method, sparsity, seed, self.config.latency)
+        if candidate is not None and "evaluate_test" in TrialSpec.model_fields:
+            spec = spec.model_copy(update={"evaluate_test": False})
+        return Task(corpus.key, entry.key, prepared.fold, budget, candidate, spec)
 
 
 def resolve_comparison(config: ComparisonConfig, store: Store, note: Callable[[str], None]) -> ComparisonPlan:
@@ -201,7 +252,9 @@ def resolve_comparison(config: ComparisonConfig, store: Store, note: Callable[[s
     for entry, fold in itertools.chain(_tuning_keys(config), *finals):
         if (entry.key, fold) not in prepared_corpora:
             prepared_corpora[entry.key, fold] = _prepare(entry, fold, store, note)
-    return ComparisonPlan(config, prepared_corpora, tuple(cells(config)))
+    plan = ComparisonPlan(config, prepared_corpora, tuple(tuning_cells(config)))
+    wanted = plan.wanted_cells()
+    return replace(plan, cells=tuple(cell for cell in plan.cells if cell.key in wanted))
 
 
 def _tuning_keys(config: ComparisonConfig) -> Iterator[tuple[ComparedCorpus, int | None]]:
@@ -228,3 +281,8 @@ def _prepare(entry: ComparedCorpus, fold: int | None, store: Store, note: Callab
         spec = spec.model_copy(update={"fold": Fold(index=fold, of=entry.folds.of)})
     corpus, prepared = prepare_corpus(spec, store, note)
     return PreparedCorpus(entry, fold, prepared, len(corpus.split("train")), corpus.synthetic)
+
+
+def _nearest(values: Sequence[float], wanted: float) -> int:
+    """Position of the value whose ratio to `wanted` is closest to one, of equals the first."""
+    return min(range(len(values)), key=lambda i: round(abs(math.log(values[i] / wanted)), 9))

@@ -210,11 +210,10 @@ def _unfinished(tasks: list[Task], records: ComparisonRecords) -> list[Task]:
 
 def _refuse_undecided(plan: ComparisonPlan, choices: list[Selection], only: Subset) -> None:
     """Finals wait for tuning: a setting must not depend on how far that happened to get."""
-    wanted = {plan.tuned_at(sparsity) for sparsity in plan.config.sparsity if only.includes_sparsity(sparsity)}
-    open_ = [c for c in choices if c.missing and only.includes_method(c.cell.method) and c.cell.sparsity in wanted]
-    if open_:
-        cells = ", ".join(f"{c.cell.method} at {100 * c.cell.sparsity:g} %" for c in open_)
+    wanted = plan.wanted_cells(only)
+    undecided = [choice for choice in choices if choice.missing and choice.cell.key in wanted]
+    if undecided:
         raise ConfigError(
-            f"{sum(c.missing for c in open_)} tuning trials have not ended, so nothing is chosen for {cells}: "
-            "run the stage `tune` first"
+            f"{sum(choice.missing for choice in undecided)} tuning trials have not ended, so nothing is chosen for "
+            f"{', '.join(choice.cell.label for choice in undecided)}: run the stage `tune` first"
         )

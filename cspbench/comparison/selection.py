@@ -1,4 +1,4 @@
-"""Which setting each cell of a comparison takes: the lowest mean dev WER. Nothing here looks at test."""
+"""Selection of a setting for each cell of a comparison, on dev. Nothing here looks at test."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from cspbench.comparison.candidates import TuningCell
-from cspbench.comparison.plan import ChosenSettings, ComparisonPlan, Task
+from cspbench.comparison.candidates import CellKey, MethodSetting, TuningCell
+from cspbench.comparison.plan import ChosenSettings, ComparisonPlan, PlannedRun, Task
 from cspbench.result import TrialResult
-from cspbench.spec import MethodSpec
 from cspbench.store import Store
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.records import TrialLog, read_result
+
+SATURATED = 0.9
+"""Dev WER from which a recogniser has learned next to nothing, so that differences of WER say nothing."""
 
 
 class ComparisonRecords:
@@ -66,10 +68,20 @@ class ComparisonRecords:
 
 @dataclass(frozen=True)
 class CandidateOutcome:
-    """What became of one setting in tuning; `dev_wer` (a fraction) is None unless every trial of it finished."""
+    """Outcome of one setting in tuning.
 
-    setting: MethodSpec
+    Attributes:
+        setting: the candidate.
+        dev_wer: mean over its trials, a fraction; None unless every trial finished.
+        dev_loss: mean transducer loss per label on dev; None unless every trial finished and knows it.
+        trials: ids of its trials.
+        errors: of the trials that failed.
+        missing: number of trials that have neither finished nor failed.
+    """
+
+    setting: MethodSetting
     dev_wer: float | None
+    dev_loss: float | None
     trials: tuple[str, ...]
     errors: tuple[str, ...]
     missing: int
@@ -77,11 +89,23 @@ class CandidateOutcome:
 
 @dataclass(frozen=True)
 class Selection:
-    """A cell, what it tried, and which it takes: `number` is None while trials are missing, or if all failed."""
+    """The candidate that a cell takes.
+
+    Attributes:
+        cell: method, sparsity and budget.
+        tried: outcomes in the order of its candidates.
+        best: candidates that dev cannot tell apart, none of the others being as good; empty while trials are missing,
+            or if all failed. One is a choice; several are none, and the first of them is run.
+    """
 
     cell: TuningCell
     tried: tuple[CandidateOutcome, ...]
-    number: int | None
+    best: tuple[int, ...]
+
+    @property
+    def taken(self) -> int | None:
+        """Number of the candidate that the finals run with."""
+        return self.best[0] if self.best else None
 
     @property
     def missing(self) -> int:
@@ -94,79 +118,116 @@ class Selection:
         return sum(len(tried.trials) for tried in self.tried)
 
     @property
-    def note(self) -> str | None:
-        """What a reader must be told about it."""
-        failed = [str(number) for number, tried in enumerate(self.tried) if tried.errors]
-        if not failed:
-            return None
-        rest = "goes on without" if self.number is not None else "has no setting left after"
-        where = f"{self.cell.method} at {100 * self.cell.sparsity:g} %"
-        return f"{where} {rest} candidate {', '.join(failed)}, which failed: {self._first_error()}"
+    def state(self) -> str:
+        """Result of the selection: "chosen", "no choice" (a tie), "undecided" (trials missing) or "failed"."""
+        if self.missing:
+            return "undecided"
+        return ("failed", "chosen", "no choice")[min(len(self.best), 2)]
 
-    def _first_error(self) -> str:
-        return next(error for tried in self.tried for error in tried.errors)
+    @property
+    def notes(self) -> list[str]:
+        """Remarks that belong beside the results."""
+        found = []
+        failed = [str(number) for number, tried in enumerate(self.tried) if tried.errors]
+        if failed:
+            rest = "goes on without" if self.best else "has no setting left after"
+            error = next(error for tried in self.tried for error in tried.errors)
+            found.append(f"{self.cell.label} {rest} candidate {', '.join(failed)}, which failed: {error}")
+        if self.state == "no choice":
+            tied = ", ".join(map(str, self.best))
+            found.append(
+                f"{self.cell.label}: no choice, dev cannot tell candidates {tied} apart; {self.best[0]} is run"
+            )
+        return found
 
 
 def select_settings(plan: ComparisonPlan, records: ComparisonRecords) -> list[Selection]:
-    """Decide every cell whose trials have all ended: lowest mean dev WER over corpora and folds, of equals the earlier.
+    """Select a setting for every cell whose trials have all ended.
 
-    A candidate of which any trial failed does not take part: its mean would be over easier ground.
+    The lowest mean dev WER over corpora and folds wins. WERs from `SATURATED` up count as equal. Of equals, the lowest
+    mean dev loss wins. A candidate of which any trial failed does not take part: its mean would be over easier ground.
     """
-    tasks: dict[tuple[str, float, int], list[Task]] = {}
+    tasks: dict[tuple[CellKey, int], list[Task]] = {}
     for task in plan.tuning_tasks():
         assert task.candidate is not None
-        tasks.setdefault((task.method, task.spec.sparsity, task.candidate), []).append(task)
-    return [_decide(cell, [tasks[*cell.key, n] for n in range(len(cell.candidates))], records) for cell in plan.cells]
+        tasks.setdefault(((task.method, task.spec.sparsity, task.budget), task.candidate), []).append(task)
+    return [_select(cell, [tasks[cell.key, n] for n in range(len(cell.candidates))], records) for cell in plan.cells]
 
 
-def chosen_settings(choices: Iterable[Selection]) -> ChosenSettings:
-    """The settings that were decided on."""
-    return {c.cell.key: c.cell.candidates[c.number] for c in choices if c.number is not None}
+def chosen_settings(selections: Iterable[Selection]) -> ChosenSettings:
+    """Settings that the finals run with, of the cells that are decided."""
+    return {s.cell.key: s.cell.candidates[s.taken] for s in selections if s.taken is not None}
 
 
-def describe_selections(plan: ComparisonPlan, choices: Iterable[Selection]) -> list[dict[str, Any]]:
-    """Choices as JSON, for ``choices.json``."""
+def describe_selections(plan: ComparisonPlan, selections: Iterable[Selection]) -> list[dict[str, Any]]:
+    """Selections as JSON, for ``choices.json``."""
     where = [prepared.label for prepared in plan.tuning_corpora()]
+    runs = list(plan.planned_runs())
     return [
         {
-            "method": choice.cell.method,
-            "sparsity": choice.cell.sparsity,
-            "serves": [s for s in plan.config.sparsity if plan.tuned_at(s) == choice.cell.sparsity],
+            "method": selection.cell.method,
+            "sparsity": selection.cell.sparsity,
+            "budget": selection.cell.budget,
+            "serves": _served(plan, runs, selection.cell),
             "tuned_on": where,
-            "chosen": choice.number,
-            "trials": choice.trials,
-            "note": choice.note,
+            "state": selection.state,
+            "taken": selection.taken,
+            "trials": selection.trials,
+            "notes": selection.notes,
             "candidates": [
                 {
                     "number": number,
-                    "params": tried.setting.params,
+                    "params": tried.setting.method.params,
+                    "learning_rate_factor": tried.setting.learning_rate,
                     "dev_wer": tried.dev_wer,
+                    "dev_loss": tried.dev_loss,
                     "trials": list(tried.trials),
                     "errors": list(tried.errors),
                     "missing": tried.missing,
                 }
-                for number, tried in enumerate(choice.tried)
+                for number, tried in enumerate(selection.tried)
             ],
         }
-        for choice in choices
+        for selection in selections
     ]
 
 
-def _decide(cell: TuningCell, tasks: list[list[Task]], records: ComparisonRecords) -> Selection:
-    tried = tuple(_tried(setting, own, records) for setting, own in zip(cell.candidates, tasks, strict=True))
-    finished = [(t.dev_wer, number) for number, t in enumerate(tried) if t.dev_wer is not None]
-    settled = not any(t.missing for t in tried)
-    return Selection(cell, tried, min(finished)[1] if settled and finished else None)
+def _served(plan: ComparisonPlan, runs: list[PlannedRun], cell: TuningCell) -> list[dict[str, float]]:
+    """Sparsities and budgets of the finals that take their setting from a cell."""
+    served = {(run.budget, run.sparsity): None for run in runs if run.entry.tuned and plan.cell_of(run) == cell.key}
+    return [{"sparsity": sparsity, "budget": budget} for budget, sparsity in served]
 
 
-def _tried(setting: MethodSpec, tasks: list[Task], records: ComparisonRecords) -> CandidateOutcome:
+def _select(cell: TuningCell, tasks: list[list[Task]], records: ComparisonRecords) -> Selection:
+    tried = tuple(_outcome(setting, own, records) for setting, own in zip(cell.candidates, tasks, strict=True))
+    return Selection(cell, tried, () if any(t.missing for t in tried) else _best(tried))
+
+
+def _best(tried: tuple[CandidateOutcome, ...]) -> tuple[int, ...]:
+    wers = {number: min(t.dev_wer, SATURATED) for number, t in enumerate(tried) if t.dev_wer is not None}
+    best = [number for number, wer in wers.items() if wer == min(wers.values())]
+    losses = {number: loss for number in best if (loss := tried[number].dev_loss) is not None}
+    if len(losses) == len(best):
+        best = [number for number in best if losses[number] == min(losses.values())]
+    return tuple(best)
+
+
+def _outcome(setting: MethodSetting, tasks: list[Task], records: ComparisonRecords) -> CandidateOutcome:
     results = [result for task in tasks if (result := records.result(task)) is not None]
     errors = tuple(error for task in tasks if (error := records.error(task)) is not None)
     whole = len(results) == len(tasks)
+    losses = [loss for result in results if (loss := dev_loss(result)) is not None]
     return CandidateOutcome(
         setting=setting,
         dev_wer=fmean(result.dev.wer for result in results) if whole else None,
+        dev_loss=fmean(losses) if whole and len(losses) == len(tasks) else None,
         trials=tuple(task.spec.id for task in tasks),
         errors=errors,
         missing=len(tasks) - len(results) - len(errors),
     )
+
+
+def dev_loss(result: TrialResult) -> float | None:
+    """Mean transducer loss per label on dev; None in results that do not know it."""
+    loss: float | None = getattr(result, "dev_loss", None)
+    return loss

@@ -1,4 +1,4 @@
-"""What luck in the choice of test speech, and of training seeds, does to a word error rate: the bootstrap.
+"""Bootstrap intervals and tests of word error rates, over test speech and over training runs.
 
 The paired bootstrap of Bisani and Ney (2004, "Bootstrap estimates for confidence intervals in ASR performance
 evaluation", ICASSP) draws test utterances, or speakers, with replacement and scores both recognisers on the same draw,
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class PairedComparison:
+class PairedDifference:
     """Difference of two corpus word error rates, first minus second: negative where the first is better.
 
     Attributes:
@@ -28,7 +28,8 @@ class PairedComparison:
         difference: `wer_a` - `wer_b`.
         low: lower bound of the 95 % interval of the difference.
         high: upper bound.
-        p_value: two-sided, of the hypothesis that both are equally good; at least 1 / (resamples + 1).
+        p_value: two-sided, of the hypothesis that both are equally good; at least 1 / (resamples + 1), and at least
+            `resolution` of the units.
         units: number of things drawn: utterances, or groups of them.
     """
 
@@ -41,6 +42,15 @@ class PairedComparison:
     units: int
 
 
+def resolution(units: int) -> float:
+    """Smallest two-sided p-value that so many independent units can give: 2 / 2^units, at most 1.
+
+    If both recognisers are equally good, a difference that favours the same one in every unit comes about with this
+    probability, by the signs alone. No test of so few units should claim more.
+    """
+    return min(1.0, 2.0 ** (1 - units))
+
+
 def paired_bootstrap(
     edits_a: ArrayLike,
     edits_b: ArrayLike,
@@ -51,15 +61,16 @@ def paired_bootstrap(
     studentised: bool = False,
     resamples: int = 10_000,
     seed: int = 0,
-) -> PairedComparison:
+) -> PairedDifference:
     """Compare two recognisers by their word errors on the same utterances.
 
-    Plain, the interval is that of percentiles, and the p-value the share of draws whose difference, centred on the
+    Plain, the interval is that of percentiles, and the p-value the fraction of draws whose difference, centred on the
     observed one, lies at least as far out as the observed one does. That is right for many units and too bold for few:
     of recognisers that were equally good, 14 % were told apart at p < 0.05 with 6 speakers, 9 % with 10. `studentised`
     measures each draw, and the observed difference, in its own standard error (the symmetric bootstrap-t; Hall 1988,
     "On symmetric bootstrap confidence intervals"), which held 5 % or less from 4 speakers up; interval and p-value
-    then agree: 0 lies outside the interval where p < 0.05. A draw without spread counts as infinitely far out.
+    then agree: 0 lies outside the interval where p < 0.05 (from 6 units up, see `resolution`). A draw without spread
+    counts as infinitely far out.
 
     Args:
         edits_a: word errors of the first recogniser an utterance, shape (n,); a mean over seeds may be given.
@@ -85,12 +96,14 @@ def paired_bootstrap(
     observed = (edits_a_total - edits_b_total) / words_total
     draws = _Draws.of(table, sizes, resamples, seed, studentised)
     error = float(_standard_error(np.ones((1, len(table))), table, sizes)[0]) if studentised else 0.0
-    interval = _studentised(observed, error, draws) if error > 1e-12 else _percentile(observed, draws)
-    return PairedComparison(
+    low, high, p_value = _studentised(observed, error, draws) if error > 1e-12 else _percentile(observed, draws)
+    return PairedDifference(
         float(edits_a_total / words_total),
         float(edits_b_total / words_total),
         float(observed),
-        *interval,
+        low,
+        high,
+        max(p_value, resolution(len(table))),
         units=len(table),
     )
 
@@ -195,7 +208,7 @@ def _percentile(observed: float, draws: _Draws) -> tuple[float, float, float]:
     # The tolerance keeps draws that equal the observed difference but for rounding.
     extreme = np.abs(draws.differences - observed) >= abs(observed) * (1 - 1e-12)
     low, high = np.quantile(draws.differences, [0.025, 0.975])
-    return float(low), float(high), _share(extreme)
+    return float(low), float(high), _p_value(extreme)
 
 
 def _studentised(observed: float, error: float, draws: _Draws) -> tuple[float, float, float]:
@@ -204,10 +217,10 @@ def _studentised(observed: float, error: float, draws: _Draws) -> tuple[float, f
     away = np.abs(draws.differences - observed)
     distances = np.where(spread, away / np.where(spread, draws.errors, 1), np.inf)
     half = float(np.quantile(distances, 0.95, method="higher")) * error
-    return observed - half, observed + half, _share(distances >= abs(observed) / error * (1 - 1e-12))
+    return observed - half, observed + half, _p_value(distances >= abs(observed) / error * (1 - 1e-12))
 
 
-def _share(extreme: NDArray[np.bool_]) -> float:
+def _p_value(extreme: NDArray[np.bool_]) -> float:
     return float((1 + extreme.sum()) / (1 + len(extreme)))
 
 

@@ -28,6 +28,7 @@ corpora:
     corpus: CORPUS
 sparsity: [0.9, 0.5]
 seeds: [1, 2]
+control: false
 tuning: {trials: 2, at: [0.9], seed: 0}
 methods:
   - {name: csp, tune: {damping: [0.01, 0.03]}}
@@ -74,7 +75,7 @@ def test_from_file_to_tables(compare: Run, store: Store) -> None:
     assert len(calls(store.root)) == 4 + 12
     # The stand-in's WER: 5, 6 and 8 % by method, a tenth of the sparsity, a thousandth of the seed; 300 words.
     assert re.search(r"csp +│ 10\.17 +│ 14\.17", out)
-    assert "noise, trained, 90 %: csp 14.17, movement (best of main) 15.17: better" in out
+    assert "noise, trained, 90 %: csp 14.17, best rival movement 15.17: better" in out
     folder = store.study("demo").comparison
     assert f"tables and figures: {folder}" in out
     names = {path.name for path in folder.iterdir()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.comparison.config import load_comparison_config
+from cspbench.comparison.load import load_comparison_config
 from cspbench.config import load_config, parse_override
 from cspbench.errors import ConfigError
 
@@ -119,10 +119,30 @@ tunin: 3
         ("methods.0.tune.end.high=0.1", "methods.0.tune.end: low must be less than high"),
         ("methods.0.tune={end: [0.5]}", "methods.0.tune: 'csp' declares no ranges: name what to tune"),
         ("methods.0.tune={end: [0.4, 0.6]}", "methods.0.tune: 3 settings at most"),
+        ("budgets=[1, 4, 1]", "budgets.2: budget 1 is there already"),
+        ("budgets=[0.3]", "budgets.0: 0.3 times the 12 epochs of 'an4' is no whole number"),
+        (
+            "budgets=[{times: 4, methods: [cps]}]",
+            "budgets.0.methods.0: no method is labelled 'cps'; did you mean 'csp'?",
+        ),
+        ("tuning.budgets=[0.3]", "tuning.budgets.0: 0.3 times the 12 epochs"),
+        ("tuning.every={ende: [0.5, 0.6]}", "tuning.every.ende: no tuned method has such a hyperparameter"),
+        ("tuning.every={begin: [0.5]}", "tuning.every.begin: should be less than or equal to 0.3, got 0.5"),
+        ("corpora.0.dense.seed=1", "corpora.0.dense.seed: dense_seeds of the file says which; remove one of the two"),
+        (
+            "methods.3.training={epochs: 3}",
+            "methods.3.training: changes the pruning run, which the closed division fixes",
+        ),
+        (
+            "methods.3={name: csp, label: own, division: open, training: {epoch: 3}}",
+            "methods.3.training.epoch: unknown key; did you",
+        ),
+        ("methods.3.label=control", "methods.3: 'control' is the row of the control: choose another label"),
     ],
 )
 def test_overrides_are_judged_like_the_file(tmp_path: Path, change: str, expected: str) -> None:
     trials = ["tuning.trials=4"] if expected.endswith("at most") else []
+    trials += ["dense_seeds=[0, 1]"] if "dense_seeds" in expected else []
     lines = message(tmp_path, GOOD, change, *trials)
     assert lines[0].endswith("1 problem"), lines
     assert f": {expected}" in lines[1], lines
@@ -135,6 +155,18 @@ def test_the_comparison_people_run_is_valid_and_shares_the_dense_recogniser_of_t
     an4 = next(entry for entry in config.corpora if entry.key == "an4")
     for part in ("corpus", "features", "model", "dense", "prunable"):
         assert getattr(an4, part) == getattr(sweep, part), part
+
+
+@pytest.mark.parametrize("corpus", ["an4", "fsdd"])
+def test_the_ablation_shares_the_dense_recogniser_of_the_sweeps(corpus: str) -> None:
+    config = load_comparison_config(SWEEPS / "ablation.yaml")
+    sweep = load_config(SWEEPS / f"{corpus}.yaml")
+    own = next(entry for entry in config.corpora if entry.key == corpus)
+    for part in ("corpus", "features", "model", "prunable"):
+        assert getattr(own, part) == getattr(sweep, part), part
+    assert own.dense.training == sweep.dense.training
+    assert config.dense_seeds == (0, 1, 2)
+    assert [entry.key for entry in config.methods] == ["csp", "fisher_magnitude", "magnitude_refit", "magnitude"]
 
 
 def test_the_cross_validation_people_run_tests_every_speaker_once() -> None:

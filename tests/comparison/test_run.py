@@ -49,6 +49,7 @@ def comparison(corpus: dict[str, Any]) -> Configure:
             "methods": [{"name": "csp", "tune": {"damping": [0.01, 0.03, 0.05]}}, TUNED, "movement"],
             "tuning": {"trials": 3, "at": [0.9], "seed": 0},
             "seeds": [1, 2],
+            "control": False,
         }
         return ComparisonConfig.model_validate(data | changes)
 
@@ -71,7 +72,7 @@ def quick_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cspbench.comparison.run.Tracker", NoTracker)
     monkeypatch.setattr("cspbench.comparison.run.open_client", lambda _: None)
     monkeypatch.setattr("cspbench.comparison.report.write_evaluation", lambda *_: [])
-    monkeypatch.setattr("cspbench.comparison.report.evaluate_finals", lambda *_: None)
+    monkeypatch.setattr("cspbench.comparison.report.evaluate_finals", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -109,7 +110,8 @@ def choices(store: Store) -> dict[tuple[str, float], dict[str, Any]]:
 
 def test_from_file_to_tables(comparison: Configure, store: Store, display: Lines) -> None:
     summary = run_comparison(comparison(), store, display)
-    assert summary.failures == summary.warnings == []
+    assert summary.failures == []
+    assert all("no choice" in warning for warning in summary.warnings)
     ran = calls(store.root)
     assert len(ran) == len(set(ran)) == 2 * 3 + 2 * 2 * 3
     assert len(calls(store.root, "dense")) == 1
@@ -122,7 +124,7 @@ def test_from_file_to_tables(comparison: Configure, store: Store, display: Lines
     tuning = pd.read_csv(store.study("demo").comparison / "tuning.csv")
     assert Counter(tuning["method"]) == {"csp": 3, "magnitude": 3}
     assert set(tuning["seed"]) == {0}
-    assert tuning["chosen"].sum() == 2
+    assert tuning["taken"].sum() == 2
     assert not [column for column in tuning.columns if "test" in column or column == "wer"]
 
 
@@ -150,8 +152,8 @@ def test_the_choice_is_by_dev_and_blind_to_test(
         name = {"csp": "damping", "magnitude": "end"}[method]
         values = [candidate["params"][name] for candidate in choice["candidates"]]
         assert len(set(values)) == 3
-        assert choice["candidates"][choice["chosen"]]["params"][name] == min(values)
-        assert choice["candidates"][choice["chosen"]]["dev_wer"] == min(values)
+        assert choice["candidates"][choice["taken"]]["params"][name] == min(values)
+        assert choice["candidates"][choice["taken"]]["dev_wer"] == min(values)
 
 
 def test_word_error_rates_of_test_are_not_shown(
@@ -164,15 +166,19 @@ def test_word_error_rates_of_test_are_not_shown(
     assert "10.0 %" not in stream.getvalue()
 
 
-def test_equal_dev_goes_to_the_default(
+def test_equal_dev_is_no_choice_and_runs_the_default(
     comparison: Configure, store: Store, display: Lines, error_rates: Callable[[Rates], None]
 ) -> None:
     error_rates(flat)
-    run_comparison(comparison(), store, display)
+    summary = run_comparison(comparison(), store, display)
     for choice in choices(store).values():
-        assert choice["chosen"] == 0
+        assert (choice["state"], choice["taken"]) == ("no choice", 0)
+    assert summary.warnings[0] == "csp at 90 %: no choice, dev cannot tell candidates 0, 1, 2 apart; 0 is run"
+    table = finals(store)
+    assert set(table.loc[table["method"] != "movement", "selection"]) == {"no choice"}
+    assert set(table.loc[table["method"] == "movement", "selection"]) == {"default"}
     assert choices(store)["csp", 0.9]["candidates"][0]["params"]["damping"] == 0.02
-    assert choices(store)["csp", 0.9]["serves"] == [0.9, 0.5]
+    assert choices(store)["csp", 0.9]["serves"] == [{"sparsity": 0.9, "budget": 1.0}, {"sparsity": 0.5, "budget": 1.0}]
 
 
 def test_every_tuned_method_has_the_same_number_of_trials(comparison: Configure, store: Store, display: Lines) -> None:
@@ -235,9 +241,9 @@ def test_a_candidate_that_fails_is_left_out_and_told_of(
     error_rates(fails)
     summary = run_comparison(comparison(), store, display)
     assert summary.failures == ["noise: csp 90 % seed 0: not today"]
-    assert summary.warnings == ["csp at 90 % goes on without candidate 0, which failed: not today"]
+    assert summary.warnings[0] == "csp at 90 % goes on without candidate 0, which failed: not today"
     choice = choices(store)["csp", 0.9]
-    assert choice["chosen"] == 1
+    assert choice["taken"] == 1
     assert choice["candidates"][0]["dev_wer"] is None
     assert choice["candidates"][0]["errors"] == ["not today"]
     assert set(finals(store)["state"]) == {"complete"}
@@ -253,7 +259,7 @@ def test_a_cell_whose_candidates_all_fail_stays_visible(
 
     error_rates(fails)
     summary = run_comparison(comparison(), store, display)
-    assert summary.warnings == ["csp at 90 % has no setting left after candidate 0, 1, 2, which failed: not today"]
+    assert summary.warnings[:1] == ["csp at 90 % has no setting left after candidate 0, 1, 2, which failed: not today"]
     table = finals(store)
     lost = table[table["method"] == "csp"]
     assert lost["state"].tolist() == ["not run"] * 4
@@ -275,7 +281,7 @@ def test_a_final_that_fails_stays_visible_and_is_tried_again(
     assert Counter(table["state"]) == {"complete": 11, "failed": 1}
     failed = table[table["state"] == "failed"].iloc[0]
     assert (failed["method"], failed["seed"], failed["error"]) == ("movement", 2, "not today")
-    assert pd.isna(failed["wer"])
+    assert pd.isna(failed["test_wer"])
     before = len(calls(store.root))
     error_rates(flat)
     run_comparison(comparison(), store, display)
@@ -399,8 +405,8 @@ def test_dense_recognisers_of_several_machines_are_told_of(comparison: Configure
     other["dense_test"]["edits"] += 1
     write_json(path, other)
     summary = run_comparison(comparison(), store, display)
-    assert len(summary.warnings) == 1
-    assert "trials did not all start from the same weights" in summary.warnings[0]
+    doubts = [warning for warning in summary.warnings if "trials did not all start from the same weights" in warning]
+    assert len(doubts) == 1
 
 
 def test_too_few_settings_are_refused(comparison: Configure, store: Store) -> None:

@@ -7,7 +7,7 @@ from support.fake_studies import finish, result, spec, write_study
 from cspbench import load_results
 from cspbench.errors import CspbenchError
 from cspbench.report.bootstrap import crossed_bootstrap, paired_bootstrap
-from cspbench.report.significance import compare_trials, holm, mapsswe
+from cspbench.report.significance import EXACT_UNITS, compare_trials, holm, mapsswe, sign_flip
 from cspbench.store import Store
 
 
@@ -189,7 +189,7 @@ def test_studentised_agrees_with_the_t_test_where_units_are_alike():
 
 def test_nothing_to_studentise_by():
     even = paired_bootstrap([1, 1, 1], [2, 2, 2], [5, 5, 5], studentised=True, resamples=99)
-    assert (even.low, even.high, even.p_value) == (pytest.approx(-0.2), pytest.approx(-0.2), 0.01)
+    assert (even.low, even.high, even.p_value) == (pytest.approx(-0.2), pytest.approx(-0.2), 0.25)
     with pytest.raises(ValueError, match="one unit has no spread"):
         paired_bootstrap([1, 0], [0, 0], [5, 5], groups=["s", "s"], studentised=True)
 
@@ -200,8 +200,8 @@ def test_two_speakers_prove_nothing():
         paired_bootstrap(
             edits - 3, edits, np.full(60, 5), groups=np.repeat(["s", "t"], 30).tolist(), studentised=True
         ).p_value
-        < 0.01
-    )  # no spread between the two at all: this is the plain bootstrap's word
+        == 0.5
+    )  # no spread between the two at all, and yet two signs agree by chance every other time
     uneven = paired_bootstrap(
         edits * 0, edits, np.full(60, 5), groups=np.repeat(["s", "t"], 30).tolist(), studentised=True
     )
@@ -243,9 +243,75 @@ def test_mapsswe_against_scipy():
     assert mapsswe(b, a).z == -test.z
 
 
-def test_mapsswe_tells_nothing_where_all_segments_differ_alike():
+def test_mapsswe_tells_nothing_where_no_segment_differs():
     assert (mapsswe([1, 2, 3], [1, 2, 3]).z, mapsswe([1, 2, 3], [1, 2, 3]).p_value) == (0.0, 1.0)
-    assert mapsswe([2, 3], [1, 2]).p_value == 1.0
+
+
+def test_mapsswe_of_a_constant_difference_is_as_sure_as_its_segments_allow():
+    test = mapsswe([0] * 50, [1] * 50)
+    assert (test.z, test.p_value) == (-np.inf, 2.0**-49)
+    assert mapsswe([2, 3], [1, 2]).p_value == 0.5  # two segments cannot say more
+
+
+def test_sign_flip_by_hand():
+    # By speaker d = -1, -2, -3 (sum -6): of the 8 patterns only the observed one and its opposite reach 6.
+    test = sign_flip([0, 0, 0, 1], [1, 1, 1, 4], ["a", "b", "b", "c"])
+    assert (test.p_value, test.floor, test.units) == (0.25, 0.25, 3)
+    # d = -3, -1, 1 (sum -3): |sum| is 5, 3, 3, 1 and their opposites: 6 of 8 reach 3.
+    assert sign_flip([0, 0, 1], [3, 1, 0]).p_value == 0.75
+    # d = -1, -1, -1, -1, -1, 1 (sum -4): 2 patterns of 64 sum to 6 in size, 12 to 4.
+    assert sign_flip([0] * 5 + [1], [1] * 5 + [0]).p_value == pytest.approx(14 / 64)
+
+
+def test_sign_flip_with_nothing_to_tell():
+    assert sign_flip([1, 2], [1, 2]).p_value == 1.0
+    assert sign_flip([1, 0], [0, 1]).p_value == 1.0
+    assert sign_flip([0, 0], [9, 9], ["s", "s"]).p_value == 1.0  # one speaker says nothing of others
+    with pytest.raises(ValueError, match="n >= 1"):
+        sign_flip([], [])
+
+
+def test_six_speakers_do_not_resolve_what_a_bootstrap_says():
+    a, b, who = [0] * 60, [1] * 60, np.repeat([f"s{i}" for i in range(6)], 10).tolist()
+    assert sign_flip(a, b, who).p_value == 2 / 2**6
+    assert paired_bootstrap(a, b, [5] * 60, groups=who, studentised=True).p_value == 2 / 2**6
+
+
+def test_sign_flip_against_scipy():
+    from scipy.stats import permutation_test
+
+    rng = np.random.default_rng(20)
+    for units in (7, 11):
+        d = rng.integers(-4, 3, units)
+        theirs = permutation_test(
+            (d, np.zeros(units)), lambda x, y: np.sum(x - y), permutation_type="samples", n_resamples=np.inf
+        )
+        assert sign_flip(d, np.zeros(units)).p_value == pytest.approx(theirs.pvalue)
+
+
+def test_sign_flip_counts_all_patterns_of_many_speakers():
+    units = EXACT_UNITS
+    assert sign_flip(np.zeros(units), np.ones(units)).p_value == pytest.approx(2.0 ** (1 - units))
+    drawn = sign_flip(np.zeros(units + 1), np.ones(units + 1)).p_value
+    assert drawn == pytest.approx(1e-5)
+    rng = np.random.default_rng(21)
+    d = rng.normal(0.2, 1, 60)
+    z = d.sum() / np.sqrt((d**2).sum())
+    from scipy.stats import norm
+
+    assert sign_flip(d, np.zeros(60)).p_value == pytest.approx(2 * norm.sf(abs(z)), abs=0.01)
+
+
+def test_sign_flip_of_means_over_runs_is_not_upset_by_rounding():
+    thirds = np.array([1 / 3, 2 / 3, 1 / 3, 1 / 3])
+    assert sign_flip(thirds, np.zeros(4)).p_value == 2 / 16
+    assert sign_flip(thirds * [1, 1, -1, -1], np.zeros(4)).p_value == sign_flip([1, 2, -1, -1], [0] * 4).p_value
+
+
+def test_p_values_of_sign_flips_hold_their_level():
+    rng = np.random.default_rng(22)
+    p = [sign_flip(rng.normal(0, 1, 10), np.zeros(10)).p_value for _ in range(2000)]
+    assert 0.04 < np.mean(np.array(p) <= 0.05) < 0.06
 
 
 @pytest.mark.parametrize(("a", "b"), [([1], [2]), ([1, 2], [1, 2, 3])])

@@ -32,10 +32,15 @@ class Finals:
         seed: int = 1,
         fold: int | None = None,
         corpus: str = "an4",
+        *,
+        dense_seed: int | None = None,
+        budget: float = 1.0,
         **changes: object,
     ) -> str:
-        """Add a trial with these word errors; returns its id."""
+        """Add a trial with these word errors, from the dense model of its own seed; returns its id."""
+        model = seed if dense_seed is None else dense_seed
         trial = f"{corpus}-{fold}-{method}-{sparsity}-{seed}"
+        trial += f"-d{dense_seed}" * (dense_seed is not None) + f"-b{budget:g}" * (budget != 1)
         place = "" if fold is None else f"f{fold}"
         speakers = [f"{corpus}{place}s{i // self.utterances}" for i in range(len(edits))]
         self.heard[trial] = pd.DataFrame(
@@ -49,9 +54,22 @@ class Finals:
         )
         row = {
             **{"corpus": corpus, "method": method, "sparsity_requested": sparsity, "seed": seed, "fold": fold},
-            **{"dense_id": f"{corpus}{place}d{seed}", "trial_id": trial, "state": "complete"},
-            **{"dev_wer": 0.1, "wer": sum(edits) / (WORDS * len(edits)), "dense_wer": 0.02},
-            **{"steps": 100, "train_seconds": 30.0, "params": json.dumps({"a": 1}), "tuning_trials": 3},
+            **{"division": "closed", "budget": budget, "dense_seed": model, "selection": "chosen"},
+            **{"dense_id": f"{corpus}{place}d{model}", "trial_id": trial, "state": "complete"},
+            **{
+                "dev_wer": 0.1,
+                "dev_loss": 0.5,
+                "test_cer": 0.04,
+                "test_wer": sum(edits) / (WORDS * len(edits)),
+                "dense_wer": 0.02,
+            },
+            **{
+                "steps": 100,
+                "train_seconds": 30.0,
+                "learning_rate": 1e-3,
+                "params": json.dumps({"a": 1}),
+                "tuning_trials": 3,
+            },
         }
         self.rows.append(row | changes)
         return trial

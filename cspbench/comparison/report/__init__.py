@@ -4,7 +4,7 @@
 `load_evaluation` reads them back and `recorded_errors` gives the word errors that the tests were made from.
 """
 
-from cspbench.comparison.report.evaluate import Evaluation, evaluate_finals
+from cspbench.comparison.report.evaluate import LAYERS, Evaluation, evaluate_finals
 from cspbench.comparison.report.files import load_evaluation, recorded_errors, write_evaluation
 
-__all__ = ["Evaluation", "evaluate_finals", "load_evaluation", "recorded_errors", "write_evaluation"]
+__all__ = ["LAYERS", "Evaluation", "evaluate_finals", "load_evaluation", "recorded_errors", "write_evaluation"]

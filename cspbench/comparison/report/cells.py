@@ -1,27 +1,36 @@
-"""What each method reached at each sparsity, with what that cost."""
+"""Table of cells: what each method reached at each sparsity and budget, with what that cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from cspbench.comparison.report.word_errors import TrialErrors, error_rate
+from cspbench.comparison.config import CONTROL
+from cspbench.comparison.report.word_errors import Block, TrialErrors, error_rate
 from cspbench.report.bootstrap import crossed_bootstrap
 
 TRAINED, POST = "trained", "post-training"
 
+CELL = ["corpus", "kind", "budget", "sparsity_requested", "method"]
+"""Columns that name a cell."""
+
+MEANS = ["dev_wer", "dev_loss", "test_cer", "dense_wer", "steps", "train_seconds"]
+
 CELLS = [
-    *("corpus", "kind", "method", "sparsity_requested", "wer", "wer_low", "wer_high", "wer_std", "dev_wer"),
-    *("dense_wer", "seeds", "folds", "trials", "missing", "steps", "steps_ratio", "train_seconds"),
-    *("tuning_trials", "drawn", "note"),
+    *(*CELL, "test_wer", "low", "high", "std_dense", "std_seeds", *MEANS, "steps_ratio"),
+    *("dense_models", "seeds", "folds", "trials", "missing", "tuning_trials", "selection", "drawn", "note"),
 ]
 """Columns of a `cell_table`."""
 
 
 def kinds(frame: pd.DataFrame) -> pd.Series:
-    """ "post-training" for methods that made no step (or, before one has finished, are named so), else "trained"."""
+    """Kind of each trial: "post-training" for methods that made no step, else "trained".
+
+    Before a trial of a method has finished, a name that ends in ``_post`` tells.
+    """
     done = frame[frame["state"] == "complete"]
     most = done.groupby("method")["steps"].max()
     post = {
@@ -31,69 +40,76 @@ def kinds(frame: pd.DataFrame) -> pd.Series:
     return frame["method"].map(lambda method: POST if post[method] else TRAINED)
 
 
-def grid(finals: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, int]]:
-    """Every cell there ought to be: each method of a corpus and kind at each sparsity of that kind.
+def with_control(finals: pd.DataFrame) -> pd.DataFrame:
+    """Trials with those of the control, which has no sparsity, repeated at every sparsity of its corpus and budget."""
+    control = finals["method"] == CONTROL
+    trained = finals[~control & (finals["kind"] == TRAINED)]
+    grid = trained[["corpus", "budget", "sparsity_requested"]].drop_duplicates()
+    repeated = finals[control].drop(columns="sparsity_requested").merge(grid, on=["corpus", "budget"])
+    return pd.concat([finals[~control], repeated], ignore_index=True)
+
+
+def cells_of(finals: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, int]]:
+    """Every cell that was planned.
 
     Yields:
-        The cell's key (corpus, kind, method, sparsity_requested), its trials, finished or not, and how many there
-        ought to be: a trial for each seed and fold that any method of the corpus and kind has.
+        The cell's key (see `CELL`), its trials, finished or not, and how many there ought to be: a trial for each
+        fold, dense seed and seed that any method has on the corpus.
     """
-    for kind, alike in finals.groupby("kind", sort=False):
-        for corpus in sorted(alike["corpus"].unique()):
-            here = alike[alike["corpus"] == corpus]
-            due = len(here[["fold", "seed"]].drop_duplicates())
-            for method in sorted(alike["method"].unique()):
-                for sparsity in sorted(alike["sparsity_requested"].unique()):
-                    cell = here[(here["method"] == method) & (here["sparsity_requested"] == sparsity)]
-                    yield {"corpus": corpus, "kind": kind, "method": method, "sparsity_requested": sparsity}, cell, due
+    due = {
+        str(corpus): len(own[["fold", "dense_seed", "seed"]].drop_duplicates())
+        for corpus, own in finals.groupby("corpus")
+    }
+    for values, cell in finals.groupby(CELL, sort=True):
+        key = dict(zip(CELL, values, strict=True))
+        yield key, cell, due[str(key["corpus"])]
 
 
 def cell_table(finals: pd.DataFrame, errors: TrialErrors, proposed: str, *, resamples: int = 10_000) -> pd.DataFrame:
     """Tabulate what each method reached.
 
     Args:
-        finals: trials of a `Evaluation`.
+        finals: trials of an `Evaluation`.
         errors: word errors of the finished ones.
         proposed: method whose training run is the measure of steps.
         resamples: draws of each interval.
 
     Returns:
-        One row a corpus, kind, method and sparsity:
+        One row a corpus, kind, budget, sparsity and method; the control stands beside every sparsity:
 
-        - ``wer`` on test: errors over words, the mean over seeds, all folds added up;
-        - ``wer_low, wer_high``: 95 % bootstrap interval over speakers and seeds, both drawn anew (see
-          `crossed_bootstrap`); ``drawn`` says so, or that utterances are drawn for want of speakers. Intervals of
-          methods overlap where paired tests tell them apart: they share the speech;
-        - ``wer_std``: standard deviation over seeds of the WER of all folds together; NaN for one seed, and where each
-          fold has a seed of its own;
-        - ``dev_wer``, on which settings were chosen, and ``dense_wer``: means over trials;
-        - ``seeds, folds, trials`` finished, ``missing`` trials, ``note`` on them;
-        - ``steps``, ``train_seconds``: means over trials; ``steps_ratio``: steps over those of the proposed method's
-          pruning run on the same corpus and fold (3 for a lottery ticket of three rounds);
-        - ``tuning_trials``: how many dev trials chose the setting.
+        - ``test_wer``: errors over words, the mean over the pruning runs of a dense model, then over dense models, all
+          folds added up;
+        - ``low, high``: 95 % bootstrap interval over speakers and dense models, both drawn anew (see
+          `crossed_bootstrap`; pruning runs are drawn if all prune one dense model); ``drawn`` says which speakers, or
+          that utterances are drawn for want of speakers. Intervals of methods overlap where paired tests tell them
+          apart: they share the speech;
+        - ``std_dense``: standard deviation over dense models of the WER averaged over their pruning runs;
+          ``std_seeds``: that over pruning runs of one dense model, pooled over models. Both are of all folds together,
+          and NaN where there is one run, or where each fold has a seed of its own;
+        - ``dev_wer, dev_loss, test_cer, dense_wer, steps, train_seconds``: means over trials;
+        - ``steps_ratio``: steps over those of the proposed method's run on the same corpus, fold and budget;
+        - ``dense_models``, ``seeds`` of pruning runs, ``folds``, ``trials`` finished, ``missing`` trials, ``note``;
+        - ``tuning_trials``: dev trials that the setting was chosen from, ``selection``: how that ended.
     """
     ratio = steps_ratio(finals, proposed)
+    finals = with_control(finals.assign(steps_ratio=ratio))
     rows = []
-    for key, cell, due in grid(finals):
+    for key, cell, due in cells_of(finals):
         done = cell[cell["state"] == "complete"]
         corpora = [str(key["corpus"])]
         blocks = errors.blocks(done, errors.by_speaker(corpora))
-        interval = (float("nan"), float("nan"))
-        if blocks:
-            parts = ([block.edits for block in blocks], [block.utterances.words for block in blocks])
-            interval = crossed_bootstrap(*parts, [block.groups.tolist() for block in blocks], resamples=resamples)
+        low, high = _interval(blocks, resamples) if blocks else (float("nan"), float("nan"))
+        std_dense, std_seeds = _spreads(done, errors)
         rows.append(
             {
                 **key,
-                "wer": error_rate(blocks),
-                "wer_low": interval[0],
-                "wer_high": interval[1],
-                "wer_std": _seed_std(done, errors),
-                **{name: float(done[name].mean()) for name in ("dev_wer", "dense_wer", "steps", "train_seconds")},
-                "steps_ratio": float(ratio[done.index].mean()),
-                "tuning_trials": float(cell["tuning_trials"].max()) if len(cell) else float("nan"),
-                **{"seeds": done["seed"].nunique(), "folds": done["fold"].nunique()},
-                **{"trials": len(done), "missing": due - len(done)},
+                **{"test_wer": error_rate(blocks), "low": low, "high": high},
+                **{"std_dense": std_dense, "std_seeds": std_seeds},
+                **{name: float(done[name].astype(float).mean()) for name in [*MEANS, "steps_ratio"]},
+                **{"dense_models": done["dense_seed"].nunique(), "seeds": done["seed"].nunique()},
+                **{"folds": done["fold"].nunique(), "trials": len(done), "missing": due - len(done)},
+                "tuning_trials": float(cell["tuning_trials"].max()),
+                "selection": str(cell["selection"].iloc[0]),
                 "drawn": errors.drawn(corpora),
                 "note": missing_note(cell, due),
             }
@@ -102,24 +118,36 @@ def cell_table(finals: pd.DataFrame, errors: TrialErrors, proposed: str, *, resa
 
 
 def steps_ratio(finals: pd.DataFrame, proposed: str) -> pd.Series:
-    """Steps of each trial over the proposed method's on the same corpus and fold; NaN where unknown."""
+    """Steps of each trial over the proposed method's on the same corpus, fold and budget; NaN where unknown."""
     own = finals[(finals["method"] == proposed) & (finals["state"] == "complete")]
-    budget = own.groupby(["corpus", "fold"])["steps"].median()
-    places = pd.MultiIndex.from_frame(finals[["corpus", "fold"]])
-    return finals["steps"].astype(float) / budget.reindex(places).set_axis(finals.index)
+    columns = ["corpus", "fold", "budget"]
+    steps = own.groupby(columns)["steps"].median()
+    return finals["steps"].astype(float) / steps.reindex(pd.MultiIndex.from_frame(finals[columns])).set_axis(
+        finals.index
+    )
 
 
 def missing_note(cell: pd.DataFrame, due: int) -> str:
-    """What is wrong with a cell, in words: ``"2 of 9 trials missing: 1 failed, 1 not run"``; empty if nothing is."""
+    """Trials that a cell lacks, in words: ``"2 of 9 trials missing: 1 failed, 1 not run"``; empty if it lacks none."""
     states = cell.loc[cell["state"] != "complete", "state"].value_counts()
     absent = due - len(cell)
     parts = [f"{count} {state}" for state, count in states.items()] + [f"{absent} not run"] * (absent > 0)
     return f"{states.sum() + absent} of {due} trials missing: {', '.join(parts)}" if parts else ""
 
 
-def _seed_std(done: pd.DataFrame, errors: TrialErrors) -> float:
-    """Standard deviation over the seeds that were run on every fold of the cell: others differ by their speech too."""
-    folds = done.groupby("seed")["fold"].nunique()
+def _interval(blocks: list[Block], resamples: int) -> tuple[float, float]:
+    edits, words = [block.replicates() for block in blocks], [block.utterances.words for block in blocks]
+    return crossed_bootstrap(edits, words, [block.groups.tolist() for block in blocks], resamples=resamples)
+
+
+def _spreads(done: pd.DataFrame, errors: TrialErrors) -> tuple[float, float]:
+    """Standard deviations over dense models and over the pruning runs of one, of runs made on every fold."""
+    folds = done.groupby(["dense_seed", "seed"])["fold"].nunique()
     whole = folds.index[folds == done["fold"].nunique()]
-    rates = [error_rate(errors.blocks(done[done["seed"] == seed])) for seed in whole]
-    return float(pd.Series(rates, dtype=float).std())
+    rates: dict[int, list[float]] = {}
+    for model, seed in whole:
+        own = done[(done["dense_seed"] == model) & (done["seed"] == seed)]
+        rates.setdefault(model, []).append(error_rate(errors.blocks(own)))
+    repeated = [np.var(own, ddof=1) for own in rates.values() if len(own) > 1]
+    means = pd.Series([np.mean(own) for own in rates.values()], dtype=float)
+    return float(means.std()), float(np.sqrt(np.mean(repeated))) if repeated else float("nan")

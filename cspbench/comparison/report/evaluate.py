@@ -1,4 +1,4 @@
-"""The tables of a comparison: what each method reached, and whether the proposed method beat its rivals."""
+"""Evaluation of a comparison: from its final trials to all tables."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from cspbench.comparison.config import CONTROL
 from cspbench.comparison.report.cells import POST, TRAINED, cell_table, kinds
 from cspbench.comparison.report.costs import cost_table
 from cspbench.comparison.report.paired_tests import paired_test_table
-from cspbench.comparison.report.verdicts import MAIN, verdict_table
+from cspbench.comparison.report.verdicts import verdict_table
 from cspbench.comparison.report.word_errors import ComparisonError, Hypotheses, TrialErrors
 
 COLUMNS = [
-    *("corpus", "method", "sparsity_requested", "seed", "fold", "dense_id", "trial_id", "state"),
-    *("dev_wer", "wer", "dense_wer", "steps", "train_seconds", "params", "tuning_trials"),
+    *("corpus", "method", "division", "sparsity_requested", "budget", "dense_seed", "seed", "fold", "dense_id"),
+    *("trial_id", "state", "dev_wer", "dev_loss", "test_wer", "test_cer", "dense_wer", "steps", "train_seconds"),
+    *("learning_rate", "params", "selection", "tuning_trials"),
 ]
 """What a final trial must say of itself."""
+
+LAYERS = ["corpus", "method", "sparsity_requested", "budget", "layer", "density", "trials"]
+"""Columns of layer densities."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out. All word error rates, differences and reductions are fractions.
+    """Tables that follow from the final trials. Word error rates, differences and reductions are fractions.
 
     Attributes:
         proposed: the method under test; with ``_post`` behind its name among the post-training methods.
@@ -32,6 +37,7 @@ class Evaluation:
         tests: the proposed method against each rival, see `paired_test_table`.
         verdicts: the proposed method against the best rival, see `verdict_table`.
         costs: what each method was given, see `cost_table`.
+        layers: density of each weight matrix by cell, with the columns `LAYERS`; may be empty.
         errors: word errors the tests were made from; None if read back from tables.
     """
 
@@ -41,6 +47,7 @@ class Evaluation:
     tests: pd.DataFrame
     verdicts: pd.DataFrame
     costs: pd.DataFrame
+    layers: pd.DataFrame
     errors: TrialErrors | None = None
 
 
@@ -50,22 +57,22 @@ def evaluate_finals(
     proposed: str = "csp",
     rivals: Sequence[str] | None = None,
     *,
-    main: Sequence[str] = MAIN,
+    layers: pd.DataFrame | None = None,
     resamples: int = 10_000,
 ) -> Evaluation:
     """Compare methods by their final trials: settings were chosen on dev before, nothing is chosen here.
 
-    How several seeds enter: the errors of an utterance are averaged over the seeds before anything is tested, so the
-    unit of every test stays the utterance or the speaker. Seeds are not independent repeats: all hear the same test
-    utterances, and counting each as a new one would make p-values small that ought not to be. What a test then says is
-    that these trained models differ on speech like this; the columns ``seeds_low`` and ``seeds_high`` redraw training
-    seeds too, and ``wins`` counts the pairs of runs (same seed, fold and dense model) that the proposed method won.
+    The unit of replication is the dense model. Errors of an utterance are averaged over the pruning runs of a dense
+    model, then over dense models, before anything is tested; the unit of every test stays the speaker (or utterance).
+    Runs are no independent repeats: all are tested on the same utterances, and counting each as new speech would make
+    p-values small that ought not to be. A test thus says that these trained models differ on speech like this; the
+    columns ``models_low`` and ``models_high`` redraw dense models too, and ``models_won`` counts those that the
+    proposed method won. The spread over dense models and that over pruning runs of one model stand apart in the cells.
 
-    How folds enter: each utterance is tested in one fold, so utterances of different folds are different units and
-    add up to one large test set; a speaker stays one group wherever it occurs.
+    Each utterance is tested in one fold, so utterances of different folds add up to one large test set; a speaker stays
+    one group wherever it occurs.
 
-    Nothing is left out in silence: trials that did not finish are counted in ``missing`` columns and named in notes,
-    and a method's cell that nobody ran has a row that says so.
+    Nothing is left out in silence: trials that did not finish are counted in ``missing`` columns and named in notes.
 
     Args:
         frame: the final trials, one row each, with `COLUMNS`; ``state`` is "complete" for the finished ones, ``fold``
@@ -74,16 +81,16 @@ def evaluate_finals(
         hypotheses: gives the test utterances of a finished trial.
         proposed: method under test. Post-training methods are compared with ``<proposed>_post``.
         rivals: methods to compare it with; None: all others.
-        main: the rivals a claim is made against; ``<name>_…`` counts as ``<name>``.
+        layers: density of each weight matrix by cell, with the columns `LAYERS`.
         resamples: draws of each bootstrap.
 
     Raises:
-        ComparisonError: columns missing, no trial of the proposed method, two trials of one cell, fold and seed, or
+        ComparisonError: columns missing, no trial of the proposed method, two trials of one cell, fold and seeds, or
             trials of one corpus that were tested on different utterances.
     """
     finals = _checked(frame, proposed)
     if rivals is not None:
-        finals = finals[finals["method"].isin({proposed, f"{proposed}_post", *rivals})]
+        finals = finals[finals["method"].isin({proposed, f"{proposed}_post", CONTROL, *rivals})]
     errors = TrialErrors.read(finals, hypotheses)
     finals["words"] = [errors.words_of(trial) for trial in finals["trial_id"]]
     tests = paired_test_table(finals, errors, proposed, resamples=resamples)
@@ -92,14 +99,15 @@ def evaluate_finals(
         finals=finals,
         cells=cell_table(finals, errors, proposed, resamples=resamples),
         tests=tests,
-        verdicts=verdict_table(tests, main),
+        verdicts=verdict_table(tests),
         costs=cost_table(finals, proposed),
+        layers=layers if layers is not None else pd.DataFrame(columns=LAYERS),
         errors=errors,
     )
 
 
 def _checked(frame: pd.DataFrame, proposed: str) -> pd.DataFrame:
-    """The trials in order, with `fold` a number and `kind`."""
+    """Trials in order, with `fold` a number and `kind`."""
     lacking = [column for column in COLUMNS if column not in frame]
     if lacking:
         raise ComparisonError(f"the trials to compare lack {', '.join(lacking)}")
@@ -107,14 +115,16 @@ def _checked(frame: pd.DataFrame, proposed: str) -> pd.DataFrame:
         raise ComparisonError(
             f"no trial of '{proposed}' to compare (methods: {', '.join(sorted(set(frame['method'])))})"
         )
-    finals = frame.assign(fold=frame["fold"].astype(float).fillna(-1).astype(int), kind=kinds(frame))
-    order = ["corpus", "method", "sparsity_requested", "fold", "seed"]
+    fold = frame["fold"].astype(float).fillna(-1).astype(int)
+    finals = frame.assign(fold=fold, budget=frame["budget"].astype(float), kind=kinds(frame))
+    order = ["corpus", "method", "budget", "sparsity_requested", "fold", "dense_seed", "seed"]
     twice = finals[finals.duplicated(order)]
     if len(twice):
         row = twice.iloc[0]
         raise ComparisonError(
-            f"{row['corpus']}: two final trials of {row['method']} at {100 * row['sparsity_requested']:g} % with seed "
-            f"{row['seed']}: a cell has one setting, chosen on dev"
+            f"{row['corpus']}: two final trials of {row['method']} at {100 * row['sparsity_requested']:g} %, budget "
+            f"{row['budget']:g}, with dense seed {row['dense_seed']} and seed {row['seed']}: a cell has one setting, "
+            "chosen on dev"
         )
     trained_first = finals["kind"].map({TRAINED: 0, POST: 1})
     return (

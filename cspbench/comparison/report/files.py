@@ -14,19 +14,20 @@ from cspbench.comparison.report.word_errors import ComparisonError, TrialErrors
 from cspbench.report.figures import save
 from cspbench.store import write_atomic
 
-TABLES = ("finals", "cells", "tests", "verdicts", "costs")
-_TEXTS = ("trial_id", "dense_id", "params", "note", "drawn", "id", "speaker", "edits", "best_rival")
+TABLES = ("finals", "cells", "tests", "verdicts", "costs", "layers")
+_TEXTS = ("trial_id", "dense_id", "params", "note", "drawn", "id", "speaker", "cluster", "best_rival", "rivals")
 
 
-def write_evaluation(comparison: Evaluation, folder: Path | str, command: str = "") -> list[Path]:
+def write_evaluation(evaluation: Evaluation, folder: Path | str, command: str = "") -> list[Path]:
     """Write a comparison into `folder`.
 
-    Written are ``finals.csv`` (one row a trial), ``cells.csv``, ``tests.csv``, ``verdicts.csv``, ``costs.csv``; the
-    word errors behind them, ``utterances.csv`` and ``errors.csv``, so that anyone can test again without the trials'
-    folders (see `recorded_errors`); pictures as PNG and SVG; and ``summary.md``. Numbers keep six digits.
+    Written are ``finals.csv`` (one row a trial), ``cells.csv``, ``tests.csv``, ``verdicts.csv``, ``costs.csv``,
+    ``layers.csv``; the word errors behind them, ``utterances.csv`` and ``errors.csv``, so that anyone can test again
+    without the trials' folders (see `recorded_errors`); pictures as PNG and SVG; and ``summary.md``. Numbers keep six
+    digits.
 
     Args:
-        comparison: what to write.
+        evaluation: tables to write.
         folder: made if need be; files of these names in it are replaced, pictures of corpora no longer there stay.
         command: the line that makes the comparison, for the summary.
 
@@ -34,12 +35,12 @@ def write_evaluation(comparison: Evaluation, folder: Path | str, command: str = 
         The files written; ``summary.md`` is last.
     """
     folder = Path(folder)
-    texts = {f"{name}.csv": _csv(getattr(comparison, name)) for name in TABLES}
-    if comparison.errors is not None:
-        utterances, errors = _error_tables(comparison.errors)
+    texts = {f"{name}.csv": _csv(getattr(evaluation, name)) for name in TABLES}
+    if evaluation.errors is not None:
+        utterances, errors = _error_tables(evaluation.errors)
         texts |= {"utterances.csv": _csv(utterances), "errors.csv": _csv(errors)}
-    drawn = {name: save(picture, folder / name) for name, picture in pictures(comparison).items()}
-    texts["summary.md"] = summary_page(comparison, list(drawn), command)
+    drawn = {name: save(picture, folder / name) for name, picture in pictures(evaluation).items()}
+    texts["summary.md"] = summary_page(evaluation, list(drawn), command)
     for file, text in texts.items():
         write_atomic(folder / file, text)
     return [*(path for paths in drawn.values() for path in paths), *(folder / file for file in texts)]
@@ -51,19 +52,19 @@ def load_evaluation(folder: Path | str) -> Evaluation:
     Raises:
         ComparisonError: a table is missing.
     """
-    finals, cells, tests, verdicts, costs = (_read(Path(folder), name) for name in TABLES)
+    finals, cells, tests, verdicts, costs, layers = (_read(Path(folder), name) for name in TABLES)
     if tests.empty:
         raise ComparisonError(f"{folder}: tests.csv holds no test")
     proposed = str(tests["proposed"].iloc[0]).removesuffix("_post")
-    return Evaluation(proposed, finals, cells, tests, verdicts, costs)
+    return Evaluation(proposed, finals, cells, tests, verdicts, costs, layers)
 
 
 def recorded_errors(folder: Path | str) -> Callable[[str], pd.DataFrame]:
     """The word errors of a written comparison, as `evaluate_finals` takes them.
 
     Returns:
-        From a trial's id to its test utterances: ``id, speaker, reference, edits, words``; references are not kept,
-        and empty.
+        From a trial's id to its test utterances: ``id, speaker, cluster, reference, edits, words``; references are not
+        kept, and empty.
 
     Example:
         >>> again = evaluate_finals(load_evaluation(folder).finals, recorded_errors(folder))  # doctest: +SKIP
@@ -77,7 +78,7 @@ def recorded_errors(folder: Path | str) -> Callable[[str], pd.DataFrame]:
         row = errors.loc[trial_id]
         tested = utterances[(utterances["corpus"] == row["corpus"]) & (utterances["fold"] == row["fold"])]
         edits = [int(count) for count in row["edits"].split()]
-        return tested.assign(reference="", edits=edits)[["id", "speaker", "reference", "edits", "words"]]
+        return tested.assign(reference="", edits=edits)[["id", "speaker", "cluster", "reference", "edits", "words"]]
 
     return hypotheses
 
@@ -90,22 +91,27 @@ def _read(folder: Path, name: str) -> pd.DataFrame:
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise ComparisonError(f"{path} is missing: write it with `cspbench compare`")
-    texts = [*_TEXTS, "tuning_trials"] if name == "costs" else _TEXTS  # there it may be a range
+    # In the costs tuning trials may be a range; in the errors edits are a list.
+    texts = [*_TEXTS, *{"costs": ["tuning_trials"], "errors": ["edits"]}.get(name, [])]
     # Subset what is empty is absent: a speaker may be called NA.
     table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
-    return table.fillna({column: "" for column in texts if column in table})
+    table = table.fillna({column: "" for column in texts if column in table})
+    return table.astype({"budget": float}) if "budget" in table else table
 
 
 def _error_tables(errors: TrialErrors) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Test utterances, and a row a trial with its errors in their order: small, where a row an utterance is not."""
     utterances = [
         pd.DataFrame(
-            {"corpus": u.corpus, "fold": u.fold, "id": u.ids, "speaker": u.speakers, "words": u.words.astype(int)}
+            {
+                **{"corpus": u.corpus, "fold": u.fold, "id": u.ids, "speaker": u.speakers, "cluster": u.clusters},
+                "words": u.words.astype(int),
+            }
         )
         for u in errors.tested.values()
     ]
     rows = [
         {"trial_id": trial, "corpus": corpus, "fold": fold, "edits": " ".join(f"{n:.0f}" for n in errors.edits[trial])}
-        for trial, (corpus, fold) in errors.places.items()
+        for trial, (corpus, fold) in errors.test_sets.items()
     ]
     return pd.concat(utterances, ignore_index=True), pd.DataFrame(rows)

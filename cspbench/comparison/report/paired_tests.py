@@ -1,4 +1,4 @@
-"""The proposed method against each rival: paired tests at equal sparsity, by corpus and over all corpora together."""
+"""Paired tests of the proposed method against each rival, by corpus and over all corpora together."""
 
 from __future__ import annotations
 
@@ -8,21 +8,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cspbench.comparison.config import CONTROL
 from cspbench.comparison.report.cells import POST
-from cspbench.comparison.report.word_errors import RUN, Block, TrialErrors, difference, error_rate, mean_errors, words
-from cspbench.report.bootstrap import crossed_bootstrap, paired_bootstrap
-from cspbench.report.significance import holm, mapsswe
+from cspbench.comparison.report.word_errors import (
+    RUN,
+    Block,
+    TrialErrors,
+    clusters,
+    difference,
+    error_rate,
+    mean_errors,
+    speakers,
+    totals,
+    words,
+)
+from cspbench.report.bootstrap import Floats, crossed_bootstrap, paired_bootstrap
+from cspbench.report.significance import holm, mapsswe, sign_flip
 
 POOLED = "pooled"
 """Stands for all corpora together."""
 
-FAMILY = ["corpus", "kind", "sparsity_requested"]
-"""Tests that are corrected together: all rivals at one sparsity of one corpus (or of the pool)."""
+SCOPE = ["corpus", "kind", "budget", "sparsity_requested"]
+"""Columns that say where two methods are compared."""
+
+P_VALUES = ("p_exact", "p_bootstrap", "p_mapsswe")
 
 TESTS = [
-    *("corpus", "kind", "sparsity_requested", "proposed", "rival", "proposed_wer", "rival_wer"),
-    *("relative_reduction", "difference", "low", "high", "p_bootstrap", "p_bootstrap_holm"),
-    *("z_mapsswe", "p_mapsswe", "p_mapsswe_holm", "seeds_low", "seeds_high", "wins", "pairs", "missing"),
+    *(*SCOPE, "proposed", "rival", "proposed_wer", "rival_wer", "relative_reduction", "difference", "low", "high"),
+    *("p_floor", *(f"{name}{suffix}" for name in P_VALUES for suffix in ("", "_holm")), "z_mapsswe"),
+    *("models_low", "models_high", "models_won", "models", "wins", "pairs", "missing"),
     *("segments", "words", "drawn", "note"),
 ]
 """Columns of a `paired_test_table`."""
@@ -33,55 +47,63 @@ def paired_test_table(
 ) -> pd.DataFrame:
     """Test the proposed method against each rival.
 
-    Runs are compared in pairs: same seed, same fold, hence the same dense model and speech; a run whose partner is
-    missing takes no part, and is counted. Over all corpora together, errors and words add up, so that a corpus weighs
-    as many words as it has; the bootstrap draws within each corpus (in all at once if one has a single speaker).
+    Runs are compared in pairs: same fold, dense model and seed, hence the same speech; a run whose partner is missing
+    takes no part, and is counted. Over all corpora together, errors and words add up, so that a corpus weighs as many
+    words as it has; the bootstrap draws within each corpus (in all at once if one has a single speaker).
 
     Args:
-        finals: trials of a `Evaluation`.
+        finals: trials of an `Evaluation`.
         errors: word errors of the finished ones.
         proposed: method under test; ``<proposed>_post`` among the post-training methods.
         resamples: draws of each bootstrap.
 
     Returns:
-        One row a corpus (or "pooled", where there are several), kind, sparsity and rival:
+        One row a corpus (or "pooled", where there are several), kind, budget, sparsity and rival:
 
         - ``proposed_wer, rival_wer`` on test over the pairs; ``difference``: the proposed method's minus the rival's,
           negative favours the proposed method; ``relative_reduction`` = -difference / rival_wer: positive favours it;
+        - ``p_exact``: exact sign-flip test by speaker (`sign_flip`); by cluster if there is a single speaker;
         - ``low, high, p_bootstrap``: 95 % interval and p-value of the difference by the paired, studentised bootstrap
           over what ``drawn`` says: speakers, or utterances for want of speakers (see `FEWEST_SPEAKERS`);
-        - ``z_mapsswe, p_mapsswe``: matched-pairs test over ``segments``, which are the utterances: each was recorded
-          apart (or joined from recordings), so errors of one cannot spill into the next;
-        - ``p_…_holm``: corrected over the rivals of the same row of `FAMILY` that could be tested;
-        - ``seeds_low, seeds_high``: 95 % interval of the difference with training seeds redrawn beside speakers;
-        - ``wins`` of the proposed method among the ``pairs`` of runs (ties count half), ``missing`` pairs,
-          ``words`` of the test set, ``note``.
+        - ``z_mapsswe, p_mapsswe``: matched-pairs test over ``segments``: the clusters of utterances, see `Utterances`;
+        - ``p_floor``: smallest p-value that so many speakers can give; no p-value of the row is below it;
+        - ``p_…_holm``: corrected over all rows of the kind: one table, one family;
+        - ``models_low, models_high``: 95 % interval of the difference with dense models redrawn beside speakers
+          (pruning runs, if all prune one model); ``models_won`` of the dense ``models`` (times folds), by the mean over
+          their pruning runs; ties count half, here and below;
+        - ``wins`` of the proposed method among the ``pairs`` of runs, ``missing`` pairs, ``words`` of the test set,
+          ``note``.
     """
+    finals = finals[finals["method"] != CONTROL]
     rows = []
     for key, scope in _scopes(finals):
         ours = proposed if key["kind"] != POST else f"{proposed}_post"
-        for rival in sorted(set(scope["method"]) - {ours}):
+        for rival in sorted(set(scope.loc[scope["here"], "method"]) - {ours}):
             rows.append({**key, "proposed": ours, "rival": rival} | _paired_test(scope, errors, ours, rival, resamples))
     table = pd.DataFrame(rows, columns=TESTS)
-    for name in ("p_bootstrap", "p_mapsswe"):
-        table[f"{name}_holm"] = table.groupby(FAMILY)[name].transform(holm) if rows else table[name]
+    for name in P_VALUES:
+        table[f"{name}_holm"] = table.groupby("kind")[name].transform(holm) if rows else table[name]
     return table
 
 
 def _scopes(finals: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Trials of each kind and sparsity, by corpus and, where there are several, together."""
+    """Trials of each kind, budget and sparsity, by corpus and, where there are several, together.
+
+    All trials of the kind and corpora stay in view, marked by the column ``here``, so that a corpus without any trial
+    of a method at a sparsity is known to lack it.
+    """
     for kind, alike in finals.groupby("kind", sort=False):
         corpora = sorted(alike["corpus"].unique())
         scopes = [(corpus, alike[alike["corpus"] == corpus]) for corpus in corpora]
         if len(corpora) > 1:
             scopes.append((POOLED, alike))
+        at = alike[["budget", "sparsity_requested"]].drop_duplicates().sort_values(["budget", "sparsity_requested"])
         for corpus, scope in scopes:
-            for sparsity in sorted(alike["sparsity_requested"].unique()):
-                # All methods of the kind stay in view, so that one without trials here is said to have none.
-                yield (
-                    {"corpus": corpus, "kind": kind, "sparsity_requested": sparsity},
-                    scope.assign(here=scope["sparsity_requested"] == sparsity),
-                )
+            for budget, sparsity in at.itertuples(index=False):
+                here = (scope["budget"] == budget) & (scope["sparsity_requested"] == sparsity)
+                if here.any():
+                    key = {"corpus": corpus, "kind": kind, "budget": budget, "sparsity_requested": sparsity}
+                    yield key, scope.assign(here=here)
 
 
 def _paired_test(scope: pd.DataFrame, errors: TrialErrors, ours: str, rival: str, resamples: int) -> dict[str, Any]:
@@ -121,27 +143,47 @@ def _tested(ours: Sequence[Block], rivals: Sequence[Block], resamples: int) -> d
         resamples=resamples,
     )
     apart = difference(ours, rivals)
-    low, high = crossed_bootstrap(
-        [block.edits for block in apart],
+    models_low, models_high = crossed_bootstrap(
+        [block.replicates() for block in apart],
         [block.utterances.words for block in apart],
         groups,
         strata,
         resamples=resamples,
     )
-    matched = mapsswe(a, b)
     gap = paired.difference if abs(paired.difference) > 1e-12 else 0.0  # means over seeds tie but for rounding
     by_run = np.concatenate([block.edits.sum(axis=1) for block in apart])
+    by_model = np.concatenate([block.per_model().sum(axis=1) for block in apart])
     rate = error_rate(rivals)
     return {
         **{"proposed_wer": error_rate(ours), "rival_wer": rate},
         "relative_reduction": 0.0 - gap / rate if rate > 0 else float("nan"),
         **{"difference": gap, "low": paired.low, "high": paired.high},
-        "p_bootstrap": paired.p_value,
-        **{"z_mapsswe": matched.z, "p_mapsswe": matched.p_value, "segments": matched.segments},
-        **{"seeds_low": low, "seeds_high": high},
-        "wins": float((by_run < 0).sum() + (by_run == 0).sum() / 2),
+        **_p_values(ours, a, b, paired.p_value),
+        **{"models_low": models_low, "models_high": models_high},
+        **{"models_won": _won(by_model), "models": len(by_model), "wins": _won(by_run)},
         "words": int(reference.sum()),
     }
+
+
+def _p_values(blocks: Sequence[Block], ours: Floats, rivals: Floats, p_bootstrap: float) -> dict[str, Any]:
+    """p-values of the three tests, none below what the speakers can resolve."""
+    own, names = clusters(blocks), speakers(blocks)
+    exact = sign_flip(ours, rivals, names if len(set(names)) > 1 else own)
+    matched = mapsswe(totals(ours, own), totals(rivals, own)) if len(set(own)) > 1 else None
+    return {
+        "p_floor": exact.floor,
+        "p_exact": exact.p_value,
+        "p_bootstrap": max(p_bootstrap, exact.floor),
+        "p_mapsswe": max(matched.p_value, exact.floor) if matched is not None else float("nan"),
+        "z_mapsswe": matched.z if matched is not None else float("nan"),
+        "segments": len(set(own)),
+    }
+
+
+def _won(differences: Floats) -> float:
+    """Number of negative differences; ties count half."""
+    ties = np.isclose(differences, 0, atol=1e-9)
+    return float((differences[~ties] < 0).sum() + ties.sum() / 2)
 
 
 def _strata(blocks: Sequence[Block]) -> list[str]:
