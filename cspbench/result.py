@@ -183,6 +183,7 @@ class TrialResult(Frozen):
     Attributes:
         sparsity: fraction of zeros among the prunable weights, counted on the saved weights.
         layer_sparsity: the same for each matrix.
+        test: None if the trial was for selection only; so is `latency`.
         int8_test: word errors on test of the same weights in int8; None where int8 was not decoded.
         size_bytes: bytes of the smallest packed file; the file whose latency was measured is another: see `Latency`.
         dense_size_bytes: bytes of the same kind of file with every weight in it.
@@ -198,11 +199,11 @@ class TrialResult(Frozen):
     layer_sparsity: dict[str, float]
     seed: int
     dev: WordErrors
-    test: WordErrors
+    test: WordErrors | None
     dense_dev: WordErrors
     dense_test: WordErrors
     int8_test: WordErrors | None = None
-    latency: LatencyReport
+    latency: LatencyReport | None
     size_bytes: int
     dense_size_bytes: int
     steps: int
@@ -221,24 +222,28 @@ class TrialResult(Frozen):
     @property
     def formats(self) -> str:
         """Formats of the packed file whose latency was measured, e.g. ``3 x window fp32, 3 x dense fp32``."""
-        return self.latency.packed.engine.partition(", ")[2]
+        return "" if self.latency is None else self.latency.packed.engine.partition(", ")[2]
 
     def _errors(self) -> dict[str, float | None]:
         found: dict[str, float | None] = {}
         splits = {"dev": self.dev, "test": self.test, "dense_dev": self.dense_dev, "dense_test": self.dense_test}
         for name, errors in splits.items():
-            found |= {f"{name}_wer": errors.wer, f"{name}_wer_low": errors.low, f"{name}_wer_high": errors.high}
-        for name in ("edits", "substitutions", "deletions", "insertions", "words", "utterances"):
-            found[f"test_{name}"] = getattr(self.test, name)
-        found |= {"test_cer": self.test.cer, "test_loss": self.test.loss}
-        if self.dense_test.wer > 0:
-            found["wer_change"] = self.test.wer / self.dense_test.wer - 1
+            if errors is not None:
+                found |= {f"{name}_wer": errors.wer, f"{name}_wer_low": errors.low, f"{name}_wer_high": errors.high}
+                found |= {f"{name}_cer": errors.cer, f"{name}_loss": errors.loss}
+        if self.test is not None:
+            for name in ("edits", "substitutions", "deletions", "insertions", "words", "utterances"):
+                found[f"test_{name}"] = getattr(self.test, name)
+            if self.dense_test.wer > 0:
+                found["wer_change"] = self.test.wer / self.dense_test.wer - 1
         if self.int8_test is not None:
             found["int8_wer"] = self.int8_test.wer
         return found
 
     def _latencies(self) -> dict[str, float | None]:
         report = self.latency
+        if report is None:
+            return {}
         packed, dense = report.packed, report.dense
         found: dict[str, float | None] = {
             "latency_ms": packed.median_ms,
@@ -265,8 +270,10 @@ class TrialResult(Frozen):
 
     def _sizes(self) -> dict[str, float | None]:
         """Bytes of the files that were timed; of the weights alone where the bytes of the files were not recorded."""
-        packed, dense = self.latency.packed, self.latency.dense
         found: dict[str, float | None] = {"smallest_bytes": self.size_bytes, "dense_size_bytes": self.dense_size_bytes}
+        if self.latency is None:
+            return found
+        packed, dense = self.latency.packed, self.latency.dense
         if packed.file_bytes is not None and dense.file_bytes is not None:
             size, dense_size = packed.file_bytes, dense.file_bytes
         elif packed.memory is not None and dense.memory is not None:
@@ -299,6 +306,8 @@ METRICS = {
     "dev_wer": Metric("fraction", "word error rate on dev; settings are chosen by it"),
     "dev_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over utterances"),
     "dev_wer_high": Metric("fraction", "upper end of its interval"),
+    "dev_cer": Metric("fraction", "character error rate on dev"),
+    "dev_loss": Metric("nats", "transducer loss on dev, a label; settings are chosen by it where dev_wer ties"),
     "test_cer": Metric("fraction", "character error rate on test"),
     "test_loss": Metric("nats", "transducer loss on test, a label"),
     "test_edits": Metric("count", "word edits on test: substitutions, deletions and insertions"),

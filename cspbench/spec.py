@@ -295,6 +295,9 @@ class TrialSpec(Frozen):
     prunable: tuple[str, ...] = Field(("*",), description="glob patterns over the names of weight matrices")
     latency: LatencySpec = LatencySpec()
     seed: int = Field(0, ge=0)
+    selection_only: Annotated[bool, Since(2)] = Field(
+        False, description="the trial only serves to choose settings: test is not decoded and no latency is measured"
+    )
     version: int = Field(default_factory=_current_version, description="schema version of the spec")
 
     @property

@@ -175,7 +175,7 @@ def _unselected_row(planned: PlannedRun, selection: Selection | None) -> dict[st
 
 def _final_row(task: Task, records: ComparisonRecords) -> dict[str, Any]:
     row, result = _row(task, records), records.result(task)
-    if result is None:
+    if result is None or result.test is None:
         return row
     return row | {
         "sparsity": result.sparsity,

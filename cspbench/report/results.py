@@ -128,9 +128,10 @@ def _outcome(store: Store, record: TrialRecord) -> dict[str, Any]:
 
 def _measures(result: TrialResult) -> dict[str, Any]:
     metrics = result.metrics()
+    protocol = {} if result.latency is None else result.latency.protocol
     return {
         **metrics,
-        **{alias: metrics[name] for alias, name in ALIASES.items()},
+        **{alias: metrics[name] for alias, name in ALIASES.items() if name in metrics},
         **{"device": result.device, "synthetic": result.synthetic, "formats": result.formats},
-        **{f"protocol.{key}": value for key, value in result.latency.protocol.items()},
+        **{f"protocol.{key}": value for key, value in protocol.items()},
     }

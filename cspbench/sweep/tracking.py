@@ -139,8 +139,7 @@ class Tracker:
         tags = self._tags | {"cspbench.kind": "trial", TRIAL: spec.id, PARENT: self.parent}
         if outcome.error is not None:
             tags["cspbench.error"] = outcome.error[:5000]
-        if result is not None and result.latency.noise is not None:
-            noise = result.latency.noise
+        if result is not None and result.latency is not None and (noise := result.latency.noise) is not None:
             tags["cspbench.latency"] = noise.verdict or ("quiet" if noise.conclusive else "noisy")
         started = time.time() - (result.seconds if result else 0)
         name = f"{spec.method.name}-{spec.sparsity:g}-seed{spec.seed}"
@@ -197,7 +196,7 @@ def trial_params(spec: TrialSpec) -> dict[str, Any]:
 def trial_metrics(result: TrialResult) -> dict[str, float]:
     """Return the metrics of a result, their aliases, and ``layer_sparsity/<layer>`` for each layer."""
     metrics = result.metrics()
-    aliases = {alias: metrics[name] for alias, name in ALIASES.items()}
+    aliases = {alias: metrics[name] for alias, name in ALIASES.items() if name in metrics}
     return metrics | aliases | {f"layer_sparsity/{layer}": zeros for layer, zeros in result.layer_sparsity.items()}
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cspbench.asr.model import Transducer, observe_inputs, prunable_weights
+from cspbench.corpora.base import Split
 from cspbench.errors import CspbenchError
 from cspbench.machine.lock import working
 from cspbench.pruning import PruningContext, PruningMethod
@@ -134,19 +135,25 @@ def prune(trial: _Trial) -> None:
 
 
 def evaluate(trial: _Trial) -> None:
-    """Decode dev and test: writes ``hypotheses.jsonl`` (of test) and last ``evaluation.json``, word errors by split."""
+    """Decode dev, and test unless the trial is for selection only.
+
+    Writes ``hypotheses.jsonl``, of test, and last ``evaluation.json``, the errors of each split.
+    """
     folder, speech = trial.folder, trial.speech
     if folder.evaluation.is_file():
         return
-    trial.progress(Event("evaluate", message="recognising dev and test"))
+    splits: tuple[Split, ...] = ("dev",) if trial.spec.selection_only else ("dev", "test")
+    trial.progress(Event("evaluate", message=f"decoding {' and '.join(splits)}"))
     model = load_model(folder.path).model.to(trial.device)
+    found = {}
     with trial.busy(), working() as step_aside:
-        dev = recognise(model, speech, "dev")
-        step_aside()
-        test = recognise(model, speech, "test")
-    write_jsonl(folder.hypotheses, (utterance.row() for utterance in test))
-    found = {"dev": errors(dev), "test": errors(test)}
-    write_json(folder.evaluation, {split: counted.model_dump(mode="json") for split, counted in found.items()})
+        for split in splits:
+            step_aside()
+            recognised = recognise(model, speech, split)
+            found[split] = errors(recognised).model_dump(mode="json")
+            if split == "test":
+                write_jsonl(folder.hypotheses, (utterance.row() for utterance in recognised))
+    write_json(folder.evaluation, found)
 
 
 def pack(trial: _Trial) -> None:
@@ -165,9 +172,12 @@ def pack(trial: _Trial) -> None:
 
 
 def measure(trial: _Trial) -> None:
-    """Measure the latency of the packed beside the dense recogniser: writes ``latency.json``."""
+    """Measure the latency of the packed beside the dense recogniser, unless the trial is for selection only.
+
+    Writes ``latency.json``.
+    """
     spec, speech = trial.spec, trial.speech
-    if trial.folder.latency.is_file():
+    if spec.selection_only or trial.folder.latency.is_file():
         return
     trial.progress(Event("measure", message="measuring latency"))
     before, pruned = load_model(trial.dense_folder.path), load_model(trial.folder.path)
@@ -188,10 +198,10 @@ def _conclude(trial: _Trial, seconds: float) -> None:
         sparsity_requested=spec.sparsity,
         seed=spec.seed,
         dev=evaluation["dev"],
-        test=evaluation["test"],
+        test=evaluation.get("test"),
         dense_dev=dense_result["dev"],
         dense_test=dense_result["test"],
-        latency=read_json(folder.latency),
+        latency=None if spec.selection_only else read_json(folder.latency),
         **read_json(folder.size),
         steps=training["steps"],
         train_seconds=training["seconds"],

@@ -103,3 +103,24 @@ def test_a_trial_interrupted_by_an_older_version_resumes(
     store.trial(spec.id).training.unlink()
     assert run_trial(spec, store, progress=events.append).steps == 4
     assert [event.stage for event in events] == ["evaluate", "measure"]
+
+
+def test_a_trial_for_selection_never_decodes_test(
+    spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Test figures of tuning trials do not exist, so that nobody can look at them."""
+    decoded: list[str] = []
+    recognise = run.recognise
+    monkeypatch.setattr(run, "recognise", lambda *args: decoded.append(args[2]) or recognise(*args))
+    monkeypatch.setattr(run, "measure_latency", lambda *_: pytest.fail("no latency is measured"))
+    store = Store(tmp_path)
+    chosen = spec.model_copy(update={"selection_only": True})
+    result = run_trial(chosen, store)
+    assert decoded == ["dev"]
+    assert chosen.id != spec.id
+    assert (result.test, result.latency) == (None, None)
+    assert not store.trial(chosen.id).hypotheses.exists()
+    metrics = result.metrics()
+    assert metrics["dev_wer"] == result.dev.wer
+    assert metrics["dev_loss"] == result.dev.loss
+    assert not [name for name in metrics if name.startswith(("test_", "latency")) or name == "size_bytes"]
