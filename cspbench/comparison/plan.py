@@ -230,8 +230,8 @@ class ComparisonPlan:
         training = corpus.training(budget, setting.learning_rate, entry.training)
         recipe = corpus.with_run(training, dense_seed)
         spec = recipe.trial_spec(prepared.spec, setting.method, sparsity, seed, self.config.latency)
-        if candidate is not None and "evaluate_test" in TrialSpec.model_fields:
-            spec = spec.model_copy(update={"evaluate_test": False})
+        if candidate is not None:
+            spec = spec.model_copy(update={"selection_only": True})
         return Task(corpus.key, entry.key, prepared.fold, budget, candidate, spec)
 
 
