@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -473,9 +475,48 @@ def test_transcribe_streams_text_as_it_appears(run: Run, folder: Path) -> None:
     assert code == 0
     assert [e.get("final", False) for e in events] == [False] * (len(events) - 1) + [True]
     assert len(events) > 5
-    assert all(b["text"].startswith(a["text"]) and b["seconds"] >= a["seconds"] for a, b in itertools.pairwise(events))
+    assert all(b["seconds"] >= a["seconds"] for a, b in itertools.pairwise(events))
+    assert "".join(e["new"] for e in events) == events[-1]["text"]
     lines = run("transcribe", folder / "model", folder / "a.wav", "--stream")[1].splitlines()
-    assert [line.split("\t") for line in lines] == [[f"{e['seconds']:.2f}", e["text"]] for e in events]
+    assert [line.split("\t") for line in lines] == [[f"{e['seconds']:.2f}", e["new"]] for e in events if e["new"]]
+
+
+def test_transcribe_reads_folders_standard_input_and_streamed_headers(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(folder / "a.flac", speech(1.0), RATE)
+    expected = run("transcribe", folder / "model", folder / "a.flac")[1]
+    piped = bytearray((folder / "a.flac").read_bytes())
+    piped[21] &= 0xF0
+    piped[22:26] = bytes(4)
+    (folder / "audio").mkdir()
+    (folder / "audio" / "piped.flac").write_bytes(piped)
+    (folder / "audio" / "notes.txt").write_text("not this one")
+    assert run("transcribe", folder / "model", folder / "audio")[:2] == (0, expected)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(piped)))
+    assert run("transcribe", folder / "model", "-")[:2] == (0, expected)
+    (folder / "empty").mkdir()
+    code, _, err = run("transcribe", folder / "model", folder / "empty")
+    assert code == 2
+    assert "holds no recording" in err
+
+
+def test_transcribe_decodes_one_channel_of_a_call(run: Run, folder: Path) -> None:
+    caller, called = speech(1.0), 0.3 * speech(1.0)[::-1]
+    soundfile.write(folder / "call.wav", np.stack([caller, called], axis=1), RATE, subtype="FLOAT")
+    for channel, samples in enumerate((caller, called)):
+        soundfile.write(folder / "alone.wav", samples, RATE, subtype="FLOAT")
+        expected = run("transcribe", folder / "model", folder / "alone.wav")[1]
+        assert run("transcribe", folder / "model", folder / "call.wav", "--channel", channel)[:2] == (0, expected)
+    assert "not channel 2" in run("transcribe", folder / "model", folder / "call.wav", "--channel", 2)[2]
+
+
+def test_half_a_recording_is_no_success(run: Run, folder: Path) -> None:
+    soundfile.write(folder / "a.wav", speech(1.0), RATE)
+    (folder / "a.wav").write_bytes((folder / "a.wav").read_bytes()[: 44 + RATE])
+    code, out, err = run("transcribe", folder / "model", folder / "a.wav")
+    assert (code, out) == (1, "")
+    assert "a.wav: is cut off: 0.50 s of 1.00 s are missing" in err
 
 
 def test_transcribe_goes_on_after_a_file_it_cannot_read(run: Run, folder: Path) -> None:
@@ -487,9 +528,9 @@ def test_transcribe_goes_on_after_a_file_it_cannot_read(run: Run, folder: Path) 
     assert code == 1
     assert out.count("\n") == 1
     assert out.startswith(f"{folder / 'good.wav'}\t")
-    assert "missing.wav: there is no such file" in err
-    assert "text.wav: it cannot be read as audio" in err
-    assert "loud.wav: samples must be finite" in err
+    assert "missing.wav: no such audio file" in err
+    assert "text.wav: audio cannot be read" in err
+    assert "loud.wav: the sample at 0.000 s is 1e+06: float audio has full scale at 1" in err
     assert "3 of 4 recordings" in err
 
 
