@@ -75,10 +75,16 @@ def select(scores: Matrices, zeros: int, params: SelectionParams) -> dict[str, T
     Raises:
         PruningError: a score is NaN, or there are fewer than `zeros` scores.
     """
-    pattern = parse_pattern(params.pattern)
     if params.allocation == "global":
-        return _drop(scores, zeros, pattern)
+        return _drop(scores, zeros, parse_pattern(params.pattern))
     counts = allocate({name: tuple(score.shape) for name, score in scores.items()}, zeros, params)
+    return select_counts(scores, counts, params)
+
+
+@torch.no_grad()
+def select_counts(scores: Matrices, counts: Mapping[str, int], params: SelectionParams) -> dict[str, Tensor]:
+    """Masks that drop the smallest scores of each matrix, ``counts[name]`` of them; see `select`."""
+    pattern = parse_pattern(params.pattern)
     return {name: _drop({name: score}, counts[name], pattern)[name] for name, score in scores.items()}
 
 

@@ -66,6 +66,9 @@ class PruningContext:
             inputs over calibration data, with the weights as they are now; None where no data can be run. Takes the
             number of utterances (by default as many as a careful estimate needs), and how many to pass over first; they
             are taken in a fixed order, again and again.
+        responses: returns, by weight name, ``E[z x^T]`` of shape (out, in): x the inputs of that matrix as `grams` sees
+            them, and z the response of the same matrix in the trained dense model to the same utterances; takes what
+            `grams` takes. None where there is no dense model.
         snapshot: returns the dense run's weights, by name, at one of `REWIND_POINTS`; None where none were kept.
         restore: overwrites every parameter of the model (prunable or not) named in the mapping.
     """
@@ -75,6 +78,7 @@ class PruningContext:
     steps: int
     seed: int = 0
     grams: Callable[..., dict[str, Tensor]] | None = None
+    responses: Callable[..., dict[str, Tensor]] | None = None
     snapshot: Callable[[float], dict[str, Tensor]] | None = None
     restore: Callable[[Mapping[str, Tensor]], None] | None = None
 

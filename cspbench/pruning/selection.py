@@ -96,8 +96,8 @@ class SelectionParams(Hyperparameters):
 
     @model_validator(mode="after")
     def _density_needs_an_allocation(self) -> SelectionParams:
-        if self.density and self.allocation == "global":
-            raise ValueError("density needs allocation uniform or erk: with global the scores alone decide")
+        if self.density and self.allocation not in ("uniform", "erk"):
+            raise ValueError(f"density needs allocation uniform or erk: with {self.allocation} the scores alone decide")
         return self
 
     def multiplier(self, name: str) -> float:

@@ -161,6 +161,9 @@ class Gram(Operator):
     Args:
         matrix: symmetric positive semi-definite, shape (n, n).
         damping: added to the diagonal, as a fraction of its mean; keeps inputs that were never active recoverable.
+
+    Attributes:
+        level: what the damping added, shape ().
     """
 
     has_gram = True
@@ -169,8 +172,8 @@ class Gram(Operator):
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"a Gram is a square matrix, got shape {tuple(matrix.shape)}")
         super().__init__(matrix.shape[0], matrix.shape[0], matrix.device)
-        level = damping * matrix.diagonal().mean()
-        self.matrix = matrix + level * torch.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
+        self.level = damping * matrix.diagonal().mean()
+        self.matrix = matrix + self.level * torch.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
 
     @classmethod
     def of_inputs(cls, inputs: Tensor, damping: float = 0.0) -> Gram:

@@ -35,6 +35,7 @@ from cspbench.training.events import Event, Listener, silent
 from cspbench.training.loop import TrainingRun
 from cspbench.training.speech import Speech, prepare_speech
 from cspbench.trials.records import read_result
+from cspbench.trials.teacher import teacher_responses
 
 CALIBRATION_UTTERANCES = 192
 
@@ -227,6 +228,7 @@ def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int,
         steps=budget,
         seed=spec.seed,
         grams=input_grams(model, speech, list(weights)),
+        responses=teacher_responses(dense, model, speech, list(weights), CALIBRATION_UTTERANCES),
         snapshot=lambda share: _snapshot(dense, share, model.device),
         restore=restore,
     )

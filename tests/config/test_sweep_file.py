@@ -179,7 +179,8 @@ def test_search_covers_the_declared_ranges_except_what_is_fixed() -> None:
     assert axes["damping"] == Range(1e-3, 1e-1, log=True)
     assert axes["end"] == Choice((0.5,))
     assert axes["interval"] == Range(5, 40, log=True, integer=True)
-    assert isinstance(axes["ensemble"], Choice)
+    assert isinstance(axes["allocation"], Choice)
+    assert "patience" not in axes, "csp as it is by default does not use it"
 
 
 def test_entries_of_a_mapping_are_axes_of_their_own(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_description_is_read_from_the_declaration() -> None:
     damping = options["damping"]
     assert (damping.kind, damping.default, damping.allowed) == ("float", 0.02, ">= 0, <= 1")
     assert damping.search == "0.005 .. 0.06 (log)"
-    assert (options["recovery"].allowed, options["recovery"].search) == ("htp, iht, ista, fista", "all")
+    assert (options["allocation"].allowed, options["allocation"].search) == ("global, uniform, erk, dual", "all")
     density = options["density"]
     assert (density.kind, density.default, density.allowed, density.search) == ("mapping to float", {}, "> 0", "")
 

@@ -49,6 +49,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"ensemble": "rademacher", "recovery": "ista", "iterations": 5, "debias_steps": 0},
         {"ensemble": "dct", "recovery": "fista", "iterations": 5},
         {"recovery": "htp", "iterations": 4},
+        {"ranking": "magnitude", "recovery": "pursuit", "target": "teacher"},
+        {"allocation": "dual", "pattern": "4x2"},
     ],
     "greg": [{"variant": 2}, {"variant": 2, "grow": 1.0, "interval": 1}],
     "xrda": [{"averaging": "dual", "interval": 3}, {"averaging": "none", "contrast": 1.0}, {"scaling": "none"}],

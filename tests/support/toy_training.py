@@ -62,6 +62,21 @@ def toy_grams(model: nn.Module) -> Callable[[], dict[str, Tensor]]:
     return grams
 
 
+def toy_responses(model: nn.Module) -> Callable[..., dict[str, Tensor]]:
+    """Responses of a dense model, always the same one, to the inputs of `toy_grams`."""
+    grams = toy_grams(model)
+
+    def responses(utterances: int = 50, skip: int = 0) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(1)
+        moments = grams(utterances, skip)
+        return {
+            name: torch.randn(w.shape, generator=generator).to(w.device) * 0.3 @ moments[name]
+            for name, w in matrices(model).items()
+        }
+
+    return responses
+
+
 def context_for(model: nn.Module, sparsity: float, steps: int = 40, seed: int = 0, **changes: Any) -> PruningContext:
     """A context with everything a method may ask for; the snapshots are seeded, and all weights differ from now."""
     parameters = dict(model.named_parameters())
@@ -78,6 +93,7 @@ def context_for(model: nn.Module, sparsity: float, steps: int = 40, seed: int = 
     options: dict[str, Any] = {
         "weights": matrices(model),
         "grams": toy_grams(model),
+        "responses": toy_responses(model),
         "snapshot": snapshot,
         "restore": restore,
     }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from cspbench.hyper import Search
+from cspbench.errors import PruningError
+from cspbench.hyper import Added, Search
 from cspbench.pruning.bases import ScheduleParams
 from cspbench.pruning.calibration import second_moments
-from cspbench.pruning.mask import select
+from cspbench.pruning.mask import select, select_counts
 from cspbench.sensing import Gram, Identity, Operator, debias, fista, ista, random_operator
 
 Matrices = Mapping[str, Tensor]
@@ -22,33 +24,48 @@ _LAST = 1e-12
 """Scales weights so far down that they rank behind everything recovered, in their own order."""
 
 Ensemble = Literal["activation", "identity", "gaussian", "rademacher", "dct"]
+WiderAllocation = Literal["global", "uniform", "erk", "dual"]
+Solver = Literal["none", "debias", "pursuit", "htp", "iht", "ista", "fista"]
 
 
 class SensingParams(ScheduleParams):
     """Options of sensing and recovery."""
 
-    ensemble: Annotated[Ensemble, Search(choices=("activation", "identity", "gaussian", "rademacher", "dct"))] = Field(
+    allocation: Annotated[WiderAllocation, Search(choices=get_args(WiderAllocation))] = Field(  # type: ignore[assignment]
+        "global",
+        description="rank all matrices together; or the same density each; or ERK; or dual: counts that equalise the "
+        "loss-weighted compression error of the next weight to go",
+    )
+    ensemble: Ensemble = Field(
         "activation", description="measures the weights: the layer's own inputs, the weights, random projections"
+    )
+    ranking: Annotated[Literal["fisher", "magnitude"], Added()] = Field(
+        "fisher", description="weights are ranked by magnitude times Fisher information (see sensitivity), or magnitude"
     )
     sensitivity: Annotated[float, Search(0.25, 0.75)] = Field(
         0.5,
         ge=0,
         le=1,
-        description="ranking: 0 by magnitude, 1 by the loss expected if a weight goes, in between a blend of both",
+        description="fisher: 0 ranks by magnitude, 1 by the loss expected if a weight goes, in between a blend of both",
     )
-    measurement_ratio: Annotated[float, Search(0.25, 1.0)] = Field(
+    target: Annotated[Literal["weights", "teacher"], Added()] = Field(
+        "weights", description="response to recover: that of the weights as they are, or that of the dense recogniser"
+    )
+    measurement_ratio: float = Field(
         0.5, gt=0, le=1, description="measurements per input of a random ensemble (gaussian, rademacher, dct)"
     )
     damping: Annotated[float, Search(0.005, 0.06, log=True)] = Field(
         0.02, ge=0, le=1, description="activation: added to the diagonal of the Gram, as a fraction of its mean"
     )
-    recovery: Annotated[Literal["htp", "iht", "ista", "fista"], Search(choices=("htp", "iht", "ista", "fista"))] = (
-        Field("htp", description="solver: constrained to the count (htp, iht), or l1-penalised and cut (ista, fista)")
+    recovery: Solver = Field(
+        "htp",
+        description="values of the kept weights: none leaves them; debias is least squares; pursuit is debias with "
+        "regrowth; htp is debias with one iteration, else pursuit; iht; ista and fista are l1-penalised, then cut",
     )
-    iterations: Annotated[int, Search(1, 20, log=True)] = Field(
-        1, ge=1, le=1000, description="solver iterations from the weights as they are; the first chooses by magnitude"
+    iterations: int = Field(
+        1, ge=1, le=1000, description="solver iterations from the weights as they are (pursuit: at least 2)"
     )
-    penalty: Annotated[float, Search(1e-4, 0.1, log=True)] = Field(
+    penalty: float = Field(
         0.01,
         ge=0,
         lt=1,
@@ -57,6 +74,28 @@ class SensingParams(ScheduleParams):
     debias_steps: Annotated[int, Search(4, 40, log=True)] = Field(
         12, ge=0, le=1000, description="conjugate gradient steps that fit the weights on the support; 0 leaves them"
     )
+
+    @model_validator(mode="after")
+    def _teacher_needs_responses(self) -> SensingParams:
+        if self.target == "teacher" and self.ensemble != "activation":
+            raise ValueError("target teacher needs ensemble activation: other ensembles do not measure responses")
+        return self
+
+    @property
+    def ranks_by_fisher(self) -> bool:
+        """True if the support depends on gradients."""
+        return self.ranking == "fisher" and self.sensitivity > 0
+
+    @property
+    def rounds(self) -> int:
+        """Iterations of the solver."""
+        fixed = {"none": 1, "debias": 1, "pursuit": max(2, self.iterations)}
+        return fixed.get(self.recovery, self.iterations)
+
+    @property
+    def fit_steps(self) -> int:
+        """Conjugate gradient steps of each fit."""
+        return 0 if self.recovery == "none" else self.debias_steps
 
 
 def build_operators(
@@ -84,40 +123,94 @@ def build_operators(
     }
 
 
-@torch.no_grad()
-def recover(
-    weights: Matrices,
-    operators: Mapping[str, Operator],
-    zeros: int,
-    params: SensingParams,
-    importance: Matrices | None = None,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Sparse matrices whose measurements are close to those of `weights`.
+def teacher_targets(weights: Matrices, operators: Mapping[str, Operator], responses: Matrices) -> dict[str, Tensor]:
+    """Correlations of the dense model's responses with the inputs, damped towards the weights as they are.
+
+    The least-squares problem is ``min_X E ||X x - z||^2 + level ||X - W||^2``, level being the damping of the Gram.
 
     Args:
-        weights: float matrices by name, each of shape (out, in); also the warm start.
+        weights: W by name, each of shape (out, in).
+        operators: damped second moments of the inputs x, by name.
+        responses: ``E[z x^T]`` by name, each of shape (out, in); see `PruningContext.responses`.
+
+    Raises:
+        PruningError: a response that is missing, misshapen or not finite.
+    """
+    targets = {}
+    for name, weight in weights.items():
+        response, operator = responses.get(name), operators[name]
+        if response is None or response.shape != weight.shape or not bool(response.isfinite().all()):
+            raise PruningError(f"the dense model's response of '{name}' is missing, misshapen or not finite")
+        assert isinstance(operator, Gram)  # the options see to it
+        targets[name] = response.to(weight) + operator.level * weight
+    return targets
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Recovery of all matrices: sparse matrices whose measurements are close to the targets'.
+
+    Attributes:
+        weights: float matrices by name, each of shape (out, in): the warm start.
         operators: sensing operator by name.
         zeros: entries to drop, over all matrices.
-        params: solver and its options.
-        importance: of a unit of each weight, by name, broadcastable to (out, in); the support is that of
-            the largest magnitude times importance. None or empty: that of the largest magnitude.
+        importance: of a unit of each weight, by name, broadcastable to (out, in); the support is that of the largest
+            magnitude times importance. Empty: that of the largest magnitude.
+        counts: entries to drop of each matrix, where the allocation of the options does not decide them.
+        targets: correlations of the measurements to match, by name, (out, in); None: those of `weights`.
+    """
+
+    weights: Matrices
+    operators: Mapping[str, Operator]
+    zeros: int
+    importance: Matrices
+    counts: Mapping[str, int] | None = None
+    targets: Matrices | None = None
+
+    def correlations(self) -> Matrices:
+        """Targets, those of the weights where none are given."""
+        if self.targets is not None:
+            return self.targets
+        return {name: self.operators[name].normal(w) for name, w in self.weights.items()}
+
+    def error(self, values: Matrices) -> float:
+        """Compression error of `values`; up to a constant where targets are given."""
+        if self.targets is None:
+            return compression_error(self.weights, values, self.operators)
+        error = 0.0
+        for name, x in values.items():
+            error += float((x * (self.operators[name].normal(x) - 2 * self.targets[name])).sum())
+        return error
+
+    def support(self, candidates: Matrices, params: SensingParams) -> dict[str, Tensor]:
+        """Masks of the largest candidates."""
+        # What is at zero already ranks last, so that a block cut in part does not come back with nothing in it.
+        ranks = {
+            name: (x.abs() * self.importance.get(name, 1.0)).masked_fill(x == 0, -torch.inf)
+            for name, x in candidates.items()
+        }
+        return select(ranks, self.zeros, params) if self.counts is None else select_counts(ranks, self.counts, params)
+
+
+@torch.no_grad()
+def recover(problem: Problem, params: SensingParams) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Solve a problem by the solver that the options name.
 
     Returns:
-        Masks (bool, True where kept; exactly `zeros` False) and values (zero where dropped), both by name.
+        Masks (bool, True where kept; exactly ``problem.zeros`` False) and values (zero where dropped), both by name.
     """
-    targets = {name: operators[name].normal(w) for name, w in weights.items()}
-    worth = importance or {}
+    targets = problem.correlations()
     if params.recovery in ("ista", "fista"):
-        found = {name: _penalised(operators[name], targets[name], weights[name], params) for name in weights}
+        weights = problem.weights
+        found = {name: _penalised(problem.operators[name], targets[name], weights[name], params) for name in weights}
         # The penalty may leave fewer weights than asked for: the largest of the others come back as they were.
-        ranked = {name: x.where(x != 0, _LAST * weights[name]) for name, x in found.items()}
-        masks = _support(ranked, worth, zeros, params)
+        masks = problem.support({name: x.where(x != 0, _LAST * weights[name]) for name, x in found.items()}, params)
         found = {name: x.where(x != 0, weights[name]) for name, x in found.items()}
     else:
-        masks, found = _constrained(weights, operators, targets, worth, zeros, params)
-        if params.recovery == "htp":
+        masks, found = _constrained(problem, targets, params)
+        if params.recovery != "iht":
             return masks, found
-    return masks, _fit(operators, targets, masks, found, params.debias_steps)
+    return masks, _fit(problem.operators, targets, masks, found, params.fit_steps)
 
 
 def _penalised(operator: Operator, target: Tensor, weight: Tensor, params: SensingParams) -> Tensor:
@@ -127,49 +220,39 @@ def _penalised(operator: Operator, target: Tensor, weight: Tensor, params: Sensi
 
 
 def _constrained(
-    weights: Matrices,
-    operators: Mapping[str, Operator],
-    targets: Matrices,
-    worth: Matrices,
-    zeros: int,
-    params: SensingParams,
+    problem: Problem, targets: Matrices, params: SensingParams
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Hard thresholding of all matrices in lockstep, because a global budget couples them.
 
     Keeps the best iterate: regrowth that does not lower the compression error is refused.
     """
-    pursuit = params.recovery == "htp"
-    candidates = dict(weights)
+    operators = problem.operators
+    fits = params.recovery != "iht"
+    candidates = dict(problem.weights)
     best: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     lowest = math.inf
-    for done in range(params.iterations):
-        masks = _support(candidates, worth, zeros, params)
+    for done in range(params.rounds):
+        masks = problem.support(candidates, params)
         values = {name: x * masks[name] for name, x in candidates.items()}
-        if pursuit:
-            values = _fit(operators, targets, masks, values, params.debias_steps)
-        if params.iterations > 1:
-            error = compression_error(weights, values, operators)
+        if fits:
+            values = _fit(operators, targets, masks, values, params.fit_steps)
+        if params.rounds > 1:
+            error = problem.error(values)
             if done and not error < lowest:
                 break
             lowest = error
         best = (masks, values)
-        if done + 1 < params.iterations:
+        if done + 1 < params.rounds:
             candidates = {
-                name: x + (targets[name] - operators[name].normal(x)) / _curvature(operators[name], pursuit)
+                name: x + (targets[name] - operators[name].normal(x)) / _curvature(operators[name], fits)
                 for name, x in values.items()
             }
     return best
 
 
-def _curvature(operator: Operator, pursuit: bool) -> float:
+def _curvature(operator: Operator, fits: bool) -> float:
     # Pursuit asks how far a weight would go by itself; plain thresholding needs a step that cannot diverge.
-    return operator.mean_curvature if pursuit else operator.lipschitz
-
-
-def _support(candidates: Matrices, worth: Matrices, zeros: int, params: SensingParams) -> dict[str, Tensor]:
-    # What is at zero already ranks last, so that a block cut in part does not come back with nothing in it.
-    ranks = {name: (x.abs() * worth.get(name, 1.0)).masked_fill(x == 0, -torch.inf) for name, x in candidates.items()}
-    return select(ranks, zeros, params)
+    return operator.mean_curvature if fits else operator.lipschitz
 
 
 def _fit(
