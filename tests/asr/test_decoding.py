@@ -10,6 +10,7 @@ import torch
 from cspbench.asr.decoding import StreamingGreedy, beam_search, greedy
 from cspbench.asr.loss import transducer_loss
 from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 
 
 def lattice(model: Transducer, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -47,6 +48,24 @@ def test_streaming_agrees_with_the_batch_token_for_token(piece: int) -> None:
         streaming.accept(features[start : start + piece])
     assert streaming.labels == greedy(model, features[None], torch.tensor([30]))[0]
     assert len(streaming.labels) > 5
+
+
+@torch.no_grad()
+def test_greedy_search_is_the_best_unit_given_all_labels_before_it() -> None:
+    """A reference without state: the prediction network reads the whole history again for every unit."""
+    model = talkative(seed=2)
+    features = torch.randn(20, 12)
+    encoded, _ = model.forward_encoder(features[None])
+    history: list[int] = [BLANK]
+    for frame in model.joint_encoder(encoded[0]):
+        for _ in range(MAX_SYMBOLS):
+            predicted, _ = model.forward_prediction(torch.tensor([history]))
+            best = int(model.forward_joint(frame[None], model.joint_prediction(predicted[:, -1])).argmax())
+            if best == BLANK:
+                break
+            history.append(best)
+    assert greedy(model, features[None], torch.tensor([20])) == [history[1:]]
+    assert len(history) > 10
 
 
 def test_no_frame_emits_more_than_max_symbols() -> None:
