@@ -6,11 +6,20 @@ prints them, and pydantic refuses values outside the bounds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from cspbench.errors import did_you_mean
 
@@ -19,6 +28,64 @@ class Frozen(BaseModel):
     """Immutable value object; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+LARGEST = 2**31 - 1
+"""Largest magnitude of a number that a person may set: beyond it, products of settings leave the range of 64 bits."""
+
+
+class Settings(Frozen):
+    """Values that people write, in files and on the command line.
+
+    Numbers are finite and at most `LARGEST` in magnitude; a truth value is no number, and no text holds a null
+    character, which no path may have. Fields narrow this further.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = set(_types(cls.model_fields[str(info.field_name)].annotation))
+        if kinds & {int, float} and bool not in kinds and any(isinstance(leaf, bool) for leaf in _leaves(value)):
+            raise ValueError(f"must be a number, got {_written(value)}")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _in_range(cls, value: Any) -> Any:
+        for leaf in _leaves(value):
+            if isinstance(leaf, (int, float)) and not abs(leaf) <= LARGEST:  # NaN is not either
+                raise ValueError(f"must be a number of at most {LARGEST}, got {leaf:g}")
+            if isinstance(leaf, str) and "\0" in leaf:
+                raise ValueError(f"must not hold a null character, got {leaf!r}")
+        return value
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Values inside lists and mappings, keys included."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from _leaves(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _leaves(inner)
+    else:
+        yield value
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """Plain types inside an annotation."""
+    inner = typing.get_args(annotation)
+    if not inner or typing.get_origin(annotation) is typing.Literal:
+        yield annotation
+    for part in inner if typing.get_origin(annotation) is not typing.Literal else ():
+        yield from _types(part)
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 @dataclass(frozen=True)
@@ -47,10 +114,8 @@ class Added:
     """
 
 
-class Hyperparameters(Frozen):
+class Hyperparameters(Settings):
     """Base of a plug-in's options. Fields annotated with `Search` are searched unless the user fixes them."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     @model_serializer(mode="wrap")
     def _without_added_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

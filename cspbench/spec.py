@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from cspbench.errors import ConfigError
-from cspbench.hyper import Frozen
+from cspbench.hyper import Frozen, Settings
 
 SCHEMA_VERSION = 2
 
@@ -128,7 +128,7 @@ def _check_version(spec: BaseModel, version: int) -> None:
         raise ValueError(f"schema version {version} has no {', '.join(names)}: leave it out, or raise the version")
 
 
-class Fold(Frozen):
+class Fold(Settings):
     """One fold of a cross-validation over speakers: fold `index` of `of` is test, the next one dev, the rest train."""
 
     index: int = Field(ge=0)
@@ -141,7 +141,7 @@ class Fold(Frozen):
         return self
 
 
-class CorpusSpec(Frozen):
+class CorpusSpec(Settings):
     """Speech corpus. `options` belong to the registered corpus loader and are validated by it."""
 
     name: str = "spoken_commands"
@@ -156,12 +156,16 @@ class CorpusSpec(Frozen):
         return known if self.fold is None else known | {"fold": self.fold.model_dump(mode="json")}
 
 
-class FeatureSpec(Frozen):
-    """Log-mel filterbank: `mels` bins each 10 ms, `stack` frames joined into one model step."""
+LONGEST_STEP_MS = 200
+"""Longest step of a model: a syllable takes about as long."""
+
+
+class FeatureSpec(Settings):
+    """Log-mel filterbank: `mels` bins every `hop_ms`, `stack` frames joined into one model step."""
 
     mels: int = Field(40, ge=8, le=128)
-    window_ms: float = Field(25.0, gt=0)
-    hop_ms: float = Field(10.0, gt=0)
+    window_ms: float = Field(25.0, ge=5, le=200)
+    hop_ms: float = Field(10.0, ge=1, le=100)
     stack: int = Field(3, ge=1, le=8, description="frames per model step; 3 frames of 10 ms are a 30 ms step")
     floor: Annotated[float | None, Since(2, before=None)] = Field(
         4.0, ge=-15, le=15, description="natural log of the energy added to each bin, at the 16-bit scale: a background"
@@ -170,23 +174,32 @@ class FeatureSpec(Frozen):
         300.0, ge=0, le=2000, description="silence after each utterance, for its last labels"
     )
 
+    @model_validator(mode="after")
+    def _follows_speech(self) -> FeatureSpec:
+        step = self.hop_ms * self.stack
+        if step > LONGEST_STEP_MS:
+            raise ValueError(
+                f"a model step of hop_ms * stack = {step:g} ms skips whole sounds: at most {LONGEST_STEP_MS} ms"
+            )
+        return self
 
-class TokenizerSpec(Frozen):
+
+class TokenizerSpec(Settings):
     """Output units of the recogniser."""
 
     kind: Literal["character", "sentencepiece"] = "character"
-    vocab_size: int = Field(128, ge=8, description="sentencepiece only")
+    vocab_size: int = Field(128, ge=8, le=65_536, description="sentencepiece only")
 
 
-class ModelSpec(Frozen):
+class ModelSpec(Settings):
     """RNN-T shape; `preset` fills what is not given (see `cspbench.asr.model.PRESETS`)."""
 
     preset: Literal["tiny", "small", "paper"] = "small"
-    encoder_layers: int | None = Field(None, ge=1)
-    encoder_width: int | None = Field(None, ge=1)
-    prediction_layers: int | None = Field(None, ge=1)
-    prediction_width: int | None = Field(None, ge=1)
-    joint_width: int | None = Field(None, ge=1)
+    encoder_layers: int | None = Field(None, ge=1, le=64)
+    encoder_width: int | None = Field(None, ge=1, le=16_384)
+    prediction_layers: int | None = Field(None, ge=1, le=64)
+    prediction_width: int | None = Field(None, ge=1, le=16_384)
+    joint_width: int | None = Field(None, ge=1, le=16_384)
     dropout: float = Field(0.1, ge=0, lt=1, description="between encoder layers and on the prediction network")
     tokenizer: TokenizerSpec = TokenizerSpec()
 
@@ -194,15 +207,15 @@ class ModelSpec(Frozen):
 Decibels = Annotated[float, Field(ge=-60, le=30)]
 
 
-class AugmentSpec(Frozen):
+class AugmentSpec(Settings):
     """Training-time augmentation; never applied to dev or test."""
 
-    speeds: tuple[float, ...] = Field(
+    speeds: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = Field(
         (1.0,), min_length=1, description="speed perturbation factors, one drawn an epoch"
     )
-    frequency_masks: int = Field(1, ge=0)
+    frequency_masks: int = Field(1, ge=0, le=100)
     frequency_width: int = Field(8, ge=0, description="mel bins, at most")
-    time_masks: int = Field(1, ge=0)
+    time_masks: int = Field(1, ge=0, le=100)
     time_width: int = Field(6, ge=0, description="model steps, at most")
     start_epoch: int = Field(0, ge=0, description="SpecAugment begins here: earlier it delays alignment")
     gain_db: Annotated[tuple[Decibels, Decibels], Since(2, before=(0.0, 0.0))] = Field(
@@ -223,16 +236,16 @@ class AugmentSpec(Frozen):
         return self
 
 
-class TrainSpec(Frozen):
+class TrainSpec(Settings):
     """One training run: AdamW under a one-cycle learning rate, transducer loss plus auxiliary CTC."""
 
-    epochs: int = Field(12, ge=1)
-    batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    epochs: int = Field(12, ge=1, le=100_000)
+    batch_size: int = Field(16, ge=1, le=65_536)
+    learning_rate: float = Field(2e-3, gt=0, le=10)
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the rate rises")
-    weight_decay: float = Field(1e-3, ge=0)
+    weight_decay: float = Field(1e-3, ge=0, le=100)
     clip: float = Field(5.0, gt=0, description="gradient norm, at most")
-    ctc_weight: float = Field(0.3, ge=0, description="weight of the auxiliary CTC loss on the encoder")
+    ctc_weight: float = Field(0.3, ge=0, le=1000, description="weight of the auxiliary CTC loss on the encoder")
     evaluate_every: int = Field(1, ge=1, description="epochs between dev evaluations")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     augment: AugmentSpec = AugmentSpec()
@@ -269,20 +282,20 @@ class DenseSpec(Frozen):
         return self
 
 
-class MethodSpec(Frozen):
+class MethodSpec(Settings):
     """A registered pruning method with its fully resolved hyperparameters."""
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class LatencySpec(Frozen):
+class LatencySpec(Settings):
     """Protocol of latency measurements; recorded beside every number."""
 
-    threads: int = Field(1, ge=1)
-    utterances: int = Field(8, ge=1, description="test utterances streamed in each repetition")
-    warmup: int = Field(1, ge=0, description="repetitions discarded")
-    repeats: int = Field(5, ge=1, description="repetitions counted, dense and packed alternating")
+    threads: int = Field(1, ge=1, le=256)
+    utterances: int = Field(8, ge=1, le=100_000, description="test utterances streamed in each repetition")
+    warmup: int = Field(1, ge=0, le=10_000, description="repetitions discarded")
+    repeats: int = Field(5, ge=1, le=10_000, description="repetitions counted, dense and packed alternating")
 
 
 class TrialSpec(Frozen):

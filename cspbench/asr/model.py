@@ -180,6 +180,19 @@ def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def prunable_shapes(model: ModelSpec, features: FeatureSpec, units: int) -> dict[str, tuple[int, int]]:
+    """Return the shape (out, in) of every prunable matrix by name, without making any weights.
+
+    Args:
+        model: shape of the recogniser.
+        features: its input.
+        units: size of the vocabulary, on which the shape of the joint's output layer depends and no name does.
+    """
+    with torch.device("meta"):
+        made = Transducer(resolve_shape(model, features, units), features.mels)
+    return {name: (weight.shape[0], weight.shape[1]) for name, weight in prunable_weights(made).items()}
+
+
 def observe_inputs(
     model: Transducer,
     features: Tensor,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from cspbench.config.schema import BareName, Device, Distinct, MethodEntry, Name, Recipe, Seed, Share
-from cspbench.hyper import Frozen
+from cspbench.hyper import Settings
 from cspbench.pruning.registry import methods
 from cspbench.spec import LatencySpec, TrainSpec
 
@@ -24,7 +24,7 @@ CONTROL = "control"
 """Label of the control: the dense model trained on by the same recipe, with nothing pruned."""
 
 
-class Folds(Frozen):
+class Folds(Settings):
     """Cross-validation over speakers in place of a corpus's own splits, see `cspbench.spec.Fold`."""
 
     of: int = Field(ge=3, description="parts the speakers are divided into")
@@ -86,7 +86,7 @@ class ComparedCorpus(Recipe):
         return self.model_copy(update={"prune": training, "dense": dense})
 
 
-class ComparedMethod(Frozen):
+class ComparedMethod(Settings):
     """A row of the tables: a method with some of its hyperparameters fixed and some tuned.
 
     `params` are values; `tune` holds axes as a sweep file's (lists of choices, ranges), or true for those that the
@@ -115,7 +115,7 @@ class ComparedMethod(Frozen):
         return self.tune is not False
 
 
-class Tuning(Frozen):
+class Tuning(Settings):
     """Rules of tuning: the same number of random settings for every tuned method, the first its default."""
 
     trials: int = Field(3, ge=1, description="settings tried for each tuned method, sparsity and budget")
@@ -134,7 +134,7 @@ class Tuning(Frozen):
     seed: Seed = 0
 
 
-class Budget(Frozen):
+class Budget(Settings):
     """Training given to every method, in multiples of a corpus's pruning run, and the part of the plan run at it."""
 
     times: Times = Field(description="multiple of the epochs of a corpus's pruning run")
@@ -146,7 +146,7 @@ def _times(value: Any) -> Any:
     return {"times": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
-class ComparisonConfig(Frozen):
+class ComparisonConfig(Settings):
     """A whole comparison file."""
 
     name: Name = Field(description="names the study and its MLflow experiment")

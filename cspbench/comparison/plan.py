@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from cspbench.comparison.candidates import CellKey, MethodSetting, TuningCell, default_setting, tuning_cells
 from cspbench.comparison.config import CONTROL, ComparedCorpus, ComparedMethod, ComparisonConfig
+from cspbench.corpora.features import check_features
 from cspbench.spec import CorpusSpec, Fold, TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.plan import prepare_corpus
@@ -280,6 +281,7 @@ def _prepare(entry: ComparedCorpus, fold: int | None, store: Store, note: Callab
     if entry.folds is not None and fold is not None:
         spec = spec.model_copy(update={"fold": Fold(index=fold, of=entry.folds.of)})
     corpus, prepared = prepare_corpus(spec, store, note)
+    check_features(entry.features, corpus.sample_rate)
     return PreparedCorpus(entry, fold, prepared, len(corpus.split("train")), corpus.synthetic)
 
 

@@ -78,12 +78,13 @@ def run_comparison(
         CspbenchError: a corpus is unusable, the study is busy, or a person interrupted the work. A failing trial does
             not raise: see `ComparisonSummary.failures`.
     """
+    executor = executor or make_executor(config.workers, store, config.device, display.event)
     plan = resolve_comparison(config, store, display.note)
     with study_lock(store.study(config.name)):
         write_json(store.study(config.name).comparison_file, config.model_dump(mode="json"))
         run = _Run(plan, store, display, command)
         try:
-            with executor or make_executor(config.workers, store, config.device, display.event) as running:
+            with executor as running:
                 run.stages(stages, only, TrialQueue(running, store, display))
         except KeyboardInterrupt:
             run.close("KILLED")

@@ -89,7 +89,8 @@ def _check(data: dict[str, Any], kind: Kind[Config]) -> tuple[Config | None, lis
     """Validate parsed data; the configuration is None where there are problems."""
     problems: list[Problem] = list(not_finite(data))
     config, found = _validate(data, kind.model)
-    problems += found
+    known = {problem.at for problem in problems}
+    problems += [problem for problem in found if problem.at not in known]
     if config is None:
         # What is broken is left out, so that the rules can still judge the rest.
         config, _ = _validate(_without(data, [problem.at for problem in found], kind), kind.model)
@@ -117,7 +118,7 @@ def _as_written(data: Any, at: Location) -> Location:
         if isinstance(data, dict):
             data = data.get(part, {})
         elif isinstance(data, list) and isinstance(part, int):
-            data = data[part]
+            data = data[part] if part < len(data) else None  # a pair of which one is missing
         else:
             continue
         kept.append(part)

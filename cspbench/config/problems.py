@@ -14,6 +14,21 @@ from pydantic import BaseModel, ValidationError
 from cspbench.config.yamlfile import Location
 from cspbench.errors import did_you_mean
 
+PLAIN = {
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list, such as [a, b]"),
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    "finite_number": "must be a finite number",
+}
+"""Kinds of pydantic's findings, in the words of a sweep file."""
+
+
+LONGEST_MESSAGE = 1000
+"""Characters of one problem that are shown."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -23,7 +38,10 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{'.'.join(map(str, self.at))}: {self.message}" if self.at else self.message
+        message = self.message
+        if len(message) > LONGEST_MESSAGE:  # it quotes a pasted text; what is wrong stands at the ends
+            message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
+        return f"{'.'.join(map(str, self.at))}: {message}" if self.at else message
 
 
 def from_validation(error: ValidationError, model: type[BaseModel], at: Location = ()) -> list[Problem]:
@@ -31,6 +49,8 @@ def from_validation(error: ValidationError, model: type[BaseModel], at: Location
     found: dict[Location, Problem] = {}
     for item in error.errors(include_url=False):
         location = tuple(item["loc"])
+        if item["type"] == "too_short" and item["input"]:
+            continue  # a list of one item, which is wrong and was reported by itself
         problem = Problem((*at, *location), _explain(dict(item), model, location))
         found.setdefault(problem.at, problem)
     return list(found.values())
@@ -50,6 +70,12 @@ def _explain(item: dict[str, Any], model: type[BaseModel], location: Location) -
         return f"must be a mapping of keys to values, got {_short(given)}"
     if kind == "value_error":
         return str(context["error"])
+    if kind in PLAIN:
+        return f"{PLAIN[kind]}, got {_short(given)}"
+    if kind == "too_short":
+        return (
+            "an empty list leaves nothing to choose from" if not given else f"must hold {context['min_length']} or more"
+        )
     text = item["msg"].removeprefix("Input ")
     return f"{text}, got {_short(given)}"
 

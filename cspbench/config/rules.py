@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from pydantic import ValidationError
 
+from cspbench.asr.model import prunable_shapes
 from cspbench.config.axes import Axis, Choice, Range, declared_axis, edge_values, is_integer, read_axis, written_axes
 from cspbench.config.problems import Problem, from_validation
-from cspbench.config.schema import MethodEntry, SweepConfig
+from cspbench.config.schema import MethodEntry, Recipe, SweepConfig
 from cspbench.config.yamlfile import Location
 from cspbench.corpora import corpora
 from cspbench.errors import did_you_mean
 from cspbench.hyper import Hyperparameters, nest
 from cspbench.pruning.registry import methods
+from cspbench.pruning.selection import parse_pattern
 from cspbench.spec import CorpusSpec
 
 COMBINATIONS = 10_000
 """Combinations of one method's listed values that a grid may hold."""
+
+FEWEST_AND_MOST_UNITS = (1, 65_536)
+"""Bounds of the vocabulary, whose size is known only when the transcripts have been read."""
 
 
 def method_axes(entry: MethodEntry) -> dict[str, Axis]:
@@ -42,9 +50,13 @@ def rule_problems(config: SweepConfig) -> Iterator[Problem]:
     if not grid and config.trials is None:
         yield Problem(("trials",), f"must be given: the sampler '{config.sampler.name}' never ends by itself")
     yield from corpus_problems(config.corpus)
+    yield from prunable_problems(config)
     seen: set[str] = set()
     for index, entry in enumerate(config.methods):
-        yield from method_problems(entry, ("methods", index), grid)
+        found = list(method_problems(entry, ("methods", index), grid))
+        yield from found
+        if entry.name and not found:
+            yield from selection_problems(entry, ("methods", index), config)
         if entry.name and entry.name in seen:
             yield Problem(("methods", index), f"'{entry.name}' is listed twice: give lists in its params instead")
         seen.add(entry.name)
@@ -66,6 +78,53 @@ def corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
         loader.Options.model_validate(spec.options)
     except ValidationError as error:
         yield from from_validation(error, loader.Options, ("corpus", "options"))
+
+
+def prunable_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Return the patterns at ``prunable`` that match no weight matrix of the model."""
+    names = list(prunable_shapes(recipe.model, recipe.features, units=1))
+    for index, pattern in enumerate(recipe.prunable):
+        if not any(fnmatchcase(name, pattern) for name in names):
+            message = f"'{pattern}' matches no weight matrix of this model (there are: {', '.join(names)})"
+            yield Problem(("prunable", index), message)
+
+
+def selection_problems(entry: MethodEntry, at: Location, config: SweepConfig) -> Iterator[Problem]:
+    """Return densities of matrices that the model does not have, and patterns that no sparsity of the file can meet.
+
+    Args:
+        entry: a valid entry.
+        at: its location.
+        config: the file.
+    """
+    shapes = [_prunable(config, units) for units in FEWEST_AND_MOST_UNITS]
+    if not shapes[0]:  # already reported
+        return
+    axes = method_axes(entry)
+    for dotted in axes:
+        name, _, expression = dotted.partition(".")
+        if name == "density" and expression and not any(re.search(expression, matrix) for matrix in shapes[0]):
+            message = f"no prunable matrix is called '{expression}' (there are: {', '.join(shapes[0])})"
+            yield Problem((*at, "params", name, expression), message)
+    highest = max(config.sparsity.values or (config.sparsity.high or 0.0,))
+    for text in edge_values(axes["pattern"]) if "pattern" in axes else ():
+        fractions = [_kept_at_most(matrices, text) for matrices in shapes]
+        if 0 < highest < 1 - max(fractions):  # whatever the size of the vocabulary turns out to be
+            message = (
+                f"'{text}' keeps at most {max(fractions):.1%} of the weights: too few for any sparsity of this file"
+            )
+            yield Problem((*at, "params", "pattern"), message)
+
+
+def _prunable(config: SweepConfig, units: int) -> dict[str, tuple[int, int]]:
+    shapes = prunable_shapes(config.model, config.features, units)
+    return {name: shape for name, shape in shapes.items() if any(fnmatchcase(name, p) for p in config.prunable)}
+
+
+def _kept_at_most(shapes: Mapping[str, tuple[int, int]], text: str) -> float:
+    """Fraction of the weights that a pattern can keep."""
+    pattern, total = parse_pattern(text), sum(map(math.prod, shapes.values()))
+    return 1.0 if pattern is None else sum(pattern.capacity(shape) for shape in shapes.values()) / total
 
 
 def method_problems(entry: MethodEntry, at: Location, grid: bool) -> Iterator[Problem]:

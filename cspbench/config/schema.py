@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from cspbench.hyper import Frozen
+from cspbench.hyper import Settings
 from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
 from cspbench.store import NAME
 
@@ -58,7 +58,7 @@ class DenseTraining(TrainSpec):
         return TrainSpec.model_validate(self.model_dump(exclude={"seed"}))
 
 
-class MethodEntry(Frozen):
+class MethodEntry(Settings):
     """A pruning method to compare; a bare name is enough.
 
     A hyperparameter is a fixed value, a list of choices or a range ``{low, high, log}``. Those not named keep their
@@ -70,7 +70,7 @@ class MethodEntry(Frozen):
     search: bool = False
 
 
-class SparsityAxis(Frozen):
+class SparsityAxis(Settings):
     """Sparsities to test: a list, or a range ``{low, high}`` for a sampler to draw from."""
 
     values: tuple[Share, ...] | None = None
@@ -89,14 +89,14 @@ class SparsityAxis(Frozen):
         return self
 
 
-class SamplerSpec(Frozen):
+class SamplerSpec(Settings):
     """Who proposes settings: `grid` runs all combinations, the others are Optuna's."""
 
     name: Literal["grid", "random", "tpe", "nsga2"] = "grid"
     seed: int = Field(0, ge=0)
 
 
-class Recipe(Frozen):
+class Recipe(Settings):
     """A corpus, the dense recogniser trained on it, and the run in which methods prune that."""
 
     corpus: Annotated[CorpusSpec, BareName] = CorpusSpec()
@@ -147,7 +147,11 @@ class Recipe(Frozen):
 def _listed(value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return {"values": [value]}
-    return {"values": value} if isinstance(value, list) else value
+    if isinstance(value, list):
+        return {"values": value}
+    if not isinstance(value, (dict, SparsityAxis)):
+        raise ValueError(f"must be a list of sparsities, or a range {{low, high}}, got {value!r}")
+    return value
 
 
 class SweepConfig(Recipe):
@@ -162,6 +166,8 @@ class SweepConfig(Recipe):
     objectives: Annotated[tuple[Objective, ...], Distinct] = Field(
         ("wer",), min_length=1, description="what Optuna minimises; wer is of dev"
     )
-    trials: int | None = Field(None, ge=1, description="settings to run, each once a seed; unset: the whole grid")
-    workers: int = Field(1, ge=1, description="processes on this machine")
+    trials: int | None = Field(
+        None, ge=1, le=1_000_000, description="settings to run, each once a seed; unset: the whole grid"
+    )
+    workers: int = Field(1, ge=1, le=1024, description="processes on this machine")
     device: Device = "auto"

@@ -20,7 +20,7 @@ import soxr
 from cspbench.corpora.audio import read_utterance
 from cspbench.corpora.base import SPLITS, Corpus, Split, Utterance
 from cspbench.corpora.frames import flush, frame_count
-from cspbench.errors import CorpusError
+from cspbench.errors import ConfigError, CorpusError
 from cspbench.spec import FeatureSpec, content_id
 from cspbench.store import locked, write_json
 
@@ -40,6 +40,17 @@ def fbank_options(spec: FeatureSpec, sample_rate: int) -> knf.FbankOptions:
     options.mel_opts.num_bins = spec.mels
     options.use_log_fbank = False
     return options
+
+
+def check_features(spec: FeatureSpec, sample_rate: int) -> None:
+    """Raise ConfigError if features cannot be computed at a sample rate (Hz): better before any training."""
+    try:
+        knf.OnlineFbank(fbank_options(spec, sample_rate))
+    except (ValueError, RuntimeError):  # it finds a filter without a frequency of the spectrum in it
+        raise ConfigError(
+            f"features: {spec.mels} mels are too many for windows of {spec.window_ms:g} ms at {sample_rate} Hz: some "
+            "filters would hold no frequency of the spectrum; take fewer mels or a longer window_ms"
+        ) from None
 
 
 def mel_energies(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndarray:
@@ -140,7 +151,9 @@ def prepare_features(
 
     Raises:
         CorpusError: audio that cannot be read or is shorter than one model step.
+        ConfigError: features that cannot be computed at the corpus's sample rate.
     """
+    check_features(spec, corpus.sample_rate)
     fingerprint = corpus.fingerprint()
     sets: dict[tuple[Split, float], FeatureSet] = {}
     for split in SPLITS:

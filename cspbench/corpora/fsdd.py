@@ -48,9 +48,11 @@ class FSDD(CorpusLoader):
     class Options(Hyperparameters):
         """Number and length of the strings, pauses, level, and the division of speakers."""
 
-        train: int = Field(1850, ge=1, description="strings; the default is about 57 minutes")
-        dev: int = Field(180, ge=1, description="strings")
-        test: int = Field(300, ge=1, description="strings at most: each recording is in one of them, or in none")
+        train: int = Field(1850, ge=1, le=1_000_000, description="strings; the default is about 57 minutes")
+        dev: int = Field(180, ge=1, le=1_000_000, description="strings")
+        test: int = Field(
+            300, ge=1, le=1_000_000, description="strings at most: each recording is in one of them, or in none"
+        )
         min_digits: int = Field(2, ge=1, le=20)
         max_digits: int = Field(5, ge=1, le=20)
         min_pause: float = Field(0.05, ge=0, le=2, description="seconds between digits, at least")

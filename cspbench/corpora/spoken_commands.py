@@ -49,9 +49,9 @@ class SpokenCommands(CorpusLoader):
     class Options(Hyperparameters):
         """Number of utterances in each split, and their level and noise."""
 
-        train: int = Field(1400, ge=1, description="utterances; the default is about half an hour")
-        dev: int = Field(150, ge=1, description="utterances")
-        test: int = Field(300, ge=1, description="utterances")
+        train: int = Field(1400, ge=1, le=1_000_000, description="utterances; the default is about half an hour")
+        dev: int = Field(150, ge=1, le=1_000_000, description="utterances")
+        test: int = Field(300, ge=1, le=1_000_000, description="utterances")
         quietest_db: float = Field(-10.0, ge=-40, le=0, description="gain, drawn between this and 0 dB")
         min_snr_db: float = Field(20.0, ge=-10, le=80, description="white noise, at its loudest")
         max_snr_db: float = Field(40.0, ge=-10, le=80, description="white noise, at its softest")

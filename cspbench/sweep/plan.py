@@ -9,6 +9,7 @@ from typing import Any
 
 from cspbench.config import SweepConfig
 from cspbench.corpora import Corpus, load_corpus, parse_options
+from cspbench.corpora.features import check_features
 from cspbench.spec import CorpusSpec, DenseSpec, TrialSpec, canonical, newer_fields
 from cspbench.store import Store
 from cspbench.sweep.space import Setting, Space, space_of
@@ -93,8 +94,10 @@ def resolve(config: SweepConfig, store: Store, note: Callable[[str], None]) -> P
 
     Raises:
         CorpusError: audio or transcripts that cannot be used.
+        ConfigError: features that cannot be computed at the corpus's sample rate.
     """
     corpus, spec = prepare_corpus(config.corpus, store, note)
+    check_features(config.features, corpus.sample_rate)
     return Plan(config, spec, corpus.synthetic, space_of(config))
 
 

@@ -74,9 +74,10 @@ def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Exe
         executor: runs the trials; by default `config.workers` processes on this machine.
 
     Raises:
-        CspbenchError: the corpus is unusable, the study belongs to something else or is busy, or a person
-            interrupted the work. A failing trial does not raise: see `Summary.failures`.
+        CspbenchError: the device is absent, the corpus is unusable, the study belongs to something else or is busy, or
+            a person interrupted the work. A failing trial does not raise: see `Summary.failures`.
     """
+    executor = executor or make_executor(config.workers, store, config.device, display.event)
     display.note(f"sweep {config.name}: corpus {config.corpus.name}")
     plan = resolve(config, store, display.note)
     with study_lock(store.study(config.name)):
@@ -84,7 +85,7 @@ def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Exe
         tracker = _open_tracker(plan, store)
         sweep = _Sweep(plan, store, study, tracker, display)
         try:
-            with executor or make_executor(config.workers, store, config.device, display.event) as running:
+            with executor as running:
                 sweep.run(running)
         except KeyboardInterrupt:
             tracker.finish("KILLED")

@@ -37,13 +37,17 @@ def resolve_device(name: str) -> torch.device:
     """``auto`` takes CUDA where there is one.
 
     Raises:
-        CspbenchError: CUDA asked for and absent.
+        CspbenchError: CUDA asked for and absent, or a number that no device here has.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise CspbenchError(f"device '{name}' was asked for, but this torch sees no CUDA device; use cpu or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CspbenchError(
+            f"device '{name}' was asked for; this machine has cuda:0 to cuda:{torch.cuda.device_count() - 1}"
+        )
     return device
 
 

@@ -61,7 +61,14 @@ class Executor(Protocol):
 
 
 def make_executor(workers: int, store: Store, device: str, progress: Progress) -> Executor:
-    """Return the executor for a number of workers; a single one needs no other process."""
+    """Return the executor for a number of workers; a single one needs no other process.
+
+    Raises:
+        CspbenchError: a device that this machine does not have.
+    """
+    from cspbench.training.dense import resolve_device
+
+    resolve_device(device)
     if workers == 1:
         return InProcess(store, device, progress)
     return LocalProcesses(workers, store, device, progress)

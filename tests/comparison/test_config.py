@@ -111,7 +111,7 @@ tunin: 3
         ("corpora.1.folds.use=[0, 1, 2, 5]", "corpora.1.folds.use: 3 seeds cannot visit 4 folds one by one"),
         ("corpora.1.corpus.fold={index: 0, of: 6}", "corpora.1.corpus.fold: the folds of this corpus say which"),
         ("corpora.0.label=fsdd", "corpora.1: 'fsdd' is there already"),
-        ("corpora=[]", "corpora: Tuple should have at least 1 item"),
+        ("corpora=[]", "corpora: an empty list leaves nothing"),
         ("proposed=cps", "proposed: no method is labelled 'cps'; did you mean 'csp'? (labels: csp, magnitude, mov"),
         ("methods.3.label=csp", "methods.3: 'csp' is there already: give each a label of its own"),
         ("methods.3.params.ensemble=[identity]", "methods.3.params.ensemble: "),  # values only: lists belong to tune

@@ -85,7 +85,7 @@ trals: 3
         "line 3: model.preset: 'tinny' is not allowed; did you mean 'tiny'? (allowed: tiny, small, paper)",
         "line 4: dense.epochs: should be greater than or equal to 1, got 0",
         "line 4: dense.learning_rte: unknown key; did you mean 'learning_rate'? (known: epochs, ",
-        "line 5: prune.learning_rate: should be a valid number",
+        "line 5: prune.learning_rate: must be a number, got '.inf'",
         "line 5: prune.augment.speds: unknown key; did you mean 'speeds'? (known: speeds, ",
         "line 6: sparsity.1: should be less than 1, got 1.5",
         "line 8: methods.0.name: unknown pruning method 'magnitud'; did you mean 'magnitude'? (known: ",
@@ -118,7 +118,23 @@ trals: 3
             "methods.1.params.allocation: 'unifrm' is not allowed; did you mean 'uniform'?",
         ),
         ("methods.7=csp", "methods.7: no such item: the list has 2"),
-        ("methods=[]", "methods: Tuple should have at least 1 item"),
+        ("methods=[]", "methods: an empty list leaves nothing to choose from"),
+        ("methods=csp", "methods: must be a list, such as [a, b], got 'csp'"),
+        ("sparsity=abc", "sparsity: must be a list of sparsities, or a range {low, high}, got 'abc'"),
+        (
+            "prunable=[nothing*]",
+            "prunable.0: 'nothing*' matches no weight matrix of this model (there are: enc",
+        ),
+        ("dense.learning_rate=inf", "dense.learning_rate: must be a finite number, got 'inf'"),
+        ("dense.learning_rate=1e999", "dense.learning_rate: must be a finite number, got inf"),
+        ("dense.augment.speeds=[0]", "dense.augment.speeds.0: should be greater than or equal to 0.5, got 0"),
+        ("dense.epochs=true", "dense.epochs: must be a number, got true"),
+        ("dense.epochs=1.5", "dense.epochs: must be a whole number, got 1.5"),
+        ("seeds=[99999999999]", "seeds: must be a number of at most 2147483647"),
+        ("features.hop_ms=1000", "features.hop_ms: should be less than or equal to 100, got 1000"),
+        ("features={hop_ms: 100, stack: 3}", "features: a model step of hop_ms * stack = 300 ms skips whole sounds"),
+        ('corpus.path="a\\0b"', "corpus.path: must not hold a null character"),
+        ("methods.0.params={allocation: erk, density: {nose: 2}}", "methods.0.params.density.nose: no prunable matrix"),
         ("corpus.options.sped=1", "corpus.options.sped: unknown key"),
         ("corpus={name: spoken_commands, path: here}", "corpus.path: 'spoken_commands' makes its own audio"),
         ("corpus=an4", "corpus.path: must be given: the folder the audio of 'an4' lies in"),
@@ -134,6 +150,12 @@ def test_overrides_are_judged_like_the_file(tmp_path: Path, change: str, expecte
     lines = message(tmp_path, GOOD, change)
     assert lines[0].endswith("1 problem"), lines
     assert lines[1].startswith(f"--set {change}: {expected}") or lines[1].startswith(f"file: {expected}"), lines[1]
+
+
+def test_a_pattern_is_refused_if_no_sparsity_leaves_it_enough_zeros(tmp_path: Path) -> None:
+    lines = message(tmp_path, GOOD, "sparsity=[0.3, 0.4]", "methods.0.params.pattern=2:4")
+    assert "methods.0.params.pattern: '2:4' keeps at most 5" in lines[1]
+    load_config(write(tmp_path, GOOD), map(parse_override, ["sparsity=[0.3, 0.6]", "methods.0.params.pattern=2:4"]))
 
 
 def test_overrides_set_what_they_name(tmp_path: Path) -> None:
