@@ -1,4 +1,4 @@
-"""One time step of a stack of LSTM layers: ours beside every engine that could take its place.
+"""One step of a stack of LSTM layers, or a linear layer on one vector: ours beside every engine that could replace it.
 
 All engines of a work take turns in one process on one processor, each in the best setting we know for it; before that,
 their outputs are compared with a reference in 64 bits. A ratio says how many times faster ours is. What is claimed is
@@ -23,8 +23,8 @@ from cspbench.bench import Benchmark, machine
 from cspbench.bench.peers import CONTESTANTS, Contestant, end_to_end
 from cspbench.bench.peers.engine import Precision
 from cspbench.bench.peers.masks import open_pruned, pruned_work
-from cspbench.bench.peers.race import COUNTS, STATES, Entry, Evictor, State, best, enter, lower, paired, race
-from cspbench.bench.peers.workload import SIZES, Work, random_work
+from cspbench.bench.peers.race import COUNTS, STATES, CacheState, Entry, Evictor, best, enter, lower, paired, race
+from cspbench.bench.peers.workload import LINEAR, SIZES, Work, random_work
 from cspbench.errors import ConfigError
 from cspbench.machine.cpu import pinned, without_collection
 from cspbench.machine.lock import measuring
@@ -45,7 +45,7 @@ Found = TypeVar("Found")
 
 def run(
     *,
-    models: Sequence[str] = ("L", "S"),
+    models: Sequence[str] = (*SIZES, LINEAR),
     zeros: Sequence[float] = ZEROS,
     rounds: int = 11,
     masks: Path | None = None,
@@ -57,7 +57,7 @@ def run(
     """Measure.
 
     Args:
-        models: of `SIZES`.
+        models: of `SIZES`, and ``linear``, a layer of 1024 x 4096 weights.
         zeros: shares of zeros among the weights.
         rounds: turns of every engine.
         masks: folder of a pruned model of the preset `small`, whose zeros are tried beside random ones.
@@ -83,7 +83,7 @@ def run(
         rows, ratios = _results(races, "")
         ratios |= reserved(_falls, races, rounds, evict, say)
         if pruned:
-            found = [reserved(_race, pruned_work(model, pruned), *rest) for model in models]
+            found = [reserved(_race, pruned_work(model, pruned), *rest) for model in models if model in SIZES]
             more, further = _results(found, "pruned:")
             rows, ratios, races = rows + more, ratios | further, races + found
         heard, further = reserved(end_to_end.measure, task, rounds, say)
@@ -93,8 +93,8 @@ def run(
 
 def _check(models: Sequence[str], zeros: Sequence[float]) -> None:
     for name in models:
-        if name not in SIZES:
-            raise ConfigError(f"there is no model '{name}' ({', '.join(SIZES)})")
+        if name not in (*SIZES, LINEAR):
+            raise ConfigError(f"there is no model '{name}' ({', '.join((*SIZES, LINEAR))})")
     for share in zeros:
         if not 0 <= share < 1:
             raise ConfigError(f"a share of zeros lies in [0, 1), got {share:g}")
@@ -141,7 +141,8 @@ def _race(
 ) -> list[Entry]:
     say(f"{work.model}, {work.zeros:.2f} zeros ({work.mask})")
     # On L a call of many steps takes as long as all the rest; what it tells, S tells too.
-    entries = [enter(c, work) for c in contestants if work.model == "S" or not c.lookahead]
+    fitting = [c for c in contestants if c.kind == work.kind and (work.model == "S" or not c.lookahead)]
+    entries = [enter(contestant, work) for contestant in fitting]
     for entry in entries:
         if entry.absent:
             say(f"  {entry.name}: {entry.absent}")
@@ -162,11 +163,11 @@ def _results(races: Sequence[Sequence[Entry]], prefix: str) -> tuple[list[dict[s
 
 
 def _rows(entry: Entry) -> list[dict[str, Any]]:
-    states: list[State | None] = [state for state in STATES if entry.rounds[state]]
+    states: list[CacheState | None] = [state for state in STATES if entry.rounds[state]]
     return [_row(entry, state) for state in states or [None]]
 
 
-def _row(entry: Entry, state: State | None) -> dict[str, Any]:
+def _row(entry: Entry, state: CacheState | None) -> dict[str, Any]:
     times = [1e6 * x for x in entry.all(state)] if state else []
     return {
         "engine": entry.name,
@@ -253,7 +254,8 @@ def _protocol(races: Sequence[Sequence[Entry]], meter: _Bandwidth, heard: str, r
         "steps": {name: f"{c.warm} uncounted, {c.hot} hot, {c.cold} cold" for name, c in COUNTS.items()},
         "interleaved": True,
         "recogniser": heard,
-        "work": "one time step, batch 1: L is 5 LSTM layers of 1024 and 640 inputs, S 2 of 256 and 120 inputs",
+        "work": "one time step, batch 1: L is 5 LSTM layers of 1024 and 640 inputs, S 2 of 256 and 120; linear is "
+        "nn.Linear(1024, 4096) on one vector, ours called from Python like torch, each less its call on 1 x 1",
         "ratios": "median over rounds of the peer's median step over ours; plain names: the lower of hot and cold",
         "best": "the peer of that precision with the lowest median; each is checked against a 64-bit reference first",
         "cold": "before each step a buffer of four times the last cache is read; that is not timed",

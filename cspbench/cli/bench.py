@@ -64,7 +64,9 @@ def overhead(
 
 @app.command()
 def latency(
-    models: Annotated[str, typer.Option("--models", help="L (5 x 1024), S (2 x 256), or both.")] = "L,S",
+    models: Annotated[
+        str, typer.Option("--models", help="Of L (5 LSTM layers of 1024), S (2 of 256) and linear (1024 x 4096).")
+    ] = "L,S,linear",
     zeros: Annotated[str, typer.Option("--zeros", help="Shares of zeros, 0 to below 1.")] = "0,0.5,0.75,0.9,0.95",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of every engine.")] = 11,
     masks: Annotated[Path | None, typer.Option("--masks", help="Pruned model whose zeros are tried as well.")] = None,

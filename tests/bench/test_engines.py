@@ -25,10 +25,10 @@ from cspbench.bench.peers import (
     onnx_runtime,
     openvino_peer,
 )
-from cspbench.bench.peers.engine import Engine, Evict, Stepping, seconds
+from cspbench.bench.peers.engine import Evict, StepEngine, Stepping, seconds
 from cspbench.bench.peers.race import COUNTS, Counts, Entry, Evictor, enter, paired, race
 from cspbench.bench.peers.torch_peers import LSTM, quantise
-from cspbench.bench.peers.workload import STEPS, Size, Work, random_work
+from cspbench.bench.peers.workload import STEPS, Layer, LinearWork, Size, Work, random_work
 from cspbench.errors import ConfigError
 from cspbench.machine.lock import Reservation
 from cspbench.runtime import extension
@@ -41,13 +41,20 @@ def work() -> Work:
     return random_work("S", 0.75, seed=1, size=SIZE)
 
 
+@pytest.fixture(scope="module")
+def layer() -> LinearWork:
+    weight = random_work("S", 0.75, seed=1, size=SIZE).layers[0].weight
+    inputs = np.random.default_rng(0).standard_normal((STEPS, weight.shape[1]), np.float32)
+    return LinearWork("linear", 0.75, "random", (Layer(weight, weight[:, 0].copy()),), inputs)
+
+
 @pytest.fixture(autouse=True)
 def _no_gradients() -> Any:
     with torch.inference_mode():
         yield
 
 
-class Clockwork(Engine):
+class Clockwork(StepEngine):
     """Right by construction; takes so many seconds a step hot, and cold."""
 
     def __init__(self, work: Work, hot: float, cold: float, wrong: float = 0.0) -> None:
@@ -89,14 +96,15 @@ def test_the_reference_is_torchs_lstm_in_64_bits(work: Work) -> None:
     assert work.reference.std() > 0.05  # the gates are awake
 
 
-@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda c: c.name)
-def test_every_engine_computes_what_it_should(contestant: Contestant, work: Work) -> None:
+@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda c: f"{c.kind}-{c.name}")
+def test_every_engine_computes_what_it_should(contestant: Contestant, work: Work, layer: LinearWork) -> None:
+    work = layer if contestant.kind == "linear" else work
     entry = enter(contestant, work)
     if entry.absent and entry.error is None:
         pytest.skip(entry.absent)
     assert entry.absent is None
     assert entry.engine is not None
-    assert entry.engine.outputs().shape == (STEPS, SIZE.width)
+    assert entry.engine.outputs().shape == work.reference.shape
     if contestant.precision == "fp32":
         assert entry.error < 1e-5
     else:
@@ -181,16 +189,16 @@ def test_an_empty_call_is_subtracted(work: Work, monkeypatch: pytest.MonkeyPatch
 
 
 def test_rounds_are_paired_and_who_begins_changes(work: Work) -> None:
-    heard: list[str] = []
+    log: list[str] = []
 
-    class Listener(Clockwork):
+    class Recorder(Clockwork):
         def times(self, steps: int, evict: Evict | None = None) -> list[float]:
-            heard.append(f"{self.setting}{steps}{'c' if evict else ''}")
+            log.append(f"{self.setting}{steps}{'c' if evict else ''}")
             return super().times(steps, evict)
 
-    def make(name: str) -> Callable[[Work], Engine]:
-        def build(work: Work) -> Engine:
-            engine = Listener(work, 1, 1)
+    def make(name: str) -> Callable[[Work], StepEngine]:
+        def build(work: Work) -> StepEngine:
+            engine = Recorder(work, 1, 1)
             engine.setting = name
             return engine
 
@@ -198,7 +206,7 @@ def test_rounds_are_paired_and_who_begins_changes(work: Work) -> None:
 
     entries = [enter(Contestant(name, "fp32", make(name)), work) for name in "ab"]
     race(entries, 2, Counts(1, 3, 2), Evictor(1 << 12))
-    assert heard == ["a1", "a3", "a2c", "b1", "b3", "b2c", "b1", "b3", "b2c", "a1", "a3", "a2c"]
+    assert log == ["a1", "a3", "a2c", "b1", "b3", "b2c", "b1", "b3", "b2c", "a1", "a3", "a2c"]
     assert [len(t) for t in entries[0].rounds["hot"]] == [3, 3]
     assert [len(t) for t in entries[0].rounds["cold"]] == [2, 2]
     entries[0].rounds["hot"] = [[4.0], [30.0], [6.0]]
@@ -297,7 +305,9 @@ def test_the_command_prints_one_object(run: Callable[..., tuple[int, str, str]])
     assert code == 0, err
     found = json.loads(out)
     assert set(found) == {"rows", "ratios", "protocol"}
-    assert {row["engine"] for row in found["rows"]} >= {contestant.name for contestant in CONTESTANTS}
+    assert {row["engine"] for row in found["rows"]} >= {
+        contestant.name for contestant in CONTESTANTS if contestant.kind == "lstm"
+    }
     keys = {"engine", "model", "zeros", "mask", "state", "median_us", "p95_us", "bytes", "protocol"}
     assert all(keys <= set(row) for row in found["rows"])
     if not extension.available():
@@ -331,7 +341,7 @@ def test_without_the_native_module_peers_are_measured_alone(monkeypatch: pytest.
 
 
 def test_requests_that_make_no_sense_are_refused(run: Callable[..., tuple[int, str, str]]) -> None:
-    with pytest.raises(ConfigError, match=r"there is no model 'M' \(L, S\)"):
+    with pytest.raises(ConfigError, match=r"there is no model 'M' \(L, S, linear\)"):
         engines.run(models=["M"])
     with pytest.raises(ConfigError, match="lies in"):
         engines.run(zeros=[1.0])
@@ -341,10 +351,10 @@ def test_requests_that_make_no_sense_are_refused(run: Callable[..., tuple[int, s
 
 
 def test_an_engine_that_cannot_run_is_told_apart_from_one_that_breaks(work: Work) -> None:
-    def breaks(work: Work) -> Engine:
+    def breaks(work: Work) -> StepEngine:
         raise ZeroDivisionError
 
-    def cannot(work: Work) -> Engine:
+    def cannot(work: Work) -> StepEngine:
         raise AbsentError("no such instruction")
 
     assert enter(Contestant("x", "fp32", cannot), work).absent == "no such instruction"

@@ -1,9 +1,9 @@
-"""LSTM engines that latency is compared with, and ours, all behind one interface."""
+"""Engines for LSTM steps and linear layers, those of others and ours, all behind one interface."""
 
 from __future__ import annotations
 
-from cspbench.bench.peers import mkl, native, onnx_runtime, openvino_peer, torch_peers
-from cspbench.bench.peers.engine import AbsentError, Contestant, Engine
+from cspbench.bench.peers import linear, mkl, native, onnx_runtime, openvino_peer, torch_peers
+from cspbench.bench.peers.engine import AbsentError, Contestant, StepEngine
 
 CONTESTANTS: list[Contestant] = [
     *torch_peers.CONTESTANTS,
@@ -11,7 +11,8 @@ CONTESTANTS: list[Contestant] = [
     *onnx_runtime.CONTESTANTS,
     *openvino_peer.CONTESTANTS,
     *native.CONTESTANTS,
+    *linear.CONTESTANTS,
 ]
 """All, in the order of the table."""
 
-__all__ = ["CONTESTANTS", "AbsentError", "Contestant", "Engine"]
+__all__ = ["CONTESTANTS", "AbsentError", "Contestant", "StepEngine"]

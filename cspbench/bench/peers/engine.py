@@ -1,4 +1,4 @@
-"""What every contestant offers, whoever wrote it."""
+"""The interface of everything that is raced: engines that run one step of a work, and how each is made."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from cspbench.bench.peers.workload import Work
+from cspbench.bench.peers.workload import Kind, Work
 from cspbench.errors import CspbenchError
 
 Precision = Literal["fp32", "bf16", "int8"]
 
 
 class Evict(Protocol):
-    """Empties the caches; says how many bytes that takes, for engines that do it themselves."""
+    """Empties the caches; `bytes` is how many it reads for that, for engines that do it themselves."""
 
     bytes: int
 
@@ -26,7 +26,7 @@ class Evict(Protocol):
 
 
 class AbsentError(CspbenchError):
-    """A contestant that cannot run here; the message says what it lacks."""
+    """A contestant that cannot run here; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,24 @@ class Contestant:
         name: unique.
         precision: of its weights; rivals are compared within one.
         make: raises `AbsentError` where the engine cannot run.
-        ours: no peer.
+        ours: part of cspbench, not a peer.
         lookahead: multiplies the inputs of many steps at once, which a stream cannot: compared apart.
+        kind: of the works that it takes.
     """
 
     name: str
     precision: Precision
-    make: Callable[[Work], Engine]
+    make: Callable[[Work], StepEngine]
     ours: bool = False
     lookahead: bool = False
+    kind: Kind = "lstm"
 
 
-class Engine(ABC):
-    """One way to run the LSTM of a work.
+class StepEngine(ABC):
+    """One way to run a step of a work.
 
     Attributes:
-        setting: how it is run, in words.
+        setting: library, operators and options, in words.
         bytes: of its matrices, as it keeps them or (dense, closed engines) at least.
     """
 
@@ -68,7 +70,7 @@ class Engine(ABC):
         """Seconds of each of `steps` steps; before each, `evict` empties the caches."""
 
 
-class Stepping(Engine):
+class Stepping(StepEngine):
     """An engine whose steps are called, and timed, from Python. What the call itself costs is measured and left out."""
 
     EMPTY_CALLS: ClassVar[int] = 25

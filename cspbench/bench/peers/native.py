@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cspbench.bench.peers.engine import AbsentError, Contestant, Engine, Evict, Precision
+from cspbench.bench.peers.engine import AbsentError, Contestant, Evict, Precision, StepEngine
 from cspbench.bench.peers.workload import Layer, Work
 from cspbench.runtime import extension
 from cspbench.runtime.packing import PackedMatrix, PackingError, pack_matrix
@@ -18,7 +18,7 @@ FORMATS = ("dense", "bitmap", "csr16", "csr8", "window")
 """Formats that take any matrix; each is measured beside what ``auto`` chooses."""
 
 
-class Packed(Engine):
+class Packed(StepEngine):
     """Every layer in one format, or in the one that the packer chooses for it."""
 
     def __init__(self, work: Work, values: Precision, format: str = AUTO) -> None:
@@ -40,7 +40,7 @@ class Packed(Engine):
         return self.lstm.time(steps, evict.bytes if evict else 0).tolist()
 
 
-def gates_alone(work: Work) -> Engine | None:
+def gates_alone(work: Work) -> StepEngine | None:
     """The same layers with nothing but zeros: biases, gates and state are left. None without the native module.
 
     In the window format, where a product of nothing costs next to nothing: rows of csr8, empty as they are, would take

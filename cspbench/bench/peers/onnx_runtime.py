@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cspbench.bench.peers import onnx_graphs
-from cspbench.bench.peers.engine import AbsentError, Contestant, Engine, Evict, Stepping, dense_bytes, seconds
+from cspbench.bench.peers.engine import AbsentError, Contestant, Evict, StepEngine, Stepping, dense_bytes, seconds
 from cspbench.bench.peers.torch_peers import LOOKAHEAD
 from cspbench.bench.peers.workload import Work
 from cspbench.runtime.packing.onnx_export import import_onnxruntime
@@ -21,7 +21,12 @@ QUANTISED = {"DynamicQuantizeLSTM", "MatMulInteger", "DynamicQuantizeMatMul", "M
 FLOAT = {"LSTM", "MatMul", "Gemm"}
 
 
-def _runtime() -> Any:
+def runtime() -> Any:
+    """The package, quiet.
+
+    Raises:
+        AbsentError: it is not installed.
+    """
     try:
         import onnx  # noqa: F401
 
@@ -32,12 +37,13 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _session(model: Any) -> Any:
-    runtime = _runtime()
-    options = runtime.SessionOptions()
+def make_session(model: Any) -> Any:
+    """A session on one thread."""
+    ort = runtime()
+    options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 class Session(Stepping):
@@ -46,8 +52,8 @@ class Session(Stepping):
     def __init__(self, work: Work, model: Any, setting: str, each: int) -> None:
         super().__init__(work)
         self.setting, self.bytes = f"{setting}; bound buffers, empty call subtracted", dense_bytes(work, each)
-        self.session = _session(model)
-        value = _runtime().OrtValue.ortvalue_from_numpy
+        self.session = make_session(model)
+        value = runtime().OrtValue.ortvalue_from_numpy
         shapes = {item.name: item.shape for item in self.session.get_inputs()}
         self.shape = [1 if isinstance(size, str) else size for size in shapes.pop("x")]
         self.x = value(np.zeros(self.shape, np.float32))
@@ -68,7 +74,7 @@ class Session(Stepping):
         return binding
 
     def _prepare_empty(self, value: Callable[[np.ndarray], Any]) -> None:
-        session = _session(onnx_graphs.empty_graph())
+        session = make_session(onnx_graphs.empty_graph())
         binding = session.io_binding()
         binding.bind_ortvalue_input("x", value(np.zeros((1, 1), np.float32)))
         binding.bind_ortvalue_output("y", value(np.zeros((1, 1), np.float32)))
@@ -90,7 +96,7 @@ class Session(Stepping):
         return self.states[1 - self.turn][self.top].numpy().reshape(-1)
 
 
-class WholeSequence(Engine):
+class WholeSequence(StepEngine):
     """The LSTM graph over many steps in one call."""
 
     def __init__(self, inner: Session) -> None:
@@ -110,13 +116,13 @@ class WholeSequence(Engine):
 
 def lstm(work: Work) -> Session:
     """The `LSTM` operator."""
-    _runtime()
+    runtime()
     return Session(work, onnx_graphs.lstm_graph(work), "LSTM operators", 4)
 
 
 def cell(work: Work) -> Session:
     """One `MatMul` a layer."""
-    _runtime()
+    runtime()
     return Session(work, onnx_graphs.cell_graph(work), "cell of MatMul and plain operators", 4)
 
 
@@ -126,8 +132,8 @@ def quantised(work: Work, graph: Callable[[Work], Any], words: str, signed: bool
     Raises:
         AbsentError: a product was left in floating point.
     """
-    _runtime()
-    model = _quantise(graph(work), signed)
+    runtime()
+    model = quantised_model(graph(work), signed)
     kinds = {node.op_type for node in model.graph.node}
     if not kinds & QUANTISED or kinds & FLOAT:
         raise AbsentError(f"ONNX Runtime left products unquantised: {sorted(kinds & (QUANTISED | FLOAT))}")
@@ -135,7 +141,8 @@ def quantised(work: Work, graph: Callable[[Work], Any], words: str, signed: bool
     return Session(work, model, f"{words}, quantize_dynamic to {kind}: {', '.join(sorted(kinds & QUANTISED))}", 1)
 
 
-def _quantise(model: Any, signed: bool) -> Any:
+def quantised_model(model: Any, signed: bool) -> Any:
+    """The model after dynamic quantisation, weights (un)signed int8 per tensor."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

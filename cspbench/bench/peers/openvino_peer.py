@@ -14,7 +14,12 @@ EACH = {"fp32": 4, "bf16": 2, "int8": 1}
 PRODUCT = "FullyConnected"
 
 
-def _openvino() -> Any:
+def openvino_module() -> Any:
+    """The package.
+
+    Raises:
+        AbsentError: it is not installed.
+    """
     try:
         import openvino
         from openvino import opset13  # noqa: F401
@@ -28,9 +33,9 @@ class Compiled(Stepping):
 
     def __init__(self, work: Work, precision: Precision) -> None:
         super().__init__(work)
-        ov = _openvino()
-        compiled = _compile(_model(work, precision == "int8"), HINT[precision])
-        self.setting = f"cell; {_check(compiled, precision)}; one stream, shared buffers, empty call subtracted"
+        ov = openvino_module()
+        compiled = compile_model_for(_model(work, precision == "int8"), HINT[precision])
+        self.setting = f"cell; {check(compiled, precision)}; one stream, shared buffers, empty call subtracted"
         self.bytes = dense_bytes(work, EACH[precision])
         self.x = np.zeros((1, work.layers[0].inputs), np.float32)
         sizes = {f"{kind}{i}": layer.width for i, layer in enumerate(work.layers) for kind in "hc"}
@@ -45,7 +50,7 @@ class Compiled(Stepping):
                 request.set_tensor(name, ov.Tensor(before[name], shared_memory=True))
                 request.set_tensor(f"next_{name}", ov.Tensor(after[name], shared_memory=True))
             self.requests.append(request)
-        self.empty = _empty_request().infer
+        self.empty = empty_request().infer
 
     def reset(self) -> None:
         for state in self.states:
@@ -63,7 +68,8 @@ class Compiled(Stepping):
         return self.states[1 - self.turn][self.top][0]
 
 
-def _compile(model: Any, hint: str) -> Any:
+def compile_model_for(model: Any, hint: str) -> Any:
+    """Compile a model for one stream on one thread, at the precision of a hint."""
     settings = {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": 1,
@@ -71,11 +77,11 @@ def _compile(model: Any, hint: str) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,  # the process is pinned already
     }
-    return _openvino().Core().compile_model(model, "CPU", settings)
+    return openvino_module().Core().compile_model(model, "CPU", settings)
 
 
-def _check(compiled: Any, precision: Precision) -> str:
-    """What the products run in, in words.
+def check(compiled: Any, precision: Precision) -> str:
+    """Return the precision and kernel of the products, in words.
 
     Raises:
         AbsentError: that is not what OpenVINO was told.
@@ -105,7 +111,7 @@ def _model(work: Work, compressed: bool) -> Any:
     for index, layer in enumerate(work.layers):
         h, c = parameter(f"h{index}", layer.width), parameter(f"c{index}", layer.width)
         parameters += [h, c]
-        product = op.matmul(op.concat([current, h], 1), _weight(layer, compressed), False, True)
+        product = op.matmul(op.concat([current, h], 1), weight_of(layer, compressed), False, True)
         split = op.split(op.add(product, op.constant(layer.bias[None])), op.constant(np.int64(1)), 4)
         i, f, g, o = split.outputs()
         cell = op.add(op.multiply(op.sigmoid(f), c), op.multiply(op.sigmoid(i), op.tanh(g)))
@@ -113,10 +119,10 @@ def _model(work: Work, compressed: bool) -> Any:
         for name, node in ((f"next_h{index}", current), (f"next_c{index}", cell)):
             node.output(0).get_tensor().set_names({name})
             results.append(node)
-    return _openvino().Model(results, parameters, "cell")
+    return openvino_module().Model(results, parameters, "cell")
 
 
-def _weight(layer: Layer, compressed: bool) -> Any:
+def weight_of(layer: Layer, compressed: bool) -> Any:
     """The matrix, or int8 values that are scaled by row in the graph: OpenVINO's own form of compressed weights."""
     from openvino import opset13 as op
 
@@ -128,12 +134,13 @@ def _weight(layer: Layer, compressed: bool) -> Any:
     return op.multiply(op.convert(op.constant(values), "f32"), op.constant(scale))
 
 
-def _empty_request() -> Any:
+def empty_request() -> Any:
+    """A request that does next to nothing, for the cost of a call."""
     from openvino import opset13 as op
 
-    ov = _openvino()
+    ov = openvino_module()
     x = op.parameter([1, 1], np.float32, name="x")
-    return _compile(ov.Model([op.relu(x)], [x], "empty"), "f32").create_infer_request()
+    return compile_model_for(ov.Model([op.relu(x)], [x], "empty"), "f32").create_infer_request()
 
 
 CONTESTANTS = [

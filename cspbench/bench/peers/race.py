@@ -1,4 +1,4 @@
-"""Engines in turns: each round, every engine takes some steps with its weights in the caches, and some without."""
+"""Interleaved rounds: in each, every engine takes some steps with its weights in the caches, and some without."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from cspbench.bench.peers.engine import AbsentError, Contestant, Engine
-from cspbench.bench.peers.workload import Work
+from cspbench.bench.peers.engine import AbsentError, Contestant, StepEngine
+from cspbench.bench.peers.workload import LINEAR, Work
 
-State = Literal["hot", "cold"]
-STATES: tuple[State, ...] = ("hot", "cold")
+CacheState = Literal["hot", "cold"]
+STATES: tuple[CacheState, ...] = ("hot", "cold")
 
 TOLERANCE = 1e-4
 """Largest error of an output of fp32 engines; outputs lie in (-1, 1)."""
@@ -32,7 +32,7 @@ class Counts:
     cold: int
 
 
-COUNTS = {"L": Counts(1, 3, 2), "S": Counts(20, 100, 10)}
+COUNTS = {"L": Counts(1, 3, 2), "S": Counts(20, 100, 10), LINEAR: Counts(3, 20, 5)}
 
 
 class Evictor:
@@ -65,24 +65,24 @@ class Entry:
 
     contestant: Contestant
     work: Work
-    engine: Engine | None = None
+    engine: StepEngine | None = None
     absent: str | None = None
     error: float | None = None
     relative: float | None = None
     setting: str | None = None
     bytes: int | None = None
-    rounds: dict[State, list[list[float]]] = field(default_factory=lambda: {state: [] for state in STATES})
+    rounds: dict[CacheState, list[list[float]]] = field(default_factory=lambda: {state: [] for state in STATES})
     bandwidths: list[float] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return self.contestant.name
 
-    def medians(self, state: State) -> list[float]:
+    def medians(self, state: CacheState) -> list[float]:
         """Median seconds of a step in each round."""
         return [statistics.median(times) for times in self.rounds[state]]
 
-    def all(self, state: State) -> list[float]:
+    def all(self, state: CacheState) -> list[float]:
         """Seconds of all steps."""
         return [x for times in self.rounds[state] for x in times]
 
@@ -124,18 +124,18 @@ def race(
                 entry.rounds["cold"].append(entry.engine.times(counts.cold, evict))
 
 
-def paired(above: Entry, below: Entry, state: State) -> float:
+def paired(above: Entry, below: Entry, state: CacheState) -> float:
     """Median over rounds of the ratio of medians: how many times faster `below` is."""
     pairs = zip(above.medians(state), below.medians(state), strict=True)
     return statistics.median(a / b for a, b in pairs)
 
 
-def best(entries: Sequence[Entry], state: State) -> Entry | None:
+def best(entries: Sequence[Entry], state: CacheState) -> Entry | None:
     """The fastest of those that ran."""
     ran = [entry for entry in entries if entry.rounds[state]]
     return min(ran, key=lambda entry: statistics.median(entry.medians(state)), default=None)
 
 
-def lower(values: Mapping[State, float]) -> float:
+def lower(values: Mapping[CacheState, float]) -> float:
     """The lower of hot and cold: what is claimed must hold in both."""
     return min(values.values())

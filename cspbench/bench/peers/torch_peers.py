@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cspbench.bench.peers.engine import AbsentError, Contestant, Engine, Evict, Stepping, dense_bytes, seconds
+from cspbench.bench.peers.engine import AbsentError, Contestant, Evict, StepEngine, Stepping, dense_bytes, seconds
 from cspbench.bench.peers.workload import Layer, Work
 
 LOOKAHEAD = 50
@@ -50,7 +50,7 @@ class Cell(Stepping):
         return self.hidden[-1][0].numpy()
 
 
-def dense_cell(work: Work) -> Engine:
+def dense_cell(work: Work) -> StepEngine:
     """The dense peer that the issue names."""
 
     def product(layer: Layer) -> Product:
@@ -60,7 +60,7 @@ def dense_cell(work: Work) -> Engine:
     return Cell(work, product, "F.linear on joined matrices, eager", dense_bytes(work, 4))
 
 
-def csr_cell(work: Work, index: torch.dtype) -> Engine:
+def csr_cell(work: Work, index: torch.dtype) -> StepEngine:
     """Products by torch's CSR layout with indices of the given type."""
 
     def product(layer: Layer) -> Product:
@@ -81,7 +81,7 @@ def to_csr(weight: Tensor, index: torch.dtype) -> Tensor:
         return torch.sparse_csr_tensor(*parts, csr.shape, check_invariants=True)
 
 
-def quantised_cell(work: Work) -> Engine:
+def quantised_cell(work: Work) -> StepEngine:
     """Dynamically quantised linear layers in the place of `F.linear`."""
 
     def product(layer: Layer) -> Product:
@@ -163,7 +163,7 @@ class QuantisedLSTM(LSTM):
         self.setting = f"quantize_dynamic of nn.LSTM, engine {torch.backends.quantized.engine}"
 
 
-class WholeSequence(Engine):
+class WholeSequence(StepEngine):
     """An LSTM of torch over many steps in one call."""
 
     def __init__(self, inner: LSTM) -> None:

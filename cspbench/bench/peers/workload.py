@@ -1,15 +1,16 @@
-"""The work that engines compete in: one time step of a stack of LSTM layers, its weights partly zeros."""
+"""The work that engines compete in: one step of a stack of LSTM layers, or one linear layer, with zeros as weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar, Literal
 
 import numpy as np
 
 STEPS = 8
-"""Inputs of a work: outputs are checked over so many steps, and timed steps take them in turns."""
+"""Inputs of a work: outputs are checked over so many steps, and timed steps take them in order."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Size:
 
 SIZES = {"L": Size(5, 1024, 640), "S": Size(2, 256, 120)}
 """L: the encoder of a large transducer, 40.4 M weights. S: that of the preset `small`, 0.92 M."""
+
+
+Kind = Literal["lstm", "linear"]
+LINEAR = "linear"
+LINEAR_SHAPE = 4096, 1024
+"""Rows and columns of `nn.Linear(1024, 4096)`: the first of a transformer's feed-forward block."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Work:
-    """What one time step is of.
+    """A stack of LSTM layers and inputs for some time steps.
 
     Attributes:
         model: name of the size.
-        zeros: share of zeros that was asked for.
-        mask: how the zeros came about.
+        zeros: fraction of zeros that was asked for.
+        mask: origin of the zeros, in words.
         layers: bottom first.
         inputs: (STEPS, C) float32, about normal.
     """
@@ -62,6 +69,8 @@ class Work:
     mask: str
     layers: tuple[Layer, ...]
     inputs: np.ndarray
+
+    kind: ClassVar[Kind] = "lstm"
 
     @property
     def weights(self) -> int:
@@ -80,13 +89,30 @@ class Work:
         return x
 
 
+@dataclass(frozen=True)
+class LinearWork(Work):
+    """A linear layer, the one of `layers`: weight (R, C), bias (R,); a step is a product with one vector."""
+
+    kind: ClassVar[Kind] = "linear"
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """Outputs (STEPS, R), computed in 64 bits."""
+        layer = self.layers[0]
+        return self.inputs.astype(np.float64) @ layer.weight.T.astype(np.float64) + layer.bias
+
+
 def random_work(model: str, zeros: float, seed: int = 0, size: Size | None = None) -> Work:
     """Normal weights with exactly ``round(zeros * n)`` zeros of the n of each matrix, at random places.
 
     The others are scaled so that gates stay in the range where they matter, however many there are.
     """
-    size = size or SIZES[model]
     rng = np.random.default_rng(seed)
+    if model == LINEAR:
+        return LinearWork(
+            model, zeros, "random", (_layer(rng, _random_mask(rng, LINEAR_SHAPE, zeros)),), _noise(rng, LINEAR_SHAPE[1])
+        )
+    size = size or SIZES[model]
     layers = []
     for index in range(size.layers):
         shape = 4 * size.width, size.columns(index)

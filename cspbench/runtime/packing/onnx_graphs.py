@@ -20,7 +20,7 @@ IR_VERSION = 8
 GATES = (0, 3, 1, 2)  # torch has input, forget, cell, output; ONNX input, output, forget, cell
 SPARSE_BYTES = 4 + 8  # a weight and its place, which the standard has as int64
 
-State = Mapping[str, np.ndarray]
+Tensors = Mapping[str, np.ndarray]
 
 
 class _Graph:
@@ -56,7 +56,7 @@ class _Graph:
             return product
         return self.node("Add", f"{name}.sum", [product, self.weight(f"{name}.bias", bias)])
 
-    def stack(self, name: str, x: str, state: State, layers: int) -> str:
+    def stack(self, name: str, x: str, state: Tensors, layers: int) -> str:
         """LSTM layers over x (N, T, C) from ``hidden`` and ``cell``, (layers, N, H) each, to their ``_out``."""
         for kind in ("hidden", "cell"):
             parts = [f"{kind}.{i}" for i in range(layers)]
@@ -68,7 +68,7 @@ class _Graph:
             self.node("Concat", f"{kind}_out", [f"{kind}_out.{i}" for i in range(layers)], axis=0)
         return self.node("Transpose", f"{name}.by_stream", [x], perm=[1, 0, 2])
 
-    def _layer(self, name: str, x: str, index: int, state: State) -> str:
+    def _layer(self, name: str, x: str, index: int, state: Tensors) -> str:
         def gates(kind: str) -> np.ndarray:
             own = state[f"{name}.{kind}_l0"]
             return own.reshape(4, -1, *own.shape[1:])[list(GATES)].reshape(own.shape)
@@ -107,7 +107,7 @@ def _states(layers: int, width: int, suffix: str = "") -> list[onnx.ValueInfoPro
     return [_value(f"{kind}{suffix}", layers, "N", width) for kind in ("hidden", "cell")]
 
 
-def encoder_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
+def encoder_graph(shape: Any, state: Tensors, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
     """``features`` (N, T, C), not normalised, and the state -> ``encoded`` (N, T, J) and the next state."""
     graph = _Graph(sparse)
     stack = shape.inputs // len(state["feature_mean"])
@@ -123,7 +123,7 @@ def encoder_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse:
     return graph.model("encoder", inputs, [_value("encoded", "N", "T", shape.joint_width), *after], metadata)
 
 
-def prediction_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
+def prediction_graph(shape: Any, state: Tensors, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
     """``labels`` (N, U) and the state -> ``predicted`` (N, U, J) and the next state. First comes the blank, 0."""
     graph = _Graph(sparse)
     x = graph.node("Gather", "embedded", [graph.weight("embedding", state["embedding.weight"]), "labels"])
@@ -136,7 +136,7 @@ def prediction_graph(shape: Any, state: State, metadata: Mapping[str, str], spar
     return graph.model("prediction", inputs, [_value("predicted", "N", "U", shape.joint_width), *after], metadata)
 
 
-def joint_graph(shape: Any, state: State, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
+def joint_graph(shape: Any, state: Tensors, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
     """``encoded`` and ``predicted``, one frame and one label (N, J) each -> ``logits`` (N, V) of the next label."""
     graph = _Graph(sparse)
     together = graph.node("Add", "together", ["encoded", "predicted"])
