@@ -170,6 +170,16 @@ class FeatureSpec(Settings):
     floor: Annotated[float | None, Since(2, before=None)] = Field(
         4.0, ge=-15, le=15, description="natural log of the energy added to each bin, at the 16-bit scale: a background"
     )
+    level_fall: Annotated[float | None, Since(2, before=None)] = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="features are relative to a reference level, which falls by at most so many nats a frame; none: "
+        "they are absolute",
+    )
+    level_above: Annotated[float, Since(2)] = Field(
+        7.0, ge=0, le=30, description="nats by which the reference level exceeds the quietest frame so far, at least"
+    )
     flush_ms: Annotated[float, Since(2, before=0.0)] = Field(
         300.0, ge=0, le=2000, description="silence after each utterance, for its last labels"
     )
@@ -204,9 +214,6 @@ class ModelSpec(Settings):
     tokenizer: TokenizerSpec = TokenizerSpec()
 
 
-Decibels = Annotated[float, Field(ge=-60, le=30)]
-
-
 class AugmentSpec(Settings):
     """Training-time augmentation; never applied to dev or test."""
 
@@ -218,22 +225,10 @@ class AugmentSpec(Settings):
     time_masks: int = Field(1, ge=0, le=100)
     time_width: int = Field(6, ge=0, description="model steps, at most")
     start_epoch: int = Field(0, ge=0, description="SpecAugment begins here: earlier it delays alignment")
-    gain_db: Annotated[tuple[Decibels, Decibels], Since(2, before=(0.0, 0.0))] = Field(
-        (-26.0, 12.0), description="change of level, drawn uniformly for each utterance and epoch"
-    )
-    gain_probability: Annotated[float, Since(2, before=0.0)] = Field(
-        0.5, ge=0, le=1, description="probability that the level of an utterance is changed"
-    )
     edges: Annotated[float, Since(2, before=0.0)] = Field(
         0.4, ge=0, le=1, description="probability that an end of an utterance loses background and gets silence"
     )
     silence_frames: Annotated[int, Since(2)] = Field(80, ge=0, description="silence put before and after, at most")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> AugmentSpec:
-        if self.gain_db[0] > self.gain_db[1]:
-            raise ValueError(f"gain_db: the lowest gain {self.gain_db[0]} exceeds the highest {self.gain_db[1]}")
-        return self
 
 
 class TrainSpec(Settings):

@@ -12,7 +12,7 @@ from cspbench.asr.tokenizer import train_tokenizer
 from cspbench.corpora import Corpus
 from cspbench.corpora.features import FeatureSet
 from cspbench.corpora.utterance import Utterance
-from cspbench.spec import TokenizerSpec
+from cspbench.spec import FeatureSpec, TokenizerSpec
 from cspbench.training.speech import Speech
 
 
@@ -35,9 +35,10 @@ def random_speech(shape: SpeechShape, mels: int = 40, stack: int = 3) -> Speech:
         Utterance(str(index), Path(), int(n) * stack / 100, "", text, "train", "")
         for index, (n, text) in enumerate(zip(steps, texts, strict=True))
     )
+    spec = FeatureSpec(mels=mels, stack=stack)
     energies = np.exp(rng.standard_normal((int(steps.sum()) * stack, mels))).astype(np.float32)
-    features = FeatureSet(utterances, energies, np.cumsum([0, *(steps * stack)]), steps * stack)
+    features = FeatureSet(utterances, energies, np.cumsum([0, *(steps * stack)]), steps * stack, spec)
     tokenizer = train_tokenizer(TokenizerSpec(), [ascii_lowercase])
     corpus = Corpus("random", 16_000, utterances, synthetic=True)
     targets = {"train": [tokenizer.encode(text) for text in texts]}
-    return Speech(corpus, tokenizer, {("train", 1.0): features}, targets, stack)  # type: ignore[arg-type]
+    return Speech(corpus, tokenizer, {("train", 1.0): features}, targets)  # type: ignore[arg-type]

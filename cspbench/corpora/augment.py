@@ -1,7 +1,6 @@
-"""Training-time changes of level and edges, made on mel energies, where they are exact and cost nothing.
+"""Training-time changes of the edges of utterances, made on mel energies.
 
-A recogniser meets speakers who step back, recordings that begin with digital silence, and recordings that end with the
-last sound. It decodes them if training had them.
+Recordings begin with digital silence, or end with the last sound. A recogniser decodes them if training had them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ BACKGROUND = 0.2
 
 
 def augment(recording: np.ndarray, flush: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Change the level of an utterance, and, independently of each other, its beginning and its end.
+    """Change the beginning and the end of an utterance, independently of each other.
 
     A changed end has lost a random part of the background beyond the speech, and got silence in its place: digital, or
     background of its own recording.
@@ -26,15 +25,12 @@ def augment(recording: np.ndarray, flush: np.ndarray, spec: AugmentSpec, rng: np
     Args:
         recording: mel energies (F, mels).
         flush: mel energies of the silence that follows every utterance, (K, mels).
-        spec: see `AugmentSpec`; with probabilities of 0 the utterance stays as it is.
+        spec: see `AugmentSpec`; with `edges` of 0 the utterance stays as it is.
         rng: decides.
 
     Returns:
         Mel energies of the whole, (F', mels), with K frames of flush at the end.
     """
-    gain = (
-        np.float32(10 ** (rng.uniform(*spec.gain_db) / 10)) if rng.random() < spec.gain_probability else np.float32(1)
-    )
     first, last = 0, len(recording)
     before, after = recording[:0], flush
     changed = rng.random(2) < spec.edges
@@ -46,7 +42,7 @@ def augment(recording: np.ndarray, flush: np.ndarray, spec: AugmentSpec, rng: np
         if changed[1]:
             last = int(rng.integers(end, len(recording) + 1))
             after = np.concatenate([_silence(recording, spec.silence_frames, rng), np.zeros_like(flush)])
-    return np.concatenate([before, recording[first:last], after]) * gain
+    return np.concatenate([before, recording[first:last], after])
 
 
 def speech_bounds(recording: np.ndarray) -> tuple[int, int]:

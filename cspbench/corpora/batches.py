@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cspbench.corpora.features import FeatureSet, stack_frames
+from cspbench.corpora.features import FeatureSet, stacked_features
 
 POOL = 8
 """Batches whose utterances are sorted by length together: less padding, still shuffled."""
@@ -40,7 +40,6 @@ def collate(
     features: FeatureSet,
     targets: Sequence[Sequence[int]],
     indices: Sequence[int],
-    stack: int,
     changed: Callable[[int], np.ndarray] | None = None,
 ) -> Batch:
     """Pad the chosen utterances to the longest of them.
@@ -49,13 +48,12 @@ def collate(
         features: of a split.
         targets: label ids of each utterance of the split.
         indices: of the utterances, in the order of the batch.
-        stack: frames joined into one model step.
         changed: returns the mel energies (F, mels) of an utterance in place of the recorded ones: augmentation.
     """
     if changed is None:
-        arrays = [features.stacked(i, stack) for i in indices]
+        arrays = [features.inputs(i) for i in indices]
     else:
-        arrays = [stack_frames(changed(i), features.floor, stack) for i in indices]
+        arrays = [stacked_features(changed(i), features.spec) for i in indices]
     frames = torch.tensor([len(a) for a in arrays])
     padded = torch.zeros(len(arrays), int(frames.max()), arrays[0].shape[1])
     for row, array in zip(padded, arrays, strict=True):
@@ -83,10 +81,8 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> 
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def evaluation_batches(
-    features: FeatureSet, targets: Sequence[Sequence[int]], batch_size: int, stack: int
-) -> Iterator[Batch]:
+def evaluation_batches(features: FeatureSet, targets: Sequence[Sequence[int]], batch_size: int) -> Iterator[Batch]:
     """All utterances once, longest first, so that a batch holds little padding."""
-    order = np.argsort(-features.lengths(stack), kind="stable").tolist()
+    order = np.argsort(-features.lengths(), kind="stable").tolist()
     for start in range(0, len(order), batch_size):
-        yield collate(features, targets, order[start : start + batch_size], stack)
+        yield collate(features, targets, order[start : start + batch_size])

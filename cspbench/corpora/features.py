@@ -1,9 +1,9 @@
 """Log-mel features: mel energies computed once by kaldi-native-fbank, kept on disk, mapped into memory.
 
-A feature frame never looks past its own window, so the streaming recogniser computes the very same numbers. Two things
-make the edges of an utterance the same everywhere. The *floor* is added to every energy, so that digital silence is a
-quiet background and not a value that no recording has. The *flush* is silence that follows every utterance, so that the
-recogniser emits its last labels even if the recording stops with the last sound.
+A frame depends on nothing that comes after its window, so the streaming recogniser computes the very same numbers.
+Three things make utterances alike. The *floor* is added to every energy, so that digital silence is a quiet background
+and not a value that no recording has. The *reference level* makes features independent of loudness. The *flush* is
+silence that follows every utterance, for the last labels of a recording that stops with the last sound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import soxr
 
 from cspbench.corpora.audio import read_utterance
 from cspbench.corpora.base import SPLITS, Corpus, Split, Utterance
-from cspbench.corpora.frames import flush, frame_count
+from cspbench.corpora.frames import ReferenceLevel, flush, frame_count
 from cspbench.errors import ConfigError, CorpusError
 from cspbench.spec import FeatureSpec, content_id
 from cspbench.store import locked, write_json
@@ -75,8 +75,8 @@ def log_energies(energies: np.ndarray, floor: float | None) -> np.ndarray:
 
 
 def log_mel(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndarray:
-    """Log-mel energies of samples in [-1, 1]: (F, mels) float32, one frame every `hop_ms`."""
-    return log_energies(mel_energies(samples, spec, sample_rate), spec.floor)
+    """Log-mel features of samples in [-1, 1]: (F, mels) float32, one frame every `hop_ms`."""
+    return features_of(mel_energies(samples, spec, sample_rate), spec)
 
 
 def model_inputs(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np.ndarray:
@@ -88,7 +88,7 @@ def model_inputs(samples: np.ndarray, spec: FeatureSpec, sample_rate: int) -> np
         sample_rate: Hz.
     """
     flushed = np.concatenate([samples, flush(spec, sample_rate)])
-    return stack_frames(mel_energies(flushed, spec, sample_rate), spec.floor, spec.stack)
+    return stacked_features(mel_energies(flushed, spec, sample_rate), spec)
 
 
 @dataclass(frozen=True)
@@ -100,21 +100,21 @@ class FeatureSet:
         energies: mel energies (F, mels) of all utterances end to end, with the flush after each.
         offsets: the first frame of each utterance, and F: (N + 1,).
         recorded: frames of each utterance before its flush, (N,).
-        floor: see `log_energies`.
+        spec: the front end.
     """
 
     utterances: Sequence[Utterance]
     energies: np.ndarray
     offsets: np.ndarray
     recorded: np.ndarray
-    floor: float | None = None
+    spec: FeatureSpec
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def lengths(self, stack: int) -> np.ndarray:
+    def lengths(self) -> np.ndarray:
         """Model steps of each utterance: whole groups of `stack` frames."""
-        return np.diff(self.offsets) // stack
+        return np.diff(self.offsets) // self.spec.stack
 
     def of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Mel energies of one utterance: its recording, and its flush, both (F, mels)."""
@@ -122,15 +122,20 @@ class FeatureSet:
         middle = start + self.recorded[index]
         return self.energies[start:middle], self.energies[middle:end]
 
-    def stacked(self, index: int, stack: int) -> np.ndarray:
+    def inputs(self, index: int) -> np.ndarray:
         """Features of one utterance as the model takes them: (T, stack * mels)."""
-        return stack_frames(self.energies[self.offsets[index] : self.offsets[index + 1]], self.floor, stack)
+        return stacked_features(self.energies[self.offsets[index] : self.offsets[index + 1]], self.spec)
 
 
-def stack_frames(energies: np.ndarray, floor: float | None, stack: int) -> np.ndarray:
+def features_of(energies: np.ndarray, spec: FeatureSpec) -> np.ndarray:
+    """Mel energies of a whole utterance -> features, both (F, mels)."""
+    return ReferenceLevel(spec).relate(log_energies(energies, spec.floor))
+
+
+def stacked_features(energies: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     """Mel energies (F, mels) -> features (F // stack, stack * mels); a rest of fewer than `stack` frames is dropped."""
-    steps = len(energies) // stack
-    return log_energies(energies[: steps * stack], floor).reshape(steps, stack * energies.shape[1])
+    steps = len(energies) // spec.stack
+    return features_of(energies[: steps * spec.stack], spec).reshape(steps, spec.stack * energies.shape[1])
 
 
 def prepare_features(
@@ -180,7 +185,7 @@ def _open_or_compute(
             write_json(done, {"corpus": corpus.name, "split": split, "speed": speed, "utterances": len(utterances)})
     energies = np.load(folder / "energies.npy", mmap_mode="r", allow_pickle=False)
     offsets, recorded = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("offsets", "recorded"))
-    return FeatureSet(utterances, energies, offsets, recorded, spec.floor)
+    return FeatureSet(utterances, energies, offsets, recorded, spec)
 
 
 def _energies(utterance: Utterance, spec: FeatureSpec, sample_rate: int, speed: float) -> tuple[np.ndarray, int]:
@@ -200,7 +205,7 @@ def _energies(utterance: Utterance, spec: FeatureSpec, sample_rate: int, speed: 
 
 def train_statistics(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
     """Mean and reciprocal standard deviation of each mel bin over the training set, both (mels,)."""
-    frames = log_energies(features.energies, features.floor)
+    frames = np.concatenate([features.inputs(i).reshape(-1, features.spec.mels) for i in range(len(features))])
     mean = frames.mean(axis=0, dtype=np.float64)
     deviation = frames.std(axis=0, dtype=np.float64)
     return mean.astype(np.float32), (1.0 / np.maximum(deviation, 1e-3)).astype(np.float32)

@@ -1,6 +1,8 @@
-"""Samples and frames of the front end, counted without computing anything."""
+"""Counting samples and frames of the front end, and the reference level that its features are relative to."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -21,3 +23,33 @@ def frame_count(samples: int, spec: FeatureSpec, sample_rate: int) -> int:
 def flush(spec: FeatureSpec, sample_rate: int) -> np.ndarray:
     """The silence that follows the last sample of every utterance: zeros, (N,) float32."""
     return np.zeros(round(sample_rate * spec.flush_ms / 1000), np.float32)
+
+
+class ReferenceLevel:
+    """Makes log-mel features independent of how loud an utterance is, frame by frame, so that it can be streamed.
+
+    The level of a frame is the mean of its log energies. The reference follows the loudest frames at once and falls
+    slowly, and it lies above the quietest frame so far by what speech usually does. All of it shifts with the level of
+    the recording, so that features relative to it do not change when the speaker steps back.
+
+    Args:
+        spec: the front end; without `level_fall` features stay absolute.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self._fall, self._above = spec.level_fall, spec.level_above
+        self.reference = -math.inf
+        self.background = math.inf
+
+    def relate(self, frames: np.ndarray) -> np.ndarray:
+        """Subtract the reference level from the next frames, (F, mels), in chunks of any length."""
+        if self._fall is None or not len(frames):
+            return frames
+        levels = frames.mean(axis=1, dtype=np.float64)
+        quietest = np.minimum.accumulate(np.append(self.background, levels))[1:]
+        least = np.maximum(levels, quietest + self._above)
+        # The recursion reference = max(least, reference - fall), written as a running maximum.
+        fallen = self._fall * np.arange(1, len(frames) + 1)
+        references = np.maximum.accumulate(np.append(self.reference, least + fallen))[1:] - fallen
+        self.reference, self.background = float(references[-1]), float(quietest[-1])
+        return (frames - references[:, None]).astype(np.float32)

@@ -125,6 +125,9 @@ class FrontEnd:
     """
 
     def __init__(self, sample_rate: int, window_ms: float, hop_ms: float, mels: int, floor: float = 0.0) -> None: ...
+    def follow_level(self, fall: float, above: float) -> None:
+        """Make features relative to a reference level, as `cspbench.corpora.frames.ReferenceLevel` does."""
+
     @property
     def window(self) -> int:
         """Samples of a frame."""

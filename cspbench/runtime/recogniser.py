@@ -32,6 +32,7 @@ from cspbench.runtime.packing import MatrixOption, PackedModel, open_model
 if TYPE_CHECKING:
     from cspbench.runtime import _native
     from cspbench.runtime.torch_recogniser import TorchRecogniser
+    from cspbench.spec import FeatureSpec
 
 SNAPSHOT = b"cspbench-stream-1\n"
 """First bytes of a snapshot; the digit is its version."""
@@ -291,7 +292,6 @@ def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_
     """
     module = extension.require("the native engine")
     matrices = {name: matrix.native() for name, matrix in model.matrices.items()}
-    floor = 0.0 if model.header.features.floor is None else math.exp(model.header.features.floor)
     features, vectors, shape = model.header.features, model.vectors, model.header.model.shape
 
     def layers(stack: str, count: int) -> list[tuple[_native.Matrix, np.ndarray]]:
@@ -308,11 +308,25 @@ def native_network(model: PackedModel, threads: int = 1, max_symbols: int = MAX_
         mean=vectors["feature_mean"],
         scale=vectors["feature_scale"],
         stack=features.stack,
-        front_end=module.FrontEnd(model.header.sample_rate, features.window_ms, features.hop_ms, features.mels, floor),
+        front_end=native_front_end(features, model.header.sample_rate),
         max_symbols=max_symbols,
         blank=BLANK,
         threads=threads,
     )
+
+
+def native_front_end(spec: FeatureSpec, sample_rate: int) -> _native.FrontEnd:
+    """Make the native engine's front end.
+
+    Raises:
+        NativeError: there is no native module.
+        ValueError: a front end that cannot be, such as one with bins that hold no frequency.
+    """
+    floor = 0.0 if spec.floor is None else math.exp(spec.floor)
+    front = extension.require("the native engine").FrontEnd(sample_rate, spec.window_ms, spec.hop_ms, spec.mels, floor)
+    if spec.level_fall is not None:
+        front.follow_level(spec.level_fall, spec.level_above)
+    return front
 
 
 def _opened(snapshot: bytes) -> tuple[bool, bool, list[int], bytes]:

@@ -21,6 +21,7 @@ from cspbench.asr.model import LSTMStack
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.features import SAMPLE_SCALE, fbank_options, log_energies
+from cspbench.corpora.frames import ReferenceLevel
 from cspbench.runtime.torch_affine import Affine, Layout, tensor_bytes
 
 LOUDEST = 64.0
@@ -128,6 +129,7 @@ class TorchRecogniser:
     def reset(self) -> None:
         """Reset the decoder state: the next samples start a new utterance."""
         self._bank = knf.OnlineFbank(fbank_options(self.features, self.sample_rate))
+        self._level = ReferenceLevel(self.features)
         self._next_frame = 0
         self._rest = np.zeros(0, np.float32)  # samples from the next step on, which knf does not give back
         self.steps = 0
@@ -151,7 +153,8 @@ class TorchRecogniser:
         for _ in range(steps):
             frames = np.concatenate([self._bank.get_frame(self._next_frame + i) for i in range(stack)])
             self._next_frame += stack
-            emitted += self._step(torch.from_numpy(log_energies(frames, self.features.floor)).to(self.device))
+            related = self._level.relate(log_energies(frames, self.features.floor).reshape(stack, -1))
+            emitted += self._step(torch.from_numpy(related.reshape(-1)).to(self.device))
         self._bank.pop(steps * stack)
         self._rest = np.concatenate([self._rest, samples])[steps * self._step_samples :]
         self.steps += steps
@@ -163,7 +166,8 @@ class TorchRecogniser:
     def state(self) -> bytes:
         """The decoder state, to go on from in another stream of the same weights; labels are not part of it."""
         tensors = {name: getattr(owner, field).cpu() for name, owner, field in self._states()}
-        own = {"rest": torch.from_numpy(self._rest.copy()), "steps": torch.tensor(self.steps)}
+        level = torch.tensor([self._level.reference, self._level.background], dtype=torch.float64)
+        own = {"rest": torch.from_numpy(self._rest.copy()), "steps": torch.tensor(self.steps), "level": level}
         return save({**{name: tensor.contiguous() for name, tensor in tensors.items()}, **own})
 
     def restore(self, state: bytes) -> None:
@@ -174,7 +178,7 @@ class TorchRecogniser:
         """
         try:
             tensors = load(state)
-            rest, steps = tensors.pop("rest").numpy(), int(tensors.pop("steps"))
+            rest, steps, level = tensors.pop("rest").numpy(), int(tensors.pop("steps")), tensors.pop("level").tolist()
         except (SafetensorError, KeyError) as error:
             raise ValueError("this is no state of a stream") from error
         places = list(self._states())
@@ -184,6 +188,7 @@ class TorchRecogniser:
         self.reset()
         for name, owner, field in places:
             setattr(owner, field, tensors[name].to(self.device))
+        self._level.reference, self._level.background = level
         self.accept(rest)  # completes no step
         self.steps = steps
 

@@ -33,11 +33,10 @@ CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training features by speed, their targets, and the frames a model step joins."""
+    """Training features by speed, and their targets."""
 
     by_speed: Mapping[float, FeatureSet]
     targets: Sequence[Sequence[int]]
-    stack: int
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Batches of one epoch."""
@@ -48,12 +47,12 @@ class TrainingData:
         speeds = spec.augment.speeds
         speed = speeds[int(np.random.default_rng([seed, epoch, 1]).integers(len(speeds)))]
         features = self.by_speed[speed]
-        order = epoch_order(features.lengths(self.stack), spec.batch_size, seed, epoch)
+        order = epoch_order(features.lengths(), spec.batch_size, seed, epoch)
 
         def changed(index: int) -> np.ndarray:
             return augment(*features.of(index), spec.augment, np.random.default_rng([seed, epoch, 2, index]))
 
-        return [partial(collate, features, self.targets, rows, self.stack, changed) for rows in order]
+        return [partial(collate, features, self.targets, rows, changed) for rows in order]
 
 
 @dataclass

@@ -27,16 +27,15 @@ class Speech:
     tokenizer: Tokenizer
     features: dict[tuple[Split, float], FeatureSet]
     targets: dict[Split, list[list[int]]]
-    stack: int
 
     def training(self) -> TrainingData:
         """The training split at all its speeds."""
         by_speed = {speed: features for (split, speed), features in self.features.items() if split == "train"}
-        return TrainingData(by_speed, self.targets["train"], self.stack)
+        return TrainingData(by_speed, self.targets["train"])
 
     def batches(self, split: Split, size: int = 64) -> Iterator[Batch]:
         """All utterances of a split once, at natural speed."""
-        return evaluation_batches(self.features[split, 1.0], self.targets[split], size, self.stack)
+        return evaluation_batches(self.features[split, 1.0], self.targets[split], size)
 
     def calibration(self, utterances: int, skip: int = 0, size: int = 16) -> Iterator[Batch]:
         """The `utterances` training utterances after the first `skip` of a fixed shuffle, round and round.
@@ -46,10 +45,10 @@ class Speech:
         features = self.features["train", 1.0]
         shuffled = torch.randperm(len(features), generator=torch.Generator().manual_seed(0)).tolist()
         taken = [shuffled[(skip + place) % len(shuffled)] for place in range(min(utterances, len(shuffled)))]
-        lengths = features.lengths(self.stack)
+        lengths = features.lengths()
         order = sorted(taken, key=lambda row: int(lengths[row]))
         for start in range(0, len(order), size):
-            yield collate(features, self.targets["train"], order[start : start + size], self.stack)
+            yield collate(features, self.targets["train"], order[start : start + size])
 
 
 _prepared: dict[tuple[Path, str], Speech] = {}
@@ -80,4 +79,4 @@ def _prepare(spec: DenseSpec, store: Store, listener: Listener) -> Speech:
     encode = tokenizer.encode_known if corpus.score_unseen else tokenizer.encode
     features = prepare_features(corpus, spec.features, store.features, spec.training.augment.speeds, say)
     targets = {split: [encode(u.text) for u in corpus.split(split)] for split in SPLITS}
-    return Speech(corpus, tokenizer, features, targets, spec.features.stack)
+    return Speech(corpus, tokenizer, features, targets)

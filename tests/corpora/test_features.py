@@ -15,8 +15,9 @@ from cspbench.corpora.base import Corpus, Utterance
 from cspbench.corpora.batches import collate, epoch_order, evaluation_batches
 from cspbench.corpora.features import (
     FeatureSet,
-    log_energies,
     log_mel,
+    mel_energies,
+    model_inputs,
     prepare_features,
     train_statistics,
 )
@@ -64,18 +65,19 @@ def test_features_are_kept_and_read_back(corpus: Corpus, tmp_path: Path) -> None
         np.testing.assert_array_equal(features.energies, again[key].energies)
     samples, rate = read_audio(corpus.utterances[3].audio)
     flushed = np.concatenate([samples, np.zeros(round(0.3 * rate), np.float32)])
-    np.testing.assert_array_equal(first["dev", 1.0].stacked(0, 1), log_mel(flushed, FeatureSpec(), rate))
+    inputs = first["dev", 1.0].inputs(0)
+    np.testing.assert_array_equal(inputs, model_inputs(samples, FeatureSpec(), rate))
+    np.testing.assert_array_equal(inputs[1, :40], log_mel(flushed, FeatureSpec(), rate)[3])
     recording, flush = first["dev", 1.0].of(0)
-    np.testing.assert_array_equal(log_energies(recording, 4.0), log_mel(samples, FeatureSpec(), rate))
+    np.testing.assert_array_equal(recording, mel_energies(samples, FeatureSpec(), rate))
     assert len(flush) == 30
 
 
 def test_the_floor_makes_digital_silence_a_quiet_background() -> None:
-    silence = log_mel(np.zeros(RATE, np.float32), FeatureSpec(floor=4.0), RATE)
-    np.testing.assert_allclose(silence, 4.0, rtol=1e-6)
-    assert (log_mel(np.zeros(RATE, np.float32), FeatureSpec(floor=None), RATE) < -15.9).all()
-    loud = tone(500)
-    plain, floored = (log_mel(loud, FeatureSpec(floor=floor), RATE) for floor in (None, 4.0))
+    without, floor = (FeatureSpec(floor=floor, level_fall=None) for floor in (None, 4.0))
+    np.testing.assert_allclose(log_mel(np.zeros(RATE, np.float32), floor, RATE), 4.0, rtol=1e-6)
+    assert (log_mel(np.zeros(RATE, np.float32), without, RATE) < -15.9).all()
+    plain, floored = (log_mel(tone(500), spec, RATE) for spec in (without, floor))
     np.testing.assert_allclose(np.exp(floored), np.exp(plain) + np.exp(4.0), rtol=1e-4)
 
 
@@ -89,8 +91,8 @@ def test_frames_are_counted_as_they_are_computed(samples: int, rate: int) -> Non
 def test_speed_perturbation_shortens_and_raises_the_pitch(corpus: Corpus, tmp_path: Path) -> None:
     sets = prepare_features(corpus, FeatureSpec(flush_ms=0), Store(tmp_path / "runs").features, (0.5, 2.0))
     slow, normal, fast = (sets["train", s] for s in (0.5, 1.0, 2.0))
-    assert fast.lengths(1)[2] < normal.lengths(1)[2] / 1.9 < slow.lengths(1)[2] / 3.6
-    peaks = [int(s.stacked(0, 1).mean(axis=0).argmax()) for s in (slow, normal, fast)]
+    assert fast.recorded[2] < normal.recorded[2] / 1.9 < slow.recorded[2] / 3.6
+    peaks = [int(s.of(0)[0].mean(axis=0).argmax()) for s in (slow, normal, fast)]
     assert peaks == sorted(peaks)
     assert peaks[0] < peaks[2]
 
@@ -98,7 +100,8 @@ def test_speed_perturbation_shortens_and_raises_the_pitch(corpus: Corpus, tmp_pa
 def test_statistics_normalise_the_training_set(corpus: Corpus, tmp_path: Path) -> None:
     train = prepare_features(corpus, FeatureSpec(), Store(tmp_path / "runs").features)["train", 1.0]
     mean, scale = train_statistics(train)
-    normalised = (log_energies(train.energies, train.floor) - mean) * scale
+    frames = np.concatenate([train.inputs(i).reshape(-1, 40) for i in range(len(train))])
+    normalised = (frames - mean) * scale
     np.testing.assert_allclose(normalised.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(normalised.std(axis=0), 1, atol=1e-3)
 
@@ -114,11 +117,12 @@ def some_features(lengths: list[int]) -> FeatureSet:
     utterances = [Utterance(f"u{i}", Path("x"), 1.0, "s", "a", "train", "") for i in range(len(lengths))]
     offsets = np.cumsum([0, *lengths])
     energies = np.exp(np.arange(offsets[-1] * 2, dtype=np.float32) / 8).reshape(-1, 2)
-    return FeatureSet(utterances, energies, offsets, np.array(lengths))
+    spec = FeatureSpec.model_construct(mels=2, stack=3, floor=None, level_fall=None)
+    return FeatureSet(utterances, energies, offsets, np.array(lengths), spec)
 
 
 def test_collate_stacks_and_pads() -> None:
-    batch = collate(some_features([7, 4]), [[1, 2, 3], [4]], [0, 1], stack=3)
+    batch = collate(some_features([7, 4]), [[1, 2, 3], [4]], [0, 1])
     assert batch.features.shape == (2, 2, 6)
     assert batch.frames.tolist() == [2, 1]
     torch.testing.assert_close(batch.features[1, 0], torch.arange(14, 20) / 8)
@@ -145,7 +149,7 @@ def test_batches_hold_utterances_of_similar_length() -> None:
 
 def test_evaluation_visits_everything_once() -> None:
     features = some_features([9, 30, 3, 12, 6])
-    batches = list(evaluation_batches(features, [[1]] * 5, 2, stack=3))
+    batches = list(evaluation_batches(features, [[1]] * 5, 2))
     assert [b.indices for b in batches] == [[1, 3], [0, 4], [2]]
 
 

@@ -107,18 +107,25 @@ def test_a_rest_that_fills_no_step_is_dropped_as_in_batch_decoding(recogniser: R
 
 
 @pytest.mark.parametrize("samples", [0, 1, 80, 399, 400, 721, 16_000])
-def test_the_end_is_flushed_as_in_batch_decoding(engine: str, samples: int) -> None:
-    features = FEATURES.model_copy(update={"flush_ms": 300.0, "floor": 4.0})
+def test_levels_and_ends_are_those_of_batch_decoding(engine: str, samples: int) -> None:
+    """Features relative to the level so far, and the flush; also if a snapshot is taken in between."""
+    features = FEATURES.model_copy(update={"flush_ms": 300.0, "level_fall": 0.01})
     audio, model = speech(1.0)[:samples], talkative()
+    with torch.no_grad():
+        model.feature_mean.fill_(-4.0)
     recogniser = Recogniser(pack_model(trained(model, features)))
-    recogniser.accept(audio)
-    before = list(recogniser.labels)
-    recogniser.finish()
+    recogniser.accept(audio[: samples // 2])
+    later = recogniser.stream()
+    later.restore(recogniser.snapshot())
     inputs = model_inputs(audio, features, RATE)
     expected = greedy(model, model.normalise(torch.from_numpy(inputs)[None]), torch.tensor([len(inputs)]))[0]
-    assert recogniser.labels == expected
-    assert len(before) < len(expected)
-    assert recogniser.steps == (samples + round(0.3 * RATE) - 720) // 480 + 1
+    for stream in (recogniser, later):
+        stream.accept(audio[samples // 2 :])
+        before = len(stream.labels)
+        stream.finish()
+        assert stream.labels == expected
+        assert before < len(expected)
+        assert stream.steps == (samples + round(0.3 * RATE) - 720) // 480 + 1
 
 
 @needs_native

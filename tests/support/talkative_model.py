@@ -9,8 +9,8 @@ from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.spec import FeatureSpec
 
-FEATURES = FeatureSpec(mels=20, stack=3, flush_ms=0)
-"""Without a flush, so that all labels are there before the end."""
+FEATURES = FeatureSpec(mels=20, stack=3, flush_ms=0, level_fall=None)
+"""Without a flush, so that all labels are there before the end; absolute, so that loud and quiet differ."""
 TOKENIZER = CharacterTokenizer("abcdefg ")
 RATE = 16_000
 

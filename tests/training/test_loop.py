@@ -17,11 +17,12 @@ from cspbench.corpora.utterance import Utterance
 from cspbench.errors import CspbenchError
 from cspbench.pruning import Phase, PruningContext, PruningMethod
 from cspbench.pruning.registry import create, pruning_names
-from cspbench.spec import AugmentSpec, TrainSpec
+from cspbench.spec import AugmentSpec, FeatureSpec, TrainSpec
 from cspbench.training import loop
 from cspbench.training.loop import TrainingData, TrainingRun, one_cycle, spec_augment
 
 UTTERANCES = 20
+SPEC = FeatureSpec.model_construct(mels=4, stack=2, floor=None, level_fall=None)
 
 
 class KilledError(Exception):
@@ -33,8 +34,8 @@ def some_data() -> TrainingData:
     offsets = np.cumsum([0, *rng.integers(12, 30, UTTERANCES)])
     utterances = [Utterance(f"u{i}", Path("x"), 1.0, "s", "a", "train", "") for i in range(UTTERANCES)]
     energies = np.exp(rng.standard_normal((offsets[-1], 4))).astype(np.float32)
-    features = FeatureSet(utterances, energies, offsets, np.diff(offsets))
-    return TrainingData({1.0: features}, [rng.integers(1, 6, 3).tolist() for _ in range(UTTERANCES)], stack=2)
+    features = FeatureSet(utterances, energies, offsets, np.diff(offsets), SPEC)
+    return TrainingData({1.0: features}, [rng.integers(1, 6, 3).tolist() for _ in range(UTTERANCES)])
 
 
 def some_run(folder: Path | None, method: str | None = None, device: str = "cpu", **spec: object) -> TrainingRun:

@@ -139,7 +139,11 @@ nb::object frames_of(const FrontEnd& front, const Floats& samples) {
     nb::gil_scoped_release release;
     const FlushDenormals flush;
     const auto hop = static_cast<size_t>(front.hop());
-    for (size_t i = 0; i < frames; ++i) front.frame(samples.data() + i * hop, y + i * mels);
+    Level level;
+    for (size_t i = 0; i < frames; ++i) {
+        front.frame(samples.data() + i * hop, y + i * mels);
+        front.relate(level, y + i * mels);
+    }
     return array;
 }
 
@@ -272,6 +276,8 @@ void bind_network(nb::module_& module) {
         .def(nb::init<int32_t, float, float, int32_t, float>(), "sample_rate"_a, "window_ms"_a, "hop_ms"_a, "mels"_a,
              "floor"_a = 0.0f, "The floor is added to every mel energy, at the 16-bit scale; 0 cuts as Kaldi does.")
         .def_prop_ro("window", &FrontEnd::window, "Samples of a frame.")
+        .def("follow_level", &FrontEnd::follow_level, "fall"_a, "above"_a,
+             "Make features relative to a reference level, as cspbench.corpora.frames.ReferenceLevel does.")
         .def_prop_ro("hop", &FrontEnd::hop, "Samples from one frame to the next.")
         .def("frames", frames_of, "samples"_a, "Samples (N,) in [-1, 1] -> (frames, mels); whole windows only.");
     nb::class_<Network>(module, "Network", "A recogniser on packed weights: immutable, shared by its streams.")

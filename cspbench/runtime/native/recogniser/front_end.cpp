@@ -103,6 +103,25 @@ void FrontEnd::frame(const float* samples, float* log_mel) const {
     loops().logarithm(log_mel, log_mel, tables_.bins, FLT_EPSILON);  // where Kaldi cuts energies that are no energy
 }
 
+void FrontEnd::follow_level(double fall, double above) {
+    if (!(fall >= 0.0 && fall <= 1.0 && above >= 0.0 && above <= 100.0)) {
+        throw std::invalid_argument("the reference level falls by 0 to 1 a frame and exceeds the background by 0 to 100");
+    }
+    relative_ = true;
+    fall_ = fall;
+    above_ = above;
+}
+
+void FrontEnd::relate(Level& level, float* log_mel) const {
+    if (!relative_) return;
+    double sum = 0.0;
+    for (int32_t i = 0; i < tables_.bins; ++i) sum += log_mel[i];
+    const double mean = sum / tables_.bins;
+    level.background = std::min(level.background, mean);
+    level.reference = std::max({mean, level.reference - fall_, level.background + above_});
+    for (int32_t i = 0; i < tables_.bins; ++i) log_mel[i] = static_cast<float>(log_mel[i] - level.reference);
+}
+
 void Samples::drop(int64_t count) {
     used_ += count;
     // Moved to the front once the used part outweighs the rest, so that each sample is moved about once.

@@ -3,17 +3,28 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "kernels/loops.hpp"
 
 namespace cspbench {
 
+// How loud an utterance has been, in nats: the reference that its features are relative to, and its quietest frame.
+struct Level {
+    double reference = -std::numeric_limits<double>::infinity();
+    double background = std::numeric_limits<double>::infinity();
+};
+
 class FrontEnd {
 public:
     // `floor` is added to every mel energy, at Kaldi's 16-bit scale. Without one, energies are cut where Kaldi cuts them.
     // Throws std::invalid_argument for what cannot be (a mel bin that holds no frequency of the spectrum, ...).
     FrontEnd(int32_t sample_rate, float window_ms, float hop_ms, int32_t mels, float floor = 0.0f);
+
+    // Features are relative to a reference level from now on: it follows the loudest frames, falls by `fall` nats a
+    // frame at most, and exceeds the quietest frame by `above` at least. As cspbench.corpora.frames.ReferenceLevel.
+    void follow_level(double fall, double above);
 
     int32_t sample_rate() const { return sample_rate_; }
     int32_t window() const { return tables_.window; }
@@ -22,6 +33,9 @@ public:
 
     // Samples (window(),) in [-1, 1] -> log-mel energies (mels(),).
     void frame(const float* samples, float* log_mel) const;
+
+    // Subtracts the reference level, which the frame moves on; without `follow_level` nothing happens.
+    void relate(Level& level, float* log_mel) const;
 
     FrontEnd(const FrontEnd&) = delete;
     FrontEnd& operator=(const FrontEnd&) = delete;
@@ -33,6 +47,8 @@ private:
     int32_t sample_rate_;
     int32_t hop_;
     float floor_;
+    bool relative_ = false;
+    double fall_ = 0.0, above_ = 0.0;
     FrameTables tables_;
     std::vector<float> shape_, twiddles_, split_, weights_;
     std::vector<int32_t> first_, start_;

@@ -57,7 +57,7 @@ constexpr int64_t kChunk = 16384;
 // More than any stream has taken; the count must not overflow.
 constexpr int64_t kMostSteps = int64_t{1} << 53;
 
-constexpr char kMagic[8] = {'C', 'S', 'P', 'S', 'T', 'R', 'M', '1'};
+constexpr char kMagic[8] = {'C', 'S', 'P', 'S', 'T', 'R', 'M', '2'};
 constexpr uint32_t kEndian = 0x01020304;
 
 uint64_t checksum(const char* bytes, size_t count) {  // FNV-1a
@@ -103,6 +103,7 @@ Stream::Stream(std::shared_ptr<const Network> network)
 
 void Stream::reset() {
     samples_.clear();
+    level_ = {};
     frames_ = 0;
     decoder_ = network_->start();
     steps_ = 0;
@@ -127,6 +128,7 @@ bool Stream::take_frames() {
     while (frames_ < network_->stack()) {
         if (samples_.count() < front.window()) return false;
         front.frame(samples_.data(), end_of_frames());
+        front.relate(level_, end_of_frames());
         samples_.drop(front.hop());
         ++frames_;
     }
@@ -212,6 +214,8 @@ std::string Stream::state() const {
     writer.value(steps_);
     writer.value(static_cast<int32_t>(finished_));
     writer.value(frames_);
+    writer.value(level_.reference);
+    writer.value(level_.background);
     writer.floats(stacked_.data(), int64_t{frames_} * network_->mels());
     const int64_t waiting = samples_.count();
     writer.value(waiting);
@@ -254,6 +258,9 @@ void Stream::restore(const std::string& bytes) {
     read_into.frames_ = reader.value<int32_t>();
     if (read_into.steps_ < 0 || read_into.steps_ > kMostSteps) StateReader::fail();
     if (read_into.frames_ < 0 || read_into.frames_ >= network_->stack()) StateReader::fail();
+    read_into.level_.reference = reader.value<double>();
+    read_into.level_.background = reader.value<double>();
+    if (std::isnan(read_into.level_.reference) || std::isnan(read_into.level_.background)) StateReader::fail();
     reader.floats(read_into.stacked_.data(), int64_t{read_into.frames_} * network_->mels());
     read_into.read_samples(reader);
     read(reader, network_->encoder(), read_into.decoder_.encoder);

@@ -57,6 +57,7 @@ private:
 
     std::shared_ptr<const Network> network_;
     Samples samples_;
+    Level level_;
     Buffer stacked_;      // (stack, mels) of the step under way
     int32_t frames_ = 0;  // of them present
     DecoderState decoder_;
