@@ -216,7 +216,7 @@ def _outcome(setting: MethodSetting, tasks: list[Task], records: ComparisonRecor
     results = [result for task in tasks if (result := records.result(task)) is not None]
     errors = tuple(error for task in tasks if (error := records.error(task)) is not None)
     whole = len(results) == len(tasks)
-    losses = [loss for result in results if (loss := dev_loss(result)) is not None]
+    losses = [loss for result in results if (loss := result.dev.loss) is not None]
     return CandidateOutcome(
         setting=setting,
         dev_wer=fmean(result.dev.wer for result in results) if whole else None,
@@ -225,9 +225,3 @@ def _outcome(setting: MethodSetting, tasks: list[Task], records: ComparisonRecor
         errors=errors,
         missing=len(tasks) - len(results) - len(errors),
     )
-
-
-def dev_loss(result: TrialResult) -> float | None:
-    """Mean transducer loss per label on dev; None in results that do not know it."""
-    loss: float | None = getattr(result, "dev_loss", None)
-    return loss

@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cspbench.comparison.plan import ComparisonPlan, PlannedRun, Task
-from cspbench.comparison.selection import ComparisonRecords, Selection, chosen_settings, describe_selections, dev_loss
+from cspbench.comparison.selection import ComparisonRecords, Selection, chosen_settings, describe_selections
+from cspbench.result import METRICS
 from cspbench.store import Store, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ TUNING = [
 ]
 """Columns of ``tuning.csv``."""
 
+COUNTS = ("edits", "substitutions", "deletions", "insertions", "words")
+"""Word errors on test, and reference words."""
+
 FINALS = [
     *("corpus", "method", "division", "sparsity_requested", "sparsity", "budget", "dense_seed", "seed", "fold"),
-    *("dense_id", "trial_id", "state", "dev_wer", "dev_loss", "test_wer", "test_cer", "edits", "words"),
-    *("substitutions", "deletions", "insertions", "dense_wer", "steps", "train_seconds", "learning_rate", "params"),
-    *("selection", "tuning_trials", "error"),
+    *("dense_id", "trial_id", "state", "dev_wer", "dev_loss", "test_wer", "test_cer", "test_loss", *COUNTS),
+    *("dense_wer", "steps", "train_seconds", "learning_rate", "params", "selection", "tuning_trials", "error"),
 ]
 """Columns of ``finals.csv``."""
 
@@ -148,8 +151,7 @@ def warnings(plan: ComparisonPlan, selections: list[Selection], records: Compari
         if result is not None:
             on_dev, on_test = edits.setdefault(task.spec.dense.id, (set(), set()))
             on_dev.add(result.dense_dev.edits)
-            if task.candidate is None:  # tuning does not look at test
-                on_test.add(result.dense_test.edits)
+            on_test.add(result.dense_test.edits)
     for task in tasks:
         if any(len(counts) > 1 for counts in edits.pop(task.spec.dense.id, ())):
             yield (
@@ -175,15 +177,16 @@ def _unselected_row(planned: PlannedRun, selection: Selection | None) -> dict[st
 
 def _final_row(task: Task, records: ComparisonRecords) -> dict[str, Any]:
     row, result = _row(task, records), records.result(task)
-    if result is None or result.test is None:
+    if result is None:
         return row
-    return row | {
-        "sparsity": result.sparsity,
-        "test_wer": result.test.wer,
-        "edits": result.test.edits,
-        "words": result.test.words,
-        "dense_wer": result.dense_test.wer,
-    }
+    metrics = result.metrics()
+    counts = {name: metrics.get(f"test_{name}") for name in COUNTS}
+    return (
+        row
+        | {name: metrics.get(name) for name in FINALS if name in METRICS}
+        | counts
+        | {"dense_wer": metrics.get("dense_test_wer")}
+    )
 
 
 def _row(task: Task, records: ComparisonRecords) -> dict[str, Any]:
@@ -204,6 +207,6 @@ def _row(task: Task, records: ComparisonRecords) -> dict[str, Any]:
         "error": error,
     }
     if result is not None:
-        row |= {"dev_wer": result.dev.wer, "dev_loss": dev_loss(result)}
-        row |= {"steps": result.steps, "train_seconds": result.train_seconds}
+        metrics = result.metrics()
+        row |= {name: metrics.get(name) for name in TUNING if name in METRICS}
     return row

@@ -60,6 +60,8 @@ class Finals:
                 "dev_wer": 0.1,
                 "dev_loss": 0.5,
                 "test_cer": 0.04,
+                "test_loss": 0.6,
+                **{"substitutions": sum(edits), "deletions": 0, "insertions": 0},
                 "test_wer": sum(edits) / (WORDS * len(edits)),
                 "dense_wer": 0.02,
             },

@@ -17,10 +17,13 @@ TRAINED, POST = "trained", "post-training"
 CELL = ["corpus", "kind", "budget", "sparsity_requested", "method"]
 """Columns that name a cell."""
 
-MEANS = ["dev_wer", "dev_loss", "test_cer", "dense_wer", "steps", "train_seconds"]
+MEANS = ["dev_wer", "dev_loss", "test_cer", "test_loss", "dense_wer", "steps", "train_seconds"]
+
+KINDS = ["substitutions", "deletions", "insertions"]
+"""Kinds of word errors; in a cell fractions of the reference words."""
 
 CELLS = [
-    *(*CELL, "test_wer", "low", "high", "std_dense", "std_seeds", *MEANS, "steps_ratio"),
+    *(*CELL, "test_wer", "low", "high", "std_dense", "std_seeds", *KINDS, *MEANS, "steps_ratio"),
     *("dense_models", "seeds", "folds", "trials", "missing", "tuning_trials", "selection", "drawn", "note"),
 ]
 """Columns of a `cell_table`."""
@@ -86,7 +89,8 @@ def cell_table(finals: pd.DataFrame, errors: TrialErrors, proposed: str, *, resa
         - ``std_dense``: standard deviation over dense models of the WER averaged over their pruning runs;
           ``std_seeds``: that over pruning runs of one dense model, pooled over models. Both are of all folds together,
           and NaN where there is one run, or where each fold has a seed of its own;
-        - ``dev_wer, dev_loss, test_cer, dense_wer, steps, train_seconds``: means over trials;
+        - ``substitutions, deletions, insertions``: over words, of all trials together;
+        - ``dev_wer, dev_loss, test_cer, test_loss, dense_wer, steps, train_seconds``: means over trials;
         - ``steps_ratio``: steps over those of the proposed method's run on the same corpus, fold and budget;
         - ``dense_models``, ``seeds`` of pruning runs, ``folds``, ``trials`` finished, ``missing`` trials, ``note``;
         - ``tuning_trials``: dev trials that the setting was chosen from, ``selection``: how that ended.
@@ -105,6 +109,7 @@ def cell_table(finals: pd.DataFrame, errors: TrialErrors, proposed: str, *, resa
                 **key,
                 **{"test_wer": error_rate(blocks), "low": low, "high": high},
                 **{"std_dense": std_dense, "std_seeds": std_seeds},
+                **{name: _ratio(done[name], done["words"]) for name in KINDS},
                 **{name: float(done[name].astype(float).mean()) for name in [*MEANS, "steps_ratio"]},
                 **{"dense_models": done["dense_seed"].nunique(), "seeds": done["seed"].nunique()},
                 **{"folds": done["fold"].nunique(), "trials": len(done), "missing": due - len(done)},
@@ -133,6 +138,10 @@ def missing_note(cell: pd.DataFrame, due: int) -> str:
     absent = due - len(cell)
     parts = [f"{count} {state}" for state, count in states.items()] + [f"{absent} not run"] * (absent > 0)
     return f"{states.sum() + absent} of {due} trials missing: {', '.join(parts)}" if parts else ""
+
+
+def _ratio(counts: pd.Series, words: pd.Series) -> float:
+    return float(counts.astype(float).sum(min_count=1)) / float(words.sum()) if len(counts) else float("nan")
 
 
 def _interval(blocks: list[Block], resamples: int) -> tuple[float, float]:

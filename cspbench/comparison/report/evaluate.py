@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cspbench.comparison.config import CONTROL
-from cspbench.comparison.report.cells import POST, TRAINED, cell_table, kinds
+from cspbench.comparison.report.cells import KINDS, POST, TRAINED, cell_table, kinds
 from cspbench.comparison.report.costs import cost_table
 from cspbench.comparison.report.paired_tests import paired_test_table
 from cspbench.comparison.report.verdicts import verdict_table
@@ -16,8 +16,8 @@ from cspbench.comparison.report.word_errors import ComparisonError, Hypotheses, 
 
 COLUMNS = [
     *("corpus", "method", "division", "sparsity_requested", "budget", "dense_seed", "seed", "fold", "dense_id"),
-    *("trial_id", "state", "dev_wer", "dev_loss", "test_wer", "test_cer", "dense_wer", "steps", "train_seconds"),
-    *("learning_rate", "params", "selection", "tuning_trials"),
+    *("trial_id", "state", "dev_wer", "dev_loss", "test_wer", "test_cer", "test_loss", *KINDS, "dense_wer"),
+    *("steps", "train_seconds", "learning_rate", "params", "selection", "tuning_trials"),
 ]
 """What a final trial must say of itself."""
 

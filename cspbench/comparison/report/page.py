@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cspbench.comparison.config import CONTROL
-from cspbench.comparison.report.cells import POST, TRAINED
+from cspbench.comparison.report.cells import KINDS, POST, TRAINED
 from cspbench.comparison.report.drawing import usual_budget
 from cspbench.comparison.report.evaluate import Evaluation
 from cspbench.comparison.report.paired_tests import P_VALUES, POOLED
@@ -173,6 +173,10 @@ def _corpus(evaluation: Evaluation, corpus: str, cells: pd.DataFrame) -> list[st
         f"* trials are missing. Drawn: {'; '.join(drawn)}."
     )
     budget = usual_budget(evaluation)
+    usual = cells[(cells["budget"] == budget) & cells["test_wer"].notna()].sort_values(["sparsity_requested", "method"])
+    if len(usual):
+        head = f"### Kinds of errors on {corpus}, budget {budget:g}× (% of words; loss in nats a label)"
+        parts += [head, markdown_rows([_kinds(row) for row in _rows(usual)])]
     densities = density_table(evaluation.layers, corpus, DENSITIES_AT, budget)
     if densities:
         head = f"### Weights kept (%) on {corpus} at {100 * DENSITIES_AT:g} % sparsity, budget {budget:g}×"
@@ -216,6 +220,17 @@ def _cell(row: Mapping[str, Any], bold: bool) -> str:
     interval = f"[{_percent(row['low'], '.1f')}, {_percent(row['high'], '.1f')}]"
     spread = "".join(f" ± {text}" for text in spreads)
     return f"{f'**{wer}**' if bold else wer} {interval}{spread}{' *' * (row['missing'] > 0)}"
+
+
+def _kinds(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "method": str(row["method"]),
+        "sparsity": _sparsity(row),
+        "WER": _percent(row["test_wer"], ".2f"),
+        **{name: _percent(row[name], ".2f") for name in KINDS},
+        "CER (%)": _percent(row["test_cer"], ".2f"),
+        "loss": _number(row["test_loss"], ".3f"),
+    }
 
 
 def _cost(row: Mapping[str, Any]) -> dict[str, str]:

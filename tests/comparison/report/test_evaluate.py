@@ -208,6 +208,15 @@ def test_the_interval_redraws_dense_models():
     assert (test["models_low"], test["models_high"]) == (pytest.approx(-0.6), pytest.approx(-0.2))
 
 
+def test_kinds_of_errors_are_fractions_of_the_words():
+    finals = Finals()
+    finals.add("csp", [1, 0] * 20, substitutions=12, deletions=6, insertions=2)
+    finals.add("magnitude", [1, 0] * 20)
+    cell = row(compared(finals).cells, method="csp")
+    assert cell[["substitutions", "deletions", "insertions"]].tolist() == [0.06, 0.03, 0.01]
+    assert "| csp | 90 % | 10.00 | 6.00 | 3.00 | 1.00 | 4.00 | 0.600 |" in summary_page(compared(finals))
+
+
 def test_budgets_are_compared_apart():
     finals = Finals().fill({"csp": 0.1, "magnitude": 0.3}, [0.9])
     finals.fill({"csp": 0.1, "magnitude": 0.1}, [0.9], budget=4.0, steps=400)
@@ -490,7 +499,7 @@ def test_the_summary_says_what_came_out(written):
     assert "Drawn: fsdd: 6 speakers." in text
     assert text.endswith("Made by `cspbench compare mine.yaml`.\n")
     heads = [line for line in text.splitlines() if line.startswith("| ---")]
-    assert len(heads) == 7  # two of verdicts, four of cells, one of costs
+    assert len(heads) == 9  # two of verdicts, four of cells, two of kinds of errors, one of costs
 
 
 def test_an_unfinished_comparison_says_so_first():
