@@ -52,11 +52,17 @@ def rule_problems(config: SweepConfig) -> Iterator[Problem]:
     yield from corpus_problems(config.corpus)
     yield from prunable_problems(config)
     seen: set[str] = set()
+    known = methods.names()
     for index, entry in enumerate(config.methods):
         found = list(method_problems(entry, ("methods", index), grid))
         yield from found
         if entry.name and not found:
             yield from selection_problems(entry, ("methods", index), config)
+        if entry.name in known and not methods.get(entry.name).prunes:
+            message = (
+                f"'{entry.name}' prunes nothing and runs beside every sweep: remove it (`control: false` leaves it out)"
+            )
+            yield Problem(("methods", index), message)
         if entry.name and entry.name in seen:
             yield Problem(("methods", index), f"'{entry.name}' is listed twice: give lists in its params instead")
         seen.add(entry.name)

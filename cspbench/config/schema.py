@@ -169,5 +169,8 @@ class SweepConfig(Recipe):
     trials: int | None = Field(
         None, ge=1, le=1_000_000, description="settings to run, each once a seed; unset: the whole grid"
     )
+    control: bool = Field(
+        True, description="also train the dense recogniser on, with the budget of `prune` and without pruning"
+    )
     workers: int = Field(1, ge=1, le=1024, description="processes on this machine")
     device: Device = "auto"

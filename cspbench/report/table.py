@@ -49,6 +49,9 @@ NOISY_NOTE = "~: the machine was too noisy to believe this latency"
 DENSE = "dense"
 """Name under which the unpruned recogniser stands in tables."""
 
+CONTROL = "control"
+"""Method that trains the dense recogniser on and prunes nothing: what a pruned model is to be compared with."""
+
 
 def select_on_dev(frame: pd.DataFrame) -> pd.DataFrame:
     """Keep, for each method and sparsity, the trials of the one setting that did best on dev.
@@ -73,7 +76,7 @@ def select_on_dev(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate methods by sparsity, the dense recogniser first.
+    """Tabulate methods by sparsity, the dense recogniser first, and after it the control.
 
     Args:
         frame: as from `load_results`.
@@ -103,8 +106,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         trials = chosen[chosen["trial_id"].isin(cell["trial_id"])]
         rows.append(_cell_row(cell, trials, varied))
     table = pd.DataFrame(rows, columns=SUMMARY)
-    dense_first = table.assign(pruned=table["method"] != DENSE)
-    order = dense_first.sort_values([*PLACE, "pruned", "method", "sparsity_requested"], kind="stable").index
+    references_first = table.assign(rank=table["method"].map({DENSE: 0, CONTROL: 1}).fillna(2))
+    order = references_first.sort_values([*PLACE, "rank", "method", "sparsity_requested"], kind="stable").index
     return table.loc[order].reset_index(drop=True)
 
 

@@ -10,9 +10,12 @@ from typing import Any
 from cspbench.config import SweepConfig
 from cspbench.corpora import Corpus, load_corpus, parse_options
 from cspbench.corpora.features import check_features
-from cspbench.spec import CorpusSpec, DenseSpec, TrialSpec, canonical, newer_fields
+from cspbench.spec import CorpusSpec, DenseSpec, MethodSpec, TrialSpec, canonical, newer_fields
 from cspbench.store import Store
 from cspbench.sweep.space import Setting, Space, space_of
+
+CONTROL = "control"
+"""Method that prunes nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,15 @@ class Plan:
             for seed in config.seeds
         ]
 
+    def control_specs(self) -> list[TrialSpec]:
+        """Return the controls, one for each seed: the dense recogniser trained on by the same recipe, not pruned."""
+        control = Setting(0.0, MethodSpec(name=CONTROL))
+        return self.specs(control) if self.config.control else []
+
     def grid_specs(self) -> list[TrialSpec]:
-        """Return all trials of a grid, at most those of `trials` settings."""
+        """Return the controls and all trials of a grid, at most those of `trials` settings."""
         points = self.space.grid()[: self.config.trials]
-        return [spec for point in points for spec in self.specs(self.space.setting(point))]
+        return [*self.control_specs(), *(s for point in points for s in self.specs(self.space.setting(point)))]
 
     @property
     def version(self) -> int:

@@ -120,6 +120,8 @@ class _Sweep:
         self._tracker, self._display = tracker, display
         self._open: dict[int, list[TrialSpec]] = {}
         self._outcomes: dict[str, Outcome] = {}
+        # A finished study, perhaps one made before there were controls, is left as it is.
+        self._controls = plan.control_specs() if study.remaining else []
 
     def run(self, executor: Executor) -> None:
         if self._study.finished:
@@ -139,11 +141,12 @@ class _Sweep:
 
     def _to_run(self) -> int:
         """Number of trials of this run, at most, those that ended included."""
-        under_way = {spec.id for specs in self._open.values() for spec in specs} - self._outcomes.keys()
-        return len(self.summary.ended) + len(under_way) + self._study.to_run * len(self._plan.config.seeds)
+        known = {spec.id for specs in [self._controls, *self._open.values()] for spec in specs}
+        return len(self.summary.ended | dict.fromkeys(known)) + self._study.to_run * len(self._plan.config.seeds)
 
     def _jobs(self) -> Iterator[Job]:
-        """Trials to run, asked for one by one; a trial that several settings mean runs once."""
+        """Controls, then trials of the study, asked for one by one; a trial that several settings mean runs once."""
+        yield from map(Job, self._controls)
         while self._study.remaining:
             proposal = self._propose()
             if proposal is None:

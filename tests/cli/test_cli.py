@@ -66,18 +66,19 @@ def test_a_sweep_from_file_to_table(run: Run, tmp_path: Path, an4_path: Path) ->
     file.write_text(f"name: demo\ncorpus: {{name: an4, path: {an4_path}}}\nsparsity: [0.13, 0.5]\nmethods: [csp]\n")
     code, out, _ = run("trials", "export", file, "--root", root)
     assert code == 0
-    assert [json.loads(line)["sparsity"] for line in out.splitlines()] == [0.13, 0.5]
+    assert [json.loads(line)["sparsity"] for line in out.splitlines()] == [0.0, 0.13, 0.5]
     code, out, err = run("sweep", file, "--root", root)
     assert code == 1
-    assert re.search(r"csp +│ 50 +│ 50\.00 +│ 10\.0 \[", out)
+    assert re.search(r"csp +│ 50 % +│ 50\.00 +│ 10\.0 \[", out)
+    assert re.search(r"dense .*\n.*\n.*control +│ 0 % +│ 0\.00 +│ 4\.0 \[", out)
     assert f"cspbench ui --root {root}" in out
     assert "1 of this run's trials failed" in err
     assert "csp 13 % seed 0: thirteen is not possible" in err
-    assert "[2/2] csp 50 % seed 0: dev WER 11.0 %" in err
-    assert len(calls(root)) == 2
+    assert "[3/3] csp 50 % seed 0: dev WER 11.0 %" in err
+    assert len(calls(root)) == 3
     code, out, _ = run("results", "demo", "--json", "--root", root)
     assert code == 0
-    assert [row["state"] for row in json.loads(out)] == ["failed", "complete"]
+    assert [row["state"] for row in json.loads(out)] == ["complete", "failed", "complete"]
     code, out, _ = run("results", "demo", "--csv", "--root", root)
     assert out.splitlines()[0].startswith("trial_id,")
     code, out, _ = run("report", "demo", "--root", root)

@@ -104,6 +104,7 @@ trals: 3
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        ("methods=[control]", "methods.0: 'control' prunes nothing and runs beside every sweep: remove it"),
         ("sampler=tpe", "trials: must be given: the sampler 'tpe' never ends by itself"),
         ("sparsity={low: 0.1, high: 0.5}", "sparsity: a grid needs a list"),
         ("sparsity={low: 0.6, high: 0.5}", "sparsity: must be a list of sparsities, or a range"),

@@ -26,7 +26,7 @@ from cspbench.training.events import Event, Listener, silent
 from cspbench.trials import executors, run
 from cspbench.trials.records import read_result
 
-WER = {"csp": 0.05, "lottery": 0.07, "magnitude": 0.08, "movement": 0.06}
+WER = {"control": 0.04, "csp": 0.05, "lottery": 0.07, "magnitude": 0.08, "movement": 0.06}
 
 
 def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: Listener = silent) -> TrialResult:

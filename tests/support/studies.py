@@ -56,10 +56,11 @@ def store(tmp_path: Path, mlflow_database: Path) -> Store:
 
 @pytest.fixture
 def configure(corpus: dict[str, Any]) -> Callable[..., SweepConfig]:
-    """Make a sweep: four trials unless told otherwise."""
+    """Make a sweep: four trials, and no controls, unless told otherwise."""
 
     def make(**changes: Any) -> SweepConfig:
         data = {"name": "demo", "corpus": corpus, "sparsity": [0.5, 0.9], "methods": ["csp", "magnitude"]}
+        data |= {"control": False}
         return SweepConfig.model_validate(data | changes)
 
     return make

@@ -18,9 +18,10 @@ from support.fake_trial import calls
 
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
+from cspbench.report import table
 from cspbench.report.results import load_results
 from cspbench.spec import DenseSpec, TrialSpec
-from cspbench.store import Store
+from cspbench.store import Store, read_json
 from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, run_sweep, study_lock
 from cspbench.training.events import Event
 from cspbench.trials.executors import InProcess, LocalProcesses
@@ -162,6 +163,33 @@ def test_a_failed_trial_is_tried_again_by_the_next_run(
 def test_a_sweep_that_lost_all_trials_still_ends(configure: Configure, store: Store, display: Lines) -> None:
     summary = run_sweep(configure(sparsity=[0.13]), store, display)
     assert len(summary.failures) == 2
+
+
+def test_controls_run_first_once_a_seed_and_stand_beside_the_dense_model(
+    configure: Configure, store: Store, display: Lines
+) -> None:
+    config = configure(control=True, seeds=[0, 1], prune={"epochs": 3, "learning_rate": 1e-4}, trials=2)
+    run_sweep(config, store, display)
+    frame = load_results("demo", store.root)
+    controls = frame[frame["method"] == "control"]
+    assert frame["method"].tolist()[:2] == ["control", "control"]
+    assert controls["sparsity_requested"].tolist() == [0.0, 0.0]
+    assert sorted(controls["seed"]) == [0, 1]
+    specs = [read_json(store.trial(id).spec) for id in calls(store.root)]
+    assert len(specs) == 2 + 2 * 2
+    assert len({json.dumps([spec["training"], spec["prunable"], spec["dense"]], sort_keys=True) for spec in specs}) == 1
+    assert table.summary(frame)["method"].tolist()[:2] == ["dense", "control"]
+    assert len(study_of(store).trials) == 4, "a control is no setting of the study"
+    before = len(calls(store.root))
+    run_sweep(config, store, display)
+    assert len(calls(store.root)) == before
+    run_sweep(configure(control=True, seeds=[0, 1], prune=config.prune.model_dump(), trials=3), store, display)
+    assert len(calls(store.root)) == before + 2
+
+
+def test_a_finished_study_gets_no_controls_afterwards(configure: Configure, store: Store, display: Lines) -> None:
+    run_sweep(configure(), store, display)
+    assert run_sweep(configure(control=True), store, display).ended == {}
 
 
 SCRIPT = """
