@@ -23,6 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -69,6 +70,8 @@ class PruningContext:
         responses: returns, by weight name, ``E[z x^T]`` of shape (out, in): x the inputs of that matrix as `grams` sees
             them, and z the response of the same matrix in the trained dense model to the same utterances; takes what
             `grams` takes. None where there is no dense model.
+        learning_rate: of each step of the budget, from 0 on; None where it is constant.
+        dense_steps: optimiser steps of the training that made the dense model; None where that is not known.
         snapshot: returns the dense run's weights, by name, at one of `REWIND_POINTS`; None where none were kept.
         restore: overwrites every parameter of the model (prunable or not) named in the mapping.
     """
@@ -79,6 +82,8 @@ class PruningContext:
     seed: int = 0
     grams: Callable[..., dict[str, Tensor]] | None = None
     responses: Callable[..., dict[str, Tensor]] | None = None
+    learning_rate: Callable[[int], float] | None = None
+    dense_steps: int | None = None
     snapshot: Callable[[float], dict[str, Tensor]] | None = None
     restore: Callable[[Mapping[str, Tensor]], None] | None = None
 
@@ -97,6 +102,15 @@ class PruningContext:
     def zeros(self) -> int:
         """Exact number of weights to set to zero."""
         return round(self.sparsity * self.total)
+
+    def relative_rate(self, step: int) -> float:
+        """Learning rate of a step of the budget, over the mean of all its steps."""
+        return 1.0 if self.learning_rate is None else self.learning_rate(step) / self._mean_rate
+
+    @cached_property
+    def _mean_rate(self) -> float:
+        assert self.learning_rate is not None
+        return sum(map(self.learning_rate, range(self.steps))) / self.steps
 
 
 class PruningMethod(ABC):

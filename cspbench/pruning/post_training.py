@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from cspbench.hyper import Hyperparameters, Search
+from cspbench.hyper import Added, Hyperparameters, Search
 from cspbench.pruning.allocation import allocate
 from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.calibration import check_calibration, second_moments
 from cspbench.pruning.mask import select
-from cspbench.pruning.method import Phase, PruningContext
+from cspbench.pruning.method import Phase, Progress, PruningContext
+from cspbench.pruning.schedule import Schedule
 from cspbench.pruning.selection import Allocation, SelectionParams
 
 
@@ -30,12 +31,31 @@ class PostTrainingParams(SelectionParams):
     fine_tune: bool = Field(
         False, description="train what is left with the whole budget; otherwise there is no training at all"
     )
+    ramp: Annotated[float, Added()] = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="fine_tune: prune along a cubic ramp that is complete after this fraction of the steps, measuring "
+        "the inputs once an update; 0 prunes everything before the first step",
+    )
+    interval: Annotated[int, Added()] = Field(
+        20, ge=1, description="ramp: steps between two updates, at most (a short ramp still gets 8 stages)"
+    )
+
+    @model_validator(mode="after")
+    def _a_ramp_needs_training(self) -> PostTrainingParams:
+        if self.ramp and not self.fine_tune:
+            raise ValueError("ramp prunes during training: set fine_tune: true, or leave it out")
+        return self
 
 
 class PostTraining(MaskedMethod):
     """Prunes matrix by matrix, in the order of the network, from the second moments of their inputs.
 
-    Without `fine_tune` the method has no phases. Raises PruningError where there is no calibration data.
+    Without `fine_tune` the method has no phases. With a `ramp` it prunes inside training: each update prunes the
+    network as it then is, and a weight that was dropped may return if the correction of others makes it large.
+
+    Raises PruningError where there is no calibration data.
     """
 
     Params: ClassVar[type[Hyperparameters]] = PostTrainingParams
@@ -44,23 +64,37 @@ class PostTraining(MaskedMethod):
     def __init__(self, params: PostTrainingParams, context: PruningContext) -> None:
         super().__init__(params, context)
         check_calibration(context, type(self).__name__)
+        self._ramp = None
+        if params.ramp:
+            self._ramp = Schedule(context.steps, "cubic", 0.0, params.ramp, params.interval)
+            self._measured = {"updates": torch.tensor(0)}  # on the CPU
+            self.register_state(post_training="_measured")
 
     def phases(self) -> list[Phase]:
         """None, or the whole budget of fine-tuning."""
         return super().phases() if self.params.fine_tune else []
 
     def start(self) -> None:
-        """Prune."""
-        if self.context.zeros:
+        """Prune, unless that happens along a ramp."""
+        if self.context.zeros and self._ramp is None:
             self._prune(self.context.zeros)
+
+    def after_step(self, progress: Progress) -> None:
+        """Prune what has become due, and clear the dropped weights."""
+        if self._ramp is not None and self._ramp.due(progress.step + 1):
+            zeros = round(self._ramp.fraction(progress.step + 1) * self.context.zeros)
+            if zeros:
+                self._prune(zeros)
+        super().after_step(progress)
 
     @torch.no_grad()
     def _prune(self, zeros: int) -> None:
+        self._apply()
         weights = self.context.weights
-        moments = second_moments(self.context.weights, self.context.grams)
+        moments = second_moments(weights, self.context.grams) if self._ramp is None else self._moments()
         counts = self._counts(moments, zeros)
         for index, (name, weight) in enumerate(weights.items()):
-            if index and self.params.sequential:
+            if index and self.params.sequential and self._ramp is None:
                 moments = second_moments(self.context.weights, self.context.grams)
             self._masks[name], values = self._prune_matrix(weight.detach().float(), moments[name], counts[name])
             weight.copy_(values)

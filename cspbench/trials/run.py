@@ -32,7 +32,7 @@ from cspbench.training.checkpoint import load_model, save_model
 from cspbench.training.dense import device_name, model_note, resolve_device, train_dense
 from cspbench.training.evaluate import dev_metrics, errors, recognise
 from cspbench.training.events import Event, Listener, silent
-from cspbench.training.loop import TrainingRun
+from cspbench.training.loop import TrainingRun, one_cycle
 from cspbench.training.speech import Speech, prepare_speech
 from cspbench.trials.records import read_result
 from cspbench.trials.teacher import teacher_responses
@@ -229,6 +229,8 @@ def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int,
         seed=spec.seed,
         grams=input_grams(model, speech, list(weights)),
         responses=teacher_responses(dense, model, speech, list(weights), CALIBRATION_UTTERANCES),
+        learning_rate=lambda step: one_cycle(step, budget, spec.training.learning_rate, spec.training.warmup),
+        dense_steps=spec.dense.training.epochs * speech.training().steps_per_epoch(spec.dense.training.batch_size),
         snapshot=lambda share: _snapshot(dense, share, model.device),
         restore=restore,
     )

@@ -25,7 +25,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "movement": [
         {"variant": "soft"},
-        {"initial": "zero"},
+        {"initial": "zero", "optimiser": "sgd", "score_rate": 1.0},
         {"variant": "soft", "allocation": "uniform", "end": 1.0},
         {"variant": "soft", "pattern": "2:4"},
         {"schedule": "one_shot"},
@@ -39,7 +39,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"interval": 1, "pattern": "4x2"},
         {"interval": 1, "pattern": "2:4", "fraction": 0.5},
     ],
-    "lottery": [{"allocation": "uniform", "rounds": 1}, {"share": 0.4, "round_steps": 0.25, "rewind": 0.0}],
+    "lottery": [
+        {"allocation": "uniform", "rounds": 1},
+        {"share": 0.4, "round_steps": 0.25, "rewind": 0.0},
+        {"rewinding": "learning_rate", "rounds": 2},
+    ],
     "csp": [
         {"allocation": "uniform", "schedule": "linear"},
         {"schedule": "one_shot"},
@@ -55,8 +59,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "greg": [{"variant": 2}, {"variant": 2, "grow": 1.0, "interval": 1}],
     "xrda": [{"averaging": "dual", "interval": 3}, {"averaging": "none", "contrast": 1.0}, {"scaling": "none"}],
     "admm": [{"growth": 1.0, "end": 1.0}],
+    "acdc": [{"warmup": 0.0, "cycles": 2, "end": 1.0}],
+    "obs": [{"block": 4, "damping": 1.0}, {"schedule": "one_shot", "begin": 0.2}],
     "wanda": [{"allocation": "global"}, {"comparison": "matrix", "sequential": False}, {"fine_tune": True}],
-    "sparsegpt": [{"allocation": "global"}, {"block": 4, "fine_tune": True}],
+    "sparsegpt": [{"allocation": "global"}, {"block": 4, "fine_tune": True}, {"fine_tune": True, "ramp": 0.6}],
 }
 SELECTIONS: list[dict[str, Any]] = [
     {"refit": True},

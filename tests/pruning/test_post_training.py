@@ -5,7 +5,7 @@ import torch
 from support.toy_training import Loop, build, context_for, matrices, toy
 from torch import Tensor
 
-from cspbench.errors import PruningError
+from cspbench.errors import ConfigError, PruningError
 from cspbench.pruning import PruningContext
 from cspbench.pruning.methods.sparsegpt import eliminate, inverse_factor
 from cspbench.pruning.selection import SelectionParams
@@ -177,6 +177,44 @@ def test_two_of_four(name: str) -> None:
     weight, moment = correlated()
     result = pruned(name, weight, moment, 0.5, pattern="2:4")
     assert ((result != 0).unflatten(1, (-1, 4)).sum(-1) == 2).all()
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("params", [{}, {"block": 8}, {"allocation": "global"}, {"pattern": "1x4"}])
+def test_inputs_that_are_always_zero_go_first(sparsity: float, params: dict[str, object]) -> None:
+    weight, moment = correlated()
+    dead = [*range(3, 11), 40, *range(50, 57)]  # 16 of 64
+    if "pattern" in params:
+        dead = [*range(4, 12), *range(40, 48)]
+    moment[dead], moment[:, dead] = 0, 0
+    result = pruned("sparsegpt", weight, moment, sparsity, **params)
+    gone = result == 0
+    live = [column for column in range(64) if column not in dead]
+    if sparsity <= 0.25:
+        assert not gone[:, live].any()
+    if sparsity >= 0.25:
+        assert gone[:, dead].all()
+
+
+@TRAINING_FREE
+def test_along_a_ramp_it_prunes_inside_training(name: str) -> None:
+    model = toy()
+    method = build(name, {"fine_tune": True, "ramp": 0.5, "interval": 4}, context_for(model, 0.8, 40))
+    loop = Loop(model, method, 40)
+    gone = []
+    for step in range(41):
+        loop.run(until=step)
+        gone.append(sum(int((~mask).sum()) for mask in method.masks().values()))
+        assert all(torch.equal(w != 0, method.masks()[key]) for key, w in matrices(model).items())
+    assert gone == sorted(gone)
+    assert gone[0] == 0
+    assert len(set(gone)) > 8
+    assert gone[20] == gone[40] == method.context.zeros
+
+
+def test_a_ramp_without_training_is_refused() -> None:
+    with pytest.raises(ConfigError, match="ramp prunes during training: set fine_tune: true"):
+        build("sparsegpt", {"ramp": 0.5}, context_for(toy(), 0.5))
 
 
 def test_inputs_that_are_never_active_cost_nothing() -> None:

@@ -15,9 +15,9 @@ KEYS = {
     "admm": {"mask", "z", "u", "admm"},
     "csp": {"mask", "rows", "csp"},
     "greg": {"mask", "chosen", "greg"},
-    "l1": {"mask", "threshold", "l1"},
+    "l1": {"mask", "threshold", "l1", "refit"},
     "magnitude": {"mask"},
-    "movement": {"mask", "score", "stored", "threshold"},
+    "movement": {"mask", "score", "stored", "threshold", "score_mean", "score_square"},
     "snip": {"mask", "gradient"},
     "xrda": {"mask", "dual", "penalty", "velocity", "magnitude", "squares", "ranked"},
 }

@@ -1,6 +1,7 @@
 """The built-in methods, one file (or folder) each. Importing this package registers them."""
 
 from cspbench.pruning.methods import (
+    acdc,
     admm,
     control,
     csp,
@@ -10,6 +11,7 @@ from cspbench.pruning.methods import (
     lottery,
     magnitude,
     movement,
+    obs,
     random,
     rigl,
     set,
@@ -20,6 +22,7 @@ from cspbench.pruning.methods import (
 )
 
 __all__ = [
+    "acdc",
     "admm",
     "control",
     "csp",
@@ -29,6 +32,7 @@ __all__ = [
     "lottery",
     "magnitude",
     "movement",
+    "obs",
     "random",
     "rigl",
     "set",

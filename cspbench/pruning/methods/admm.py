@@ -15,7 +15,6 @@ from cspbench.pruning.mask import select
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
 from cspbench.pruning.schedule import Schedule
-from cspbench.pruning.scores import magnitudes
 
 
 class ADMMParams(MaskedParams):
@@ -48,10 +47,10 @@ class ADMM(MaskedMethod):
         Z <- the sparse matrix nearest to W + U        (projection onto the exact number of zeros)
         U <- U + W - Z
 
-    until `end`; then the smallest weights are cut and the others retrained. The pull towards ``Z - U`` is decoupled
-    from the optimiser: a proximal step ``(W + c (Z - U)) / (1 + c)``, ``c = learning_rate * rho``, after each of its
-    steps. The penalty grows, so that W is close to Z when it is cut; U is the dual over rho and shrinks as rho grows
-    (Boyd et al. 2011, section 3.4.1).
+    until `end`; then all outside the support of Z are cut and the others retrained. The pull towards ``Z - U`` is
+    decoupled from the optimiser: a proximal step ``(W + c (Z - U)) / (1 + c)``, ``c = learning_rate * rho``, after each
+    of its steps. The penalty grows, so that W is close to Z when it is cut; U is the dual over rho and shrinks as rho
+    grows (Boyd et al. 2011, section 3.4.1).
     """
 
     Params = ADMMParams
@@ -84,10 +83,10 @@ class ADMM(MaskedMethod):
         done = progress.step + 1
         if self.context.zeros and done <= self._cut:
             self._pull(progress.learning_rate * float(self._rho["rho"]))
-            if self._iterations.due(done):
-                self._iterate(self.params.rho * self.params.growth ** self._iterations.progress(done))
             if done == self._cut:
                 self._prune(self.context.zeros)
+            elif self._iterations.due(done):
+                self._iterate(self.params.rho * self.params.growth ** self._iterations.progress(done))
         if done >= self._cut:
             self._apply()
 
@@ -115,9 +114,9 @@ class ADMM(MaskedMethod):
 
     @torch.no_grad()
     def _project(self) -> None:
-        dense = {name: weight + self._u[name] for name, weight in self.context.weights.items()}
-        masks = select({name: x.abs() for name, x in dense.items()}, self.context.zeros, self.params)
-        self._z = {name: x * masks[name] for name, x in dense.items()}
+        masks = select(self._scores(), self.context.zeros, self.params)
+        self._z = {name: (w + self._u[name]) * masks[name] for name, w in self.context.weights.items()}
 
     def _scores(self) -> dict[str, Tensor]:
-        return magnitudes(self.context.weights)
+        # The cut leaves the support of the next Z, which the duals have had a say in.
+        return {name: (weight.detach() + self._u[name]).abs() for name, weight in self.context.weights.items()}

@@ -26,10 +26,10 @@ class GRegParams(MaskedParams):
     ceiling: Annotated[float, Search(30.0, 1000.0, log=True)] = Field(
         300.0, gt=0, description="largest L2 penalty; times the learning rate it is the decay of a step"
     )
-    pick_ceiling: Annotated[float, Search(1.0, 30.0, log=True)] = Field(
+    pick_ceiling: float = Field(
         10.0, gt=0, description="variant 2: penalty of all weights at which those to remove are chosen"
     )
-    pick: Annotated[float, Search(0.05, 0.2)] = Field(
+    pick: float = Field(
         0.1, gt=0, le=0.2, description="variant 2: fraction of the steps after which that penalty is reached"
     )
     grow: Annotated[float, Search(0.25, 0.6)] = Field(

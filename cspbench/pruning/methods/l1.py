@@ -21,6 +21,13 @@ from cspbench.pruning.selection import SelectionParams
 class L1Params(MaskedParams):
     """Options of l1 pruning."""
 
+    refit: bool = Field(
+        True, description="debias at the cut: fit the kept weights to the layer's response by least squares"
+    )
+    coupled: bool = Field(
+        True, description="shrink in proportion to the learning rate, as a proximal step does; or by the same each step"
+    )
+
     strength: Annotated[float, Search(0.1, 3.0, log=True)] = Field(
         1.0, gt=0, description="whole shrinkage until `end`; with 1 it takes a weight at the cut's threshold to zero"
     )
@@ -33,15 +40,16 @@ class L1Params(MaskedParams):
 class L1(MaskedMethod):
     """Proximal steps on ``L(W) + lambda ||W||_1``, then a cut to the exact count, then fine-tuning without the penalty.
 
-    After each optimiser step every weight moves towards zero by the threshold ``strength * m / steps`` and stops there:
-    soft thresholding, the proximal operator of the l1 norm, applied as AdamW applies weight decay, because through
-    Adam's normalisation the penalty would dominate or vanish. ``m`` is the largest magnitude that a cut of the
-    trained weights to the target would take, over all matrices with ``allocation: global``, in each one otherwise, and
-    ``steps`` are those of the shrinking. So the pull fits sparsity, model, budget and learning rate: with ``strength:
-    1`` weights the cut would take arrive at zero unless training holds on to them.
+    After each optimiser step every weight moves towards zero by a threshold and stops there: soft thresholding, the
+    proximal operator of the l1 norm, applied as AdamW applies weight decay, because through Adam's normalisation the
+    penalty would dominate or vanish. The thresholds are proportional to the learning rate (`coupled`), and add up to
+    ``strength * m`` until `end`. ``m`` is the largest magnitude that a cut of the trained weights to the target would
+    take, over all matrices with ``allocation: global``, in each one otherwise. So the pull fits sparsity, model, budget
+    and learning rate: with ``strength: 1`` weights the cut would take arrive at zero unless training holds on to them.
 
     Until the cut a weight at zero may come back. As soon as a further step would take more than the target, what is
-    left is cut and trained.
+    left is cut, the survivors, which shrank like the others, are fitted to the response of their layer (`refit`), and
+    training goes on.
     """
 
     Params = L1Params
@@ -85,13 +93,21 @@ class L1(MaskedMethod):
             super().after_step(progress)
             return
         weights = self.context.weights
-        shrunk = {name: softshrink(w, float(self._threshold[name])) for name, w in weights.items()}
+        relative = self._relative_rate(progress.step)
+        shrunk = {name: softshrink(w, float(self._threshold[name]) * relative) for name, w in weights.items()}
         left = torch.stack([values.count_nonzero() for values in shrunk.values()]).sum()
         if self.context.total - int(left) > self.context.zeros:
             self._stage["due"].fill_(True)
             return
         for name, weight in weights.items():
             weight.copy_(shrunk[name])
+
+    def _relative_rate(self, step: int) -> float:
+        """Threshold of a step over the mean of all steps until `end`."""
+        if not self.params.coupled:
+            return 1.0
+        rate = self.context.relative_rate
+        return rate(step) * self._steps / sum(rate(other) for other in range(self._steps))
 
     def masks(self) -> dict[str, Tensor]:
         """Until the cut, where weights are not zero; then the masks."""

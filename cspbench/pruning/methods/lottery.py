@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from torch import Tensor
 
 from cspbench.errors import PruningError
-from cspbench.hyper import Search
+from cspbench.hyper import Added, Search
 from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.method import REWIND_POINTS, Phase, PruningContext
 from cspbench.pruning.registry import register
@@ -28,6 +28,12 @@ class LotteryParams(SelectionParams):
     )
     rewind: Annotated[float, Search(choices=REWIND_POINTS)] = Field(
         0.5, description=f"fraction of the dense training to rewind to, one of {', '.join(map(str, REWIND_POINTS))}"
+    )
+    rewinding: Annotated[Literal["weights", "learning_rate"], Added()] = Field(
+        "weights", description="weights go back to where they were; or the learning rate alone does (Renda et al. 2020)"
+    )
+    give_back: Annotated[bool, Added()] = Field(
+        False, description="a round trains the steps that rewinding undoes, in place of round_steps"
     )
     round_steps: Annotated[float, Search(0.5, 2.0)] = Field(
         1.0, gt=0, le=100, description="training of a round, as a multiple of the pruning budget"
@@ -52,6 +58,9 @@ class Lottery(MaskedMethod):
     round costs ``round_steps`` budgets, so that the method costs several. Each has the learning-rate cycle of a pruning
     run, where the paper goes on with the dense training's from the point rewound to.
 
+    Learning-rate rewinding (Renda, Frankle & Carbin 2020, arXiv:2003.02389) leaves the weights as trained and repeats
+    the training from that point on: ``rewinding: learning_rate`` with ``give_back: true``.
+
     With sparsity 0 there is nothing to prune, and so nothing to rewind for: the trained weights stay as they are.
     """
 
@@ -63,26 +72,34 @@ class Lottery(MaskedMethod):
     def __init__(self, params: LotteryParams, context: PruningContext) -> None:
         super().__init__(params, context)
         self._levels = round_zeros(context.total, context.zeros, params.rounds, params.share)
-        if context.zeros and (context.snapshot is None or context.restore is None):
+        rewinds = bool(context.zeros) and params.rewinding == "weights"
+        if rewinds and (context.snapshot is None or context.restore is None):
             raise PruningError(
                 "lottery rewinds to weights kept during the dense training, and this run has none: "
                 "train the dense model with cspbench, or take a method that does not rewind"
             )
+        if context.zeros and params.give_back and context.dense_steps is None:
+            raise PruningError("lottery: give_back needs the steps of the dense training, and they are not known here")
 
     def phases(self) -> list[Phase]:
         """One phase a round."""
         if not self.context.zeros:
             return super().phases()
-        return [Phase(max(1, round(self.params.round_steps * self.context.steps))) for _ in self._levels]
+        steps = self.params.round_steps * self.context.steps
+        if self.params.give_back:
+            assert self.context.dense_steps is not None
+            steps = (1 - self.params.rewind) * self.context.dense_steps
+        return [Phase(max(1, round(steps))) for _ in self._levels]
 
     def begin_phase(self, index: int) -> None:
-        """Prune the trained weights and rewind the others."""
+        """Prune the trained weights, and rewind the others if weights rewind."""
         if not self.context.zeros:
             return
-        assert self.context.snapshot is not None
-        assert self.context.restore is not None
         self._prune(self._levels[index])
-        self.context.restore(self.context.snapshot(self.params.rewind))
+        if self.params.rewinding == "weights":
+            assert self.context.snapshot is not None
+            assert self.context.restore is not None
+            self.context.restore(self.context.snapshot(self.params.rewind))
         self._apply()
 
     def _scores(self) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -14,6 +15,12 @@ from cspbench.pruning.bases import RampedMethod, RampParams
 from cspbench.pruning.mask import highest_dropped
 from cspbench.pruning.method import Progress, PruningContext
 from cspbench.pruning.registry import register
+
+BETAS = (0.9, 0.999)
+"""Memories of the scores' Adam, for the mean slope and its square."""
+
+EPSILON = 1e-12
+"""Lower bound on the root mean squared slope: gradients of single weights are small."""
 
 
 class MovementParams(RampParams):
@@ -31,17 +38,23 @@ class MovementParams(RampParams):
     end: Annotated[float, Search(0.4, 0.8)] = Field(
         0.6, ge=0.3, le=1, description="the ramp is complete after this fraction of the steps"
     )
-    score_rate: Annotated[float, Search(0.1, 100.0, log=True)] = Field(
-        1.0, gt=0, description="learning rate of the scores; without effect on hard scores that began at zero"
+    optimiser: Annotated[Literal["adam", "sgd"], Search(choices=("adam", "sgd"))] = Field(
+        "adam", description="of the scores: adam as in the paper, or plain gradient steps"
     )
-    regulariser: Annotated[float, Search(1e-7, 1e-4, log=True)] = Field(
+    score_rate: Annotated[float, Search(1e-4, 0.1, log=True)] = Field(
+        1e-3,
+        gt=0,
+        description="learning rate of the scores, times that of the weights over its mean (sgd: 1 is a first guess); "
+        "without effect on hard scores that began at zero",
+    )
+    regulariser: float = Field(
         1e-6, ge=0, description="soft only: weight of the sum of sigmoid(score), which draws undecided scores down"
     )
 
 
 @register("movement")
 class Movement(RampedMethod):
-    """Scores S gather ``-score_rate * dL/dW' * W``, where ``W' = W * mask(S)`` is what the forward pass uses.
+    """Scores S descend along ``dL/dW' * W``, where ``W' = W * mask(S)`` is what the forward pass uses.
 
     The mask's gradient is the paper's straight-through estimator: dropped weights keep a stored value, their scores go
     on learning from the gradient of the masked forward pass, and they return with that value if their score recovers.
@@ -72,9 +85,13 @@ class Movement(RampedMethod):
         scale = 1.0 if params.initial == "magnitude" else 0.0
         self._s = {name: w.detach().abs().float() * scale for name, w in weights.items()}
         self._stored = {name: torch.zeros_like(w) for name, w in weights.items()}
+        moments = weights if params.optimiser == "adam" else {}
+        self._mean = {name: torch.zeros_like(w, dtype=torch.float32) for name, w in moments.items()}
+        self._square = {name: torch.zeros_like(w, dtype=torch.float32) for name, w in moments.items()}
         self._floats = params.variant == "soft" and params.pattern == "unstructured"
         self._threshold = {name: torch.full((), -torch.inf, device=w.device) for name, w in weights.items()}
         self.register_state(score="_s", stored="_stored", threshold="_threshold")
+        self.register_state(score_mean="_mean", score_square="_square")
 
     def start(self) -> None:
         """Do nothing: there are no scores yet."""
@@ -91,8 +108,20 @@ class Movement(RampedMethod):
             if self.params.variant == "soft":
                 sigmoid = self._s[name].sigmoid()
                 slope += self.params.regulariser * sigmoid * (1 - sigmoid)
-            self._s[name].sub_(slope, alpha=self.params.score_rate)
+            self._descend(name, slope, progress.step)
         super().after_backward(progress)
+
+    def _descend(self, name: str, slope: Tensor, step: int) -> None:
+        """Take a step of the scores of one matrix."""
+        rate = self.params.score_rate * self.context.relative_rate(step)
+        if self.params.optimiser == "sgd":
+            self._s[name].sub_(slope, alpha=rate)
+            return
+        mean = self._mean[name].lerp_(slope, 1 - BETAS[0])
+        square = self._square[name].mul_(BETAS[1]).addcmul_(slope, slope, value=1 - BETAS[1])
+        scale = math.sqrt(1 - BETAS[1] ** (step + 1))
+        size = torch.sqrt(square, out=slope).add_(EPSILON * scale)
+        self._s[name].addcdiv_(mean, size, value=-rate * scale / (1 - BETAS[0] ** (step + 1)))
 
     def finish(self) -> None:
         """Leave exactly `context.zeros` zeros."""

@@ -35,8 +35,9 @@ class SparseGPT(PostTraining):
 
     Removing w_q from a row costs ``w_q^2 / [H^-1]_qq`` and moves the others by ``-w_q / [H^-1]_qq * H^-1[:, q]``, H
     being the second moment of the inputs. All rows share one elimination order, left to right, and so one Cholesky
-    factor of the inverse. Masks are chosen `block` columns at a time (the paper: 128 of some thousands), each block
-    having its part of the zeros; those of an N:M pattern a group at a time.
+    factor of the inverse. Weights of inputs that are always zero go first. Masks are chosen `block` columns at a time
+    (the paper: 128 of some thousands), each block having its part of the zeros; those of an N:M pattern a group at a
+    time.
     """
 
     Params = SparseGPTParams
@@ -45,12 +46,12 @@ class SparseGPT(PostTraining):
     source = "Frantar & Alistarh 2023, SparseGPT: Massive Language Models Can Be Accurately Pruned, arXiv:2301.00774"
 
     def _saliency(self, weight: Tensor, moment: Tensor) -> Tensor:
-        return _cost(weight.double(), inverse_factor(moment, self.params.damping))
+        return _cost(weight.double(), inverse_factor(moment, self.params.damping), dead_inputs(moment))
 
     def _prune_matrix(self, weight: Tensor, moment: Tensor, zeros: int) -> tuple[Tensor, Tensor]:
         factor = inverse_factor(moment, self.params.damping)
         params = self.params.model_copy(update={"density": {}})
-        mask, values = eliminate(weight, factor, zeros, params, self.params.block)
+        mask, values = eliminate(weight, factor, zeros, params, self.params.block, dead_inputs(moment))
         if not values.isfinite().all():
             raise PruningError("sparsegpt: corrected weights are not finite; raise damping")
         return mask, values
@@ -75,8 +76,13 @@ def inverse_factor(moment: Tensor, damping: float) -> Tensor:
     return torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)
 
 
+def dead_inputs(moment: Tensor) -> Tensor:
+    """Bool, shape (in,): True at inputs that were zero in all the calibration data."""
+    return moment.diagonal() <= 0
+
+
 def eliminate(
-    weight: Tensor, factor: Tensor, zeros: int, params: SelectionParams, block: int = 32
+    weight: Tensor, factor: Tensor, zeros: int, params: SelectionParams, block: int = 32, dead: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Remove weights in the order of the columns, the later columns making up for it.
 
@@ -86,14 +92,16 @@ def eliminate(
         zeros: number of weights to remove.
         params: the pattern they must form.
         block: columns whose mask is chosen together.
+        dead: bool, shape (in,): columns that go first; none by default.
 
     Returns:
         Mask (bool, exactly `zeros` False) and values (zero where removed), both of the shape of `weight`.
     """
     w = weight.double()
     mask = torch.ones_like(weight, dtype=torch.bool)
-    for begin, end, count in _blocks(_cost(w, factor), zeros, params, block):
-        costs = _cost(w[:, begin:end], factor[begin:end, begin:end])
+    dead = torch.zeros_like(weight[0], dtype=torch.bool) if dead is None else dead
+    for begin, end, count in _blocks(_cost(w, factor, dead), zeros, params, block, dead):
+        costs = _cost(w[:, begin:end], factor[begin:end, begin:end], dead[begin:end])
         mask[:, begin:end] = select({"": costs}, count, params)[""]
         errors = torch.zeros_like(costs)
         for column in range(begin, end):
@@ -105,12 +113,15 @@ def eliminate(
     return mask, (w * mask).to(weight.dtype)
 
 
-def _cost(weight: Tensor, factor: Tensor) -> Tensor:
-    """Error that removing a weight leaves, with all inputs before it decided."""
-    return (weight / factor.diagonal()).square()
+def _cost(weight: Tensor, factor: Tensor, dead: Tensor) -> Tensor:
+    """Error that removing a weight leaves, with all inputs before it decided; below zero where there never is one."""
+    costs = (weight / factor.diagonal()).square()
+    return costs.where(~dead, -1 / (1 + costs))
 
 
-def _blocks(costs: Tensor, zeros: int, params: SelectionParams, block: int) -> Iterator[tuple[int, int, int]]:
+def _blocks(
+    costs: Tensor, zeros: int, params: SelectionParams, block: int, dead: Tensor
+) -> Iterator[tuple[int, int, int]]:
     """First column, last column + 1, and zeros of each block; patterns are not torn."""
     rows, columns = costs.shape
     pattern = parse_pattern(params.pattern)
@@ -121,7 +132,12 @@ def _blocks(costs: Tensor, zeros: int, params: SelectionParams, block: int) -> I
     begins = range(0, columns, block)
     widths = {str(begin): min(block, columns - begin) for begin in begins}
     if pattern is None:
-        counts = allocate({key: (rows, width) for key, width in widths.items()}, zeros, SelectionParams())
+        idle = {key: int(dead[int(key) : int(key) + width].sum()) for key, width in widths.items()}
+        first = min(zeros, rows * sum(idle.values()))
+        among_dead = allocate({key: (rows, count) for key, count in idle.items()}, first, SelectionParams())
+        live = {key: (rows, width - idle[key]) for key, width in widths.items()}
+        among_live = allocate(live, zeros - first, SelectionParams())
+        counts = {key: among_dead[key] + among_live[key] for key in widths}
     else:
         dropped = ~select({"": costs}, zeros, params)[""]
         counts = {key: int(dropped[:, int(key) : int(key) + width].sum()) for key, width in widths.items()}

@@ -65,6 +65,20 @@ def test_on_a_quadratic_the_residual_vanishes_at_the_sparse_solution() -> None:
     torch.testing.assert_close(weight, truth, atol=0.01, rtol=0)
 
 
+def test_the_cut_leaves_the_support_of_z_and_not_the_largest_weights() -> None:
+    weight = torch.nn.Parameter(torch.tensor([[1.0, 1.1]]))
+    method = build(
+        "admm", {"rho": 1e-6, "growth": 1.0, "end": 0.5, "interval": 1}, PruningContext({"w": weight}, 0.5, 8)
+    )
+    method.start()
+    for step in range(3):
+        method.after_step(Progress(step, 8, 0, 0.1))
+    method._u["w"].copy_(torch.tensor([[0.5, 0.0]]))  # the duals have long asked for the first
+    method.after_step(Progress(3, 8, 0, 0.1))
+    assert method.masks()["w"].tolist() == [[True, False]]
+    assert float(weight.detach()[0, 0]) == pytest.approx(1.0, abs=1e-4)
+
+
 def test_the_residual_of_training_shrinks_before_the_cut() -> None:
     model = toy()
     method = build("admm", {}, context_for(model, 0.8, 200))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from support.toy_training import RATE, Loop, build, context_for, matrices, toy
 
@@ -12,7 +13,7 @@ def soft_threshold(values: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def l1(weight: torch.nn.Parameter, sparsity: float, steps: int, **params: object):
-    return build("l1", params, PruningContext({"w": weight}, sparsity, steps))
+    return build("l1", {"refit": False} | params, PruningContext({"w": weight}, sparsity, steps))
 
 
 def step(method, number: int, total: int) -> None:
@@ -62,6 +63,31 @@ def test_a_pull_too_strong_ends_at_the_target() -> None:
     assert (weight != 0).tolist() == [[True, False], [False, True]]
 
 
+@pytest.mark.parametrize("coupled", [True, False])
+def test_the_pull_follows_the_learning_rate_and_adds_up_to_the_same(coupled: bool) -> None:
+    weight = torch.nn.Parameter(torch.tensor([[4.0, -0.3], [0.1, -8.0]]))
+    rates = [1.0, 3.0, 2.0, 2.0, 5.0, 5.0, 5.0, 5.0]
+    context = PruningContext({"w": weight}, 0.5, 8, learning_rate=rates.__getitem__)
+    method = build("l1", {"refit": False, "end": 0.5, "coupled": coupled}, context)
+    method.start()
+    largest = []
+    for number in range(4):
+        step(method, number, 8)
+        largest.append(round(8.0 - abs(float(weight.detach()[1, 1])), 4))
+    # The cut would take up to 0.3; the first four rates add up to 8.
+    assert largest == ([0.0375, 0.15, 0.225, 0.3] if coupled else [0.075, 0.15, 0.225, 0.3])
+
+
+def test_survivors_are_debiased_at_the_cut() -> None:
+    model = toy()
+    context = context_for(model, 0.7, 40)
+    plain, fitted = toy(), toy()
+    Loop(plain, build("l1", {"refit": False}, context_for(plain, 0.7, 40)), 40).run(until=21)
+    Loop(fitted, build("l1", {}, context_for(fitted, 0.7, 40)), 40).run(until=21)
+    assert context.zeros == sum(int((w == 0).sum()) for w in matrices(fitted).values())
+    assert any(not torch.equal(w, matrices(plain)[name]) for name, w in matrices(fitted).items())
+
+
 def test_weights_gather_near_zero_before_the_cut() -> None:
     plain, shrunk = toy(), toy()
     method = build("l1", {"end": 1.0, "strength": 0.9}, context_for(shrunk, 0.8, 100))
@@ -77,7 +103,7 @@ def test_weights_gather_near_zero_before_the_cut() -> None:
 def test_the_pull_is_one_for_all_matrices_or_each_its_own() -> None:
     weights = {name: torch.nn.Parameter(s * torch.arange(1.0, 11).view(1, 10)) for name, s in (("a", 1.0), ("b", 10.0))}
     for allocation, expected in (("global", [1.0, 1.0]), ("uniform", [0.5, 5.0])):
-        method = build("l1", {"allocation": allocation, "end": 1.0}, PruningContext(weights, 0.5, 10))
+        method = build("l1", {"allocation": allocation, "end": 1.0, "refit": False}, PruningContext(weights, 0.5, 10))
         method.start()
         state = method.state_dict()
         assert [round(float(state[f"threshold.{name}"]), 4) for name in weights] == expected

@@ -25,6 +25,31 @@ def test_phases_tell_what_it_costs() -> None:
     assert [p.steps for p in build("lottery", {"share": 0.5}, context).phases()] == [40, 40, 40]
 
 
+def test_rewound_steps_are_given_back() -> None:
+    context = context_for(toy(), 0.8, 40, dense_steps=1000)
+    params = {"rounds": 2, "rewind": 0.25, "give_back": True}
+    assert [p.steps for p in build("lottery", params, context).phases()] == [750, 750]
+    with pytest.raises(PruningError, match="steps of the dense training"):
+        build("lottery", params, context_for(toy(), 0.8, 40))
+
+
+def test_twenty_percent_a_round_to_ninety_takes_eleven_rounds() -> None:
+    context = context_for(toy(), 0.9, 40)
+    assert len(build("lottery", {"share": 0.2, "round_steps": 0.1}, context).phases()) == 11
+
+
+def test_learning_rate_rewinding_leaves_the_weights_as_trained() -> None:
+    model = toy()
+    context = context_for(model, 0.8, 10, snapshot=None, restore=None)
+    method = build("lottery", {"rounds": 2, "rewinding": "learning_rate"}, context)
+    Loop(model, method, 10).run(until=10)
+    trained = {name: w.detach().clone() for name, w in model.named_parameters()}
+    method.begin_phase(1)
+    for name, parameter in model.named_parameters():
+        mask = method.masks().get(name, torch.ones_like(parameter, dtype=torch.bool))
+        assert torch.equal(parameter, trained[name] * mask), name
+
+
 def test_survivors_and_biases_go_back_to_the_snapshot_exactly() -> None:
     model = toy()
     context = context_for(model, 0.8, 10)

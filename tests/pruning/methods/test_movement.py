@@ -7,11 +7,13 @@ from support.toy_training import Loop, build, context_for, toy
 
 from cspbench.pruning import Progress, PruningContext
 from cspbench.pruning.mask import highest_dropped
+from cspbench.pruning.methods.movement import BETAS, EPSILON
 
 
 def movement(weight: torch.nn.Parameter, sparsity: float, steps: int, **params: object):
-    """The method as in the paper, whose scores begin at zero."""
-    return build("movement", {"initial": "zero"} | params, PruningContext({"w": weight}, sparsity, steps))
+    """The method with scores that begin at zero and take plain steps, which can be checked by hand."""
+    paper = {"initial": "zero", "optimiser": "sgd", "score_rate": 1.0}
+    return build("movement", paper | params, PruningContext({"w": weight}, sparsity, steps))
 
 
 def test_by_default_scores_begin_at_the_magnitudes_and_move_from_there() -> None:
@@ -78,7 +80,8 @@ def test_soft_regulariser_draws_scores_down() -> None:
 
 def test_between_updates_the_soft_mask_is_the_scores_above_the_threshold() -> None:
     model = toy()
-    method = build("movement", {"variant": "soft", "interval": 5, "end": 0.8}, context_for(model, 0.8, 100))
+    params = {"variant": "soft", "interval": 5, "end": 0.8, "score_rate": 0.01}
+    method = build("movement", params, context_for(model, 0.8, 100))
     loop = Loop(model, method, 100)
     counts = []
     for done in range(21, 79):
@@ -89,6 +92,22 @@ def test_between_updates_the_soft_mask_is_the_scores_above_the_threshold() -> No
         counts.append(sum(int((~m).sum()) for m in masks.values()))
     held = [now != before for before, now in pairwise(counts)]
     assert sum(held) > 58 / 5, "the count floats between updates"
+
+
+def test_scores_learn_by_adam() -> None:
+    """Against torch's, at a rate that follows the learning rate of the weights."""
+    weight = torch.nn.Parameter(torch.tensor([[2.0, -1.0, 0.5]]))
+    scores = torch.nn.Parameter(weight.detach().abs())
+    adam = torch.optim.Adam([scores], lr=0.01, betas=BETAS, eps=EPSILON)
+    context = PruningContext({"w": weight}, 0.5, 4, learning_rate=lambda step: [1.0, 2.0, 1.0, 0.0][step])
+    method = build("movement", {"score_rate": 0.01, "begin": 0.3}, context)
+    for number, gradient in enumerate([[1.0, -2.0, 0.1], [0.5, 3.0, -0.1], [0.0, 1.0, 1.0]]):
+        weight.grad = torch.tensor([gradient])
+        scores.grad = weight.grad * weight.detach()
+        adam.param_groups[0]["lr"] = 0.01 * [1.0, 2.0, 1.0][number]
+        adam.step()
+        method.after_backward(Progress(number, 4, 0, 0.1))
+        torch.testing.assert_close(method.state_dict()["score.w"], scores.detach())
 
 
 def test_highest_dropped_score() -> None:
