@@ -66,12 +66,30 @@ def test_weights_far_apart(values):
 
 
 @pytest.mark.parametrize(
-    ("values", "options", "most"), [("fp32", {}, 1.06), ("int8", {"window": 128}, 1.12), ("int8", {}, 1.3)]
+    ("values", "options", "most"),
+    [("fp32", {"window": 256}, 1.06), ("int8", {"window": 128}, 1.12), ("bf16", {}, 1.12), ("int8", {}, 1.12)],
 )
 def test_few_slots_stay_empty(values, options, most):
     rng = np.random.default_rng(6)
     matrix = packed(np.where(rng.random((512, 1024)) < 0.1, 1, 0).astype(np.float32), values, **options)
     assert matrix.stored <= most * matrix.nonzeros
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize(("density", "window"), [(0.5, 64), (0.25, 64), (0.05, 128)])
+def test_the_window_is_as_narrow_as_padding_allows(values, density, window):
+    rng = np.random.default_rng(8)
+    matrix = packed(np.where(rng.random((64, 512)) < density, 1, 0).astype(np.float32), values)
+    assert matrix.options == {"window": window}
+    assert matrix.arrays()["slots"].max() < window
+
+
+def test_arrays_of_files_that_do_not_tell_their_window_are_read():
+    """Before the encoder chose the width of floats, files held no option and windows of up to 256 columns."""
+    weights = np.where(np.random.default_rng(9).random((11, 600)) < 0.02, 1, 0).astype(np.float32)
+    arrays = packed(weights, window=256).arrays()
+    assert arrays["slots"].max() >= 128
+    assert np.array_equal(native.Matrix.from_arrays("window", "fp32", 11, 600, arrays).dense(), weights)
 
 
 @pytest.mark.parametrize("window", [0, 63, 512])

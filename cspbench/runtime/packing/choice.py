@@ -22,6 +22,7 @@ from cspbench.runtime.packing.values import PackingError
 TIE = 1.03
 BLOCKS = ("block:4x4", "block:8x1", "block:1x8")
 GROUPS = (4, 8, 16)
+WINDOWS = ("window:64", "window:128", "window:256")
 STRUCTURED = 1.25
 """N of M may take so many times the bytes of the smallest other format and yet be faster: 2 of 4 takes 1.06."""
 
@@ -46,12 +47,13 @@ SEARCHES: Mapping[str, Search] = {"auto": fastest, "smallest": smallest}
 
 
 def candidates(weight: np.ndarray, values: str, name: str) -> dict[str, PackedMatrix]:
-    """Dense, and every format that takes fewer bytes.
+    """Dense, and every format that takes fewer bytes; the window in each of its widths.
 
     Blocks and N of M come in several shapes. The smallest is a candidate where the matrix has such a structure: where
     it is not far larger than a format that expects none.
     """
-    found = _possible(weight, [f for f in FORMATS if f not in ("block", "nm")], values, name)
+    plain = [f for f in FORMATS if f not in ("block", "nm", "window")]
+    found = _possible(weight, [*plain, *WINDOWS], values, name)
     dense, least = found["dense"].bytes, min(m.bytes for m in found.values())
     for shapes in (list(BLOCKS), [f"nm:{_most(weight, m)}:{m}" for m in GROUPS]):
         shaped = sorted(_possible(weight, shapes, values, name).items(), key=lambda item: item[1].bytes)

@@ -16,7 +16,7 @@ Options = dict[str, Any]
 
 
 def parse_format(text: str) -> tuple[str, Options]:
-    """``csr16`` or ``block:4x4`` or ``nm:2:4``: the name of a format, and options for the packer.
+    """``csr16``, ``block:4x4``, ``nm:2:4`` or ``window:64``: the name of a format, and options for the packer.
 
     Raises:
         PackingError: no such format, or an option it does not take.
@@ -24,13 +24,13 @@ def parse_format(text: str) -> tuple[str, Options]:
     name, _, detail = text.partition(":")
     if name not in FORMATS:
         raise PackingError(f"there is no format '{name}' ({', '.join(FORMATS)}){did_you_mean(name, FORMATS)}")
-    separator = {"block": "x", "nm": ":"}.get(name)
     if not detail:
         return name, {}
-    numbers = detail.split(separator) if separator else []
-    if len(numbers) != 2 or not all(n.isdigit() for n in numbers):
-        raise PackingError(f"'{text}' cannot be read: say e.g. block:4x4, nm:2:4, csr16")
-    return name, {name: (int(numbers[0]), int(numbers[1]))}
+    separator, count = {"block": ("x", 2), "nm": (":", 2), "window": (":", 1)}.get(name, (":", 0))
+    numbers = detail.split(separator)
+    if len(numbers) != count or not all(n.isdigit() for n in numbers):
+        raise PackingError(f"'{text}' cannot be read: say e.g. block:4x4, nm:2:4, window:64, csr16")
+    return name, {name: int(detail) if count == 1 else (int(numbers[0]), int(numbers[1]))}
 
 
 def pack_matrix(weight: np.ndarray, format: str, values: str = "fp32", *, name: str = "the matrix") -> PackedMatrix:

@@ -44,9 +44,11 @@ class PackedMatrix:
 
     @property
     def label(self) -> str:
-        """The format as `parse_format` reads it, with what tells its shapes apart: ``block:4x4``, ``nm:2:4``."""
+        """The format as `parse_format` reads it, with its parameters: ``block:4x4``, ``nm:2:4``, ``window:64``."""
         if self.format == "block":
             return f"block:{self.options.get('block_rows')}x{self.options.get('block_columns')}"
+        if self.format == "window" and "window" in self.options:  # files of older versions do not tell
+            return f"window:{self.options['window']}"
         return f"nm:{self.options.get('n')}:{self.options.get('m')}" if self.format == "nm" else self.format
 
     @property

@@ -227,6 +227,9 @@ inline __m512i _mm512_dpbusd_epi32(__m512i to, __m512i a, __m512i b) { return em
 
 // ---- bits
 
+constexpr int _MM_HINT_T0 = 3;
+inline void _mm_prefetch(const char*, int) {}  // of any address: it never faults
+
 inline int64_t _mm_popcnt_u64(uint64_t word) {
     int64_t count = 0;
     for (; word; word &= word - 1) ++count;
@@ -290,8 +293,12 @@ inline __m256i _mm256_mask_mov_epi8(__m256i a, __mmask32 mask, __m256i b) {
     return emulated::chosen<uint8_t>(mask, b, a);
 }
 inline __m512 _mm512_maskz_expand_ps(__mmask16 mask, __m512 a) { return emulated::expanded<float>(mask, a); }
-inline __m512i _mm512_maskz_expand_epi16(__mmask32 mask, __m512i a) { return emulated::expanded<uint16_t>(mask, a); }
-inline __m512i _mm512_maskz_expand_epi8(__mmask64 mask, __m512i a) { return emulated::expanded<uint8_t>(mask, a); }
+inline __m512i _mm512_mask_expand_epi16(__m512i from, __mmask32 mask, __m512i a) {
+    return emulated::chosen<uint16_t>(mask, emulated::expanded<uint16_t>(mask, a), from);
+}
+inline __m512i _mm512_mask_expand_epi8(__m512i from, __mmask64 mask, __m512i a) {
+    return emulated::chosen<uint8_t>(mask, emulated::expanded<uint8_t>(mask, a), from);
+}
 
 // ---- moving lanes about
 

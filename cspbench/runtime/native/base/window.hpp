@@ -9,9 +9,8 @@
 // instructions of a processor (int8) or at least its fastest cache, at addresses that do not depend on the previous
 // entry.
 //
-//   parameter[0]  window: the narrowest of 64, 128 and 256 columns that holds all slots. The encoder takes 256 for
-//                 floating point (128 if columns <= 64), and for int8 64 or 128, whichever promises the lower latency;
-//                 the option "window" makes it take another
+//   parameter[0]  window: the narrowest of 64, 128 and 256 columns that holds all slots. The encoder takes 64 or 128,
+//                 whichever promises the lower latency; the option "window" makes it take another
 //   units         groups: ceil(rows / 8)
 //   order         (rows,): lane l of group g is row order[8 g + l]; a permutation. The last group may have fewer
 //                 lanes: the slots of those that are missing are empty

@@ -49,7 +49,7 @@ std::vector<Made> blocks_of(const T* weights, const Rounded& all, int32_t height
             made("starts", Type::u32, {units}, starts)};
 }
 
-std::vector<Made> encode_block(const Rounded& weights, const Options& options) {
+std::vector<Made> encode_block(const Rounded& weights, Options& options) {
     return weights.visit(
         [&](const auto* w) { return blocks_of(w, weights, options.at("block_rows"), options.at("block_columns")); });
 }
@@ -138,7 +138,7 @@ std::vector<Made> groups_of(const T* weights, const Rounded& all, int32_t n, int
             made("positions", Type::u8, {all.rows, width}, nibbles)};
 }
 
-std::vector<Made> encode_nm(const Rounded& weights, const Options& options) {
+std::vector<Made> encode_nm(const Rounded& weights, Options& options) {
     return weights.visit([&](const auto* w) { return groups_of(w, weights, options.at("n"), options.at("m")); });
 }
 

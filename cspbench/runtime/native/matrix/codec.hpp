@@ -80,10 +80,11 @@ void check_options(const Options& given, std::initializer_list<const char*> name
 
 struct Codec {
     // Fills in defaults and refuses what makes no sense for a matrix of this shape.
-    // The result is complete: what a file keeps, and what `encode` and `describe` get.
+    // The result is what `encode` and `describe` get.
     Options (*complete)(const Options& given, int32_t rows, int32_t columns);
-    // Arrays of the format, "values" included, "scales" not.
-    std::vector<Made> (*encode)(const Rounded& weights, const Options& options);
+    // Arrays of the format, "values" included, "scales" not. Adds to `options` what it has chosen itself: they are what
+    // a file keeps.
+    std::vector<Made> (*encode)(const Rounded& weights, Options& options);
     // Sets parameter[], units, stored and the pointers of `m` (rows, columns, format, value and scales are there
     // already), checking names, types, shapes and contents so that no kernel can read or write outside. That the
     // `stored` values are finite (and int8 not -128) is checked by the caller afterwards.

@@ -126,7 +126,7 @@ Matrix Matrix::pack(const float* dense, int32_t rows, int32_t columns, Format fo
                     const Options& options) {
     check_shape(value, rows, columns);
     const Codec& codec = codec_of(format);
-    const Options complete = codec.complete(options, rows, columns);
+    Options complete = codec.complete(options, rows, columns);
     const Rounded rounded = round_weights(dense, rows, columns, value);
     const std::vector<Made> made = codec.encode(rounded, complete);
     std::vector<Array> arrays;

@@ -23,7 +23,7 @@ void check_stored(int64_t stored) { require(stored <= UINT32_MAX, "more than 2^3
 
 // ---- dense
 
-std::vector<Made> encode_dense(const Rounded& weights, const Options&) {
+std::vector<Made> encode_dense(const Rounded& weights, Options&) {
     return {{"values", type_of(weights.value), {weights.rows, weights.columns}, weights.bits}};
 }
 
@@ -93,7 +93,7 @@ std::vector<Made> bitmap_of(const T* weights, const Rounded& all) {
             made("starts", Type::u32, {int64_t{all.rows} + 1}, starts)};
 }
 
-std::vector<Made> encode_bitmap(const Rounded& weights, const Options&) {
+std::vector<Made> encode_bitmap(const Rounded& weights, Options&) {
     return weights.visit([&](const auto* w) { return bitmap_of(w, weights); });
 }
 
@@ -128,7 +128,7 @@ void decode_bitmap(const Packed& m, float* out) {
 
 // ---- csr16
 
-std::vector<Made> encode_csr16(const Rounded& weights, const Options&) {
+std::vector<Made> encode_csr16(const Rounded& weights, Options&) {
     const auto append_row = [&](const auto* w, auto& places, auto& values) {
         for (int32_t c = 0; c < weights.columns; ++c) {
             if (!w[c]) continue;
@@ -162,7 +162,7 @@ void decode_csr16(const Packed& m, float* out) {
 
 // ---- csr8
 
-std::vector<Made> encode_csr8(const Rounded& weights, const Options&) {
+std::vector<Made> encode_csr8(const Rounded& weights, Options&) {
     const auto append_row = [&](const auto* w, auto& gaps, auto& values) {
         int32_t next = 0;  // the column that gap 0 means
         for (int32_t c = 0; c < weights.columns; ++c) {

@@ -15,7 +15,7 @@ constexpr int32_t kMostAdvance = 255;
 
 int32_t groups_of(int32_t rows) { return (rows + kWindowLanes - 1) / kWindowLanes; }
 
-// The widest window there may be.
+// The widest window that a matrix may use. Files that do not tell are older than the choice of the encoder below.
 int32_t widest(const Options& options, Value value, int32_t columns) {
     return option(options, "window", value == Value::int8 || padded(columns) < 256 ? 128 : 256);
 }
@@ -138,18 +138,19 @@ Plan plan_of(const Places& places, const Rounded& all, int32_t window) {
     return best;
 }
 
-// int8 look-ups take half the time in half the window: worth a fifth more steps.
+// Look-ups in half the window take less time: worth an eighth more steps. What is best depends on the processor and the
+// type of values; the packer's choice of formats measures it.
 Plan plan_of(const Places& places, const Rounded& all, const Options& options) {
-    Plan wide = plan_of(places, all, widest(options, all.value, all.columns));
-    if (all.value != Value::int8 || options.count("window")) return wide;
-    Plan narrow = plan_of(places, all, 64);
-    return narrow.steps * 5 <= wide.steps * 6 ? narrow : wide;
+    if (options.count("window")) return plan_of(places, all, options.at("window"));
+    Plan wide = plan_of(places, all, 128), narrow = plan_of(places, all, 64);
+    return narrow.steps * 8 <= wide.steps * 9 ? narrow : wide;
 }
 
 template <class T>
-std::vector<Made> windows_of(const T* weights, const Rounded& all, const Options& options) {
+std::vector<Made> windows_of(const T* weights, const Rounded& all, Options& options) {
     const Places places = places_of(weights, all.rows, all.columns);
     const Plan plan = plan_of(places, all, options);
+    options["window"] = plan.window;
     const std::vector<uint16_t>& order = plan.order;
     std::vector<uint32_t> starts{0};
     std::vector<uint8_t> advance, slots;
@@ -179,7 +180,7 @@ std::vector<Made> windows_of(const T* weights, const Rounded& all, const Options
             made("starts", Type::u32, {units}, starts)};
 }
 
-std::vector<Made> encode(const Rounded& weights, const Options& options) {
+std::vector<Made> encode(const Rounded& weights, Options& options) {
     return weights.visit([&](const auto* w) { return windows_of(w, weights, options); });
 }
 

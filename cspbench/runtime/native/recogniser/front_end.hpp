@@ -18,8 +18,8 @@ struct Level {
 
 class FrontEnd {
 public:
-    // `floor` is added to every mel energy, at Kaldi's 16-bit scale. Without one, energies are cut where Kaldi cuts them.
-    // Throws std::invalid_argument for what cannot be (a mel bin that holds no frequency of the spectrum, ...).
+    // `floor` is added to every mel energy, at Kaldi's 16-bit scale. Without one, energies are cut where Kaldi cuts
+    // them. Throws std::invalid_argument for what cannot be (a mel bin that holds no frequency of the spectrum, ...).
     FrontEnd(int32_t sample_rate, float window_ms, float hop_ms, int32_t mels, float floor = 0.0f);
 
     // Features are relative to a reference level from now on: it follows the loudest frames, falls by `fall` nats a

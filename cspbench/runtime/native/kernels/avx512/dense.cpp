@@ -9,6 +9,7 @@ struct Plain {  // dense
     const typename V::Stored* at;
     Plain(const Packed& m, int32_t row) : at(values_of<typename V::Stored>(m) + int64_t{row} * m.columns) {}
     void next(__m512 (&weights)[kParts]) {
+        for (size_t i = 0; i < kWord * sizeof *at; i += 64) prefetch(at, kAhead + static_cast<int>(i));
         for (int k = 0; k < kParts; ++k) weights[k] = V::load(at + k * kLanes);
         at += kWord;
     }
@@ -18,6 +19,7 @@ struct PlainBytes {
     const int8_t* at;
     PlainBytes(const Packed& m, int32_t row) : at(values_of<int8_t>(m) + int64_t{row} * m.columns) {}
     __m512i next() {
+        prefetch(at, kAhead);
         const __m512i weights = load_bytes(at);
         at += kWord;
         return weights;

@@ -85,8 +85,11 @@ void float_group(const Packed& m, const Input* inputs, int32_t group, float* y, 
     for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
         base += m.advance[step];
         const auto* w = values_of<typename V::Stored>(m) + step * kWindowStep;
+        const uint8_t* slots = m.slots + step * kWindowStep;
+        for (size_t at = 0; at < kWindowStep * sizeof *w; at += 64) prefetch(w, kAhead + static_cast<int>(at));
+        prefetch(slots, kAhead);
         const __m512 first = V::load(w), second = V::load(w + kLanes);
-        const __m512i columns = columns_of(m.slots + step * kWindowStep);
+        const __m512i columns = columns_of(slots);
         for (int b = 0; b < B; ++b) {
             const Looked x = look_up<Window>(Planes{planes[b].low + base, planes[b].high + base}, columns);
             sums[b].first = _mm512_fmadd_ps(first, x.first, sums[b].first);
@@ -128,8 +131,11 @@ void byte_group(const Packed& m, const Input* inputs, int32_t group, float* y, p
     int64_t base = 0;
     for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
         base += m.advance[step];
-        const __m256i weights = half_of(values_of<int8_t>(m) + step * kWindowStep);
-        const __m256i columns = half_of(m.slots + step * kWindowStep);
+        const int8_t* w = values_of<int8_t>(m) + step * kWindowStep;
+        const uint8_t* slots = m.slots + step * kWindowStep;
+        prefetch(w, kAhead);
+        prefetch(slots, kAhead);
+        const __m256i weights = half_of(w), columns = half_of(slots);
         excess = _mm256_dpbusd_epi32(excess, top_bits, weights);
         for (int b = 0; b < B; ++b) {
             const __m256i x = _mm256_xor_si256(look_up<Window>(inputs[b].q + base, columns), top_bits);
