@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SWEEP ?= sweeps/rnnt.yaml
 
-.PHONY: sweep test lint clean
+.PHONY: sweep test lint docs clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/cspbench sweep $(SWEEP)
@@ -19,6 +19,9 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	! [ -x $(BIN)/hadolint ] || $(BIN)/hadolint docker/Dockerfile
+
+docs: $(VENV)/.installed
+	$(BIN)/properdocs build --strict -q -f mkdocs.yml
 
 # Installing compiles the native module as well, and so again after a change of its sources. The extra `synthesis` is GPL-3,
 # and so no part of the default installation: it makes the embedded synthetic corpus, which sweep and tests need.
