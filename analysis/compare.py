@@ -27,9 +27,7 @@ from pathlib import Path
 
 beside = Path("compare") if Path("compare").is_dir() else Path("analysis/compare")
 FOLDER = Path(os.environ.get("CSPBENCH_COMPARISON", beside))
-ROOT = os.environ.get(
-    "CSPBENCH_ROOT", "runs"
-)  # where the trials lie, if they are at hand: only "What they recognise" asks
+ROOT = os.environ.get("CSPBENCH_ROOT", "runs")  # of the trials, if they are at hand: only the hypotheses need them
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,12 +35,17 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image
 
-from cspbench.comparison.report import evaluate_finals, load_evaluation, recorded_errors
-from cspbench.comparison.report.drawing import styles
-from cspbench.comparison.report.figures import pictures
-from cspbench.comparison.report.page import rival_names, verdict_row
-from cspbench.report.results import load_hypotheses
-from cspbench.store import Store
+from cspbench import report
+from cspbench.comparison.report import (
+    evaluate_finals,
+    load_evaluation,
+    pictures,
+    recorded_errors,
+    rival_names,
+    styles,
+    verdict_row,
+)
+from cspbench.errors import CspbenchError
 
 evaluation = load_evaluation(FOLDER)
 finals, proposed = evaluation.finals, evaluation.proposed
@@ -154,14 +157,15 @@ if len(highest):
     first, second = (cell[cell["method"] == method] for method in (proposed, verdict["best_rival"]))
     pair = first.merge(second, on=["fold", "dense_seed", "seed"]).iloc[0]
     names = {proposed: pair["trial_id_x"], verdict["best_rival"]: pair["trial_id_y"]}
-    if all(Store(ROOT).trial(trial).hypotheses.is_file() for trial in names.values()):
-        recognised = [load_hypotheses(Store(ROOT), trial).set_index("id") for trial in names.values()]
+    try:
+        recognised = [report.load_hypotheses(trial, ROOT).set_index("id") for trial in names.values()]
+    except CspbenchError as error:
+        print(error)
+    else:
         worst = recognised[0].sort_values("edits", ascending=False).index[:8]
         sides = {method: own.loc[worst, "hypothesis"] for method, own in zip(names, recognised, strict=True)}
         with pd.option_context("display.max_colwidth", None):
             display(pd.DataFrame({"reference": recognised[0].loc[worst, "reference"]} | sides).reset_index(drop=True))  # noqa: F821 - Jupyter's
-    else:
-        print(f"the trials do not lie under {ROOT}")
 
 # %% [markdown]
 # ## Do the committed errors give the committed numbers?

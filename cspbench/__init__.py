@@ -1,19 +1,68 @@
-"""cspbench: pruning of speech recognisers put to the test."""
+"""cspbench: pruning of speech recognisers put to the test.
+
+A sweep, its results and one of its trials (after ``cspbench sweep sweeps/smoke.yaml``, or `run_sweep`):
+
+    >>> import cspbench
+    >>> results = cspbench.load_results("smoke")
+    >>> results[["method", "sparsity", "test_wer", "size_bytes", "latency_ms"]].shape
+    (4, 5)
+    >>> best = cspbench.trial(results.sort_values("dev_wer", kind="stable")["trial_id"].iloc[0])
+    >>> best.spec.method.name, best.result.sparsity
+    ('csp', 0.8)
+    >>> best.curve[["step", "dev_wer"]].shape, best.hypotheses.shape, best.layers.shape
+    ((1, 2), (12, 6), (9, 2))
+
+What each name is for:
+
+- `load_config` reads a sweep file, `run_sweep` runs it, `load_results` returns its trials as a DataFrame;
+- `TrialSpec` describes a single trial, `run_trial` runs it, `trial` reads it back;
+- `methods` holds the pruning methods by name, `create` binds one to the weights of any torch model;
+- `Recogniser` recognises streaming speech with a packed file;
+- `report` holds tables, Pareto fronts, tests of significance and figures.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from cspbench.report.results import load_results
+from cspbench.lazy import lazy
+from cspbench.version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "load_results"]
+if TYPE_CHECKING:
+    from cspbench import report
+    from cspbench.config import load_config
+    from cspbench.pruning import create
+    from cspbench.pruning.registry import methods
+    from cspbench.report.results import load_results
+    from cspbench.report.trial import trial
+    from cspbench.runtime.recogniser import Recogniser
+    from cspbench.spec import TrialSpec
+    from cspbench.sweep.runner import run_sweep
+    from cspbench.trials.run import run_trial
+
+_HOMES = {
+    "load_config": "cspbench.config",
+    "run_sweep": "cspbench.sweep.runner",
+    "load_results": "cspbench.report.results",
+    "trial": "cspbench.report.trial",
+    "TrialSpec": "cspbench.spec",
+    "run_trial": "cspbench.trials.run",
+    "methods": "cspbench.pruning.registry",
+    "create": "cspbench.pruning",
+    "Recogniser": "cspbench.runtime.recogniser",
+}
+__all__ = [
+    "Recogniser", "TrialSpec", "__version__", "create", "load_config", "load_results", "methods", "report", "run_sweep",
+    "run_trial", "trial",
+]  # fmt: skip
+
+_find = lazy(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load_results` when it is first asked for: pandas has no place in the import of a trial."""
-    if name == "load_results":
-        return import_module("cspbench.report.results").load_results
-    raise AttributeError(f"module 'cspbench' has no attribute '{name}'")
+    return import_module("cspbench.report") if name == "report" else _find(name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -161,10 +161,14 @@ class StudyFolder:
 
 
 class Store:
-    """Paths under one root folder. Nothing is created until something is written."""
+    """Paths under one root folder. Nothing is created until something is written.
 
-    def __init__(self, root: Path | str = "runs") -> None:
-        self.root = Path(root).absolute()
+    Args:
+        root: the folder, or a store of it.
+    """
+
+    def __init__(self, root: Store | Path | str = "runs") -> None:
+        self.root: Path = root.root if isinstance(root, Store) else Path(root).absolute()
 
     @property
     def corpora(self) -> Path:
@@ -185,6 +189,23 @@ class Store:
 
     def study(self, name: str) -> StudyFolder:
         return StudyFolder(self._child("studies", name))
+
+    def find_trial(self, id: str) -> TrialFolder:
+        """Return the folder of a trial that is there.
+
+        Args:
+            id: of the trial, or the first digits of it.
+
+        Raises:
+            ConfigError: no such trial, or several.
+        """
+        names = sorted(path.name for path in self.root.glob("trials/*") if path.is_dir() and path.name.startswith(id))
+        if id in names:
+            return self.trial(id)
+        if len(names) != 1:
+            known = f"{len(names)} trials start so: {', '.join(names[:4])}" if names else f"{self.root} has none"
+            raise ConfigError(f"no trial '{id}': {known}")
+        return self.trial(names[0])
 
     def studies(self) -> list[str]:
         """Names of the studies that have a list of trials, sorted."""

@@ -135,7 +135,7 @@ def _hypotheses(plan: ComparisonPlan, finals: pd.DataFrame, store: Store) -> Cal
     corpora = dict(zip(finals["trial_id"], finals["corpus"], strict=True))
 
     def hypotheses(trial_id: str) -> pd.DataFrame:
-        found = load_hypotheses(store, trial_id)
+        found = load_hypotheses(trial_id, store)
         return found.assign(cluster=found["speaker"]) if corpora[trial_id] in by_speaker else found
 
     return hypotheses

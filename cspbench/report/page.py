@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-import cspbench
 from cspbench.report.figures import heading
 from cspbench.report.table import NOISY, display_notes, display_rows
 from cspbench.store import Store
+from cspbench.version import __version__
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
@@ -72,7 +72,7 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame,
     parts += ["<ul>", *(f"<li>{escape(note)}</li>" for note in (*display_notes(table), *NOTES)), "</ul>"]
     parts += ["<h2>How latency was measured</h2>", _html_table(protocol_rows(frame))]
     parts += [_troubles(frame), "<h2>Made by</h2>", f"<pre>{escape(command(name, store))}</pre>"]
-    parts.append(f"<p>cspbench {escape(cspbench.__version__)}</p>")
+    parts.append(f"<p>cspbench {escape(__version__)}</p>")
     body = "\n".join(filter(None, parts))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

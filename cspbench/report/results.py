@@ -27,12 +27,12 @@ COLUMNS = [
 ]
 
 
-def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
+def load_results(name: str, root: Store | Path | str = "runs") -> pd.DataFrame:
     """Read the trials of a study, one row each, in the order in which they were asked for.
 
     Args:
         name: the study, the top-level ``name`` of its sweep file.
-        root: folder the sweep wrote to.
+        root: folder of all results, which the sweep wrote to.
 
     Returns:
         A frame with `COLUMNS`: what identifies the trial, then a column for each metric of
@@ -50,7 +50,9 @@ def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
 
     Example:
         >>> import cspbench
-        >>> cspbench.load_results("rnnt").query("state == 'complete'").nsmallest(5, "dev_wer")  # doctest: +SKIP
+        >>> trials = cspbench.load_results("smoke")
+        >>> trials.query("state == 'complete'").groupby("method")["compression"].max().round(1).to_dict()
+        {'csp': 3.4, 'lottery': 3.4, 'magnitude': 2.7, 'movement': 3.0}
     """
     store = Store(root)
     rows = [_row(store, record) for record in _records(store, name)]
@@ -59,8 +61,12 @@ def load_results(name: str, root: Path | str = "runs") -> pd.DataFrame:
     return frame.astype(dict.fromkeys(MEASURES, float))
 
 
-def load_hypotheses(store: Store, trial_id: str) -> pd.DataFrame:
-    """Read what a trial's recogniser wrote for each test utterance.
+def load_hypotheses(trial_id: str, root: Store | Path | str = "runs") -> pd.DataFrame:
+    """Read references and hypotheses of a trial's test utterances.
+
+    Args:
+        trial_id: the trial.
+        root: folder of all results.
 
     Returns:
         One row an utterance: ``id``, ``speaker``, ``reference``, ``hypothesis``, ``edits``, ``words``.
@@ -68,17 +74,41 @@ def load_hypotheses(store: Store, trial_id: str) -> pd.DataFrame:
     Raises:
         ResultsError: the trial has no hypotheses.
     """
-    return pd.DataFrame(read_rows(store.trial(trial_id).hypotheses))
+    return pd.DataFrame(read_rows(Store(root).trial(trial_id).hypotheses))
 
 
-def load_curve(store: Store, trial_id: str) -> pd.DataFrame:
-    """Read a trial's training curve, one row a record, columns as the training wrote them."""
-    return pd.DataFrame(read_rows(store.trial(trial_id).curve))
+def load_curve(trial_id: str, root: Store | Path | str = "runs") -> pd.DataFrame:
+    """Read a trial's training curve.
+
+    Args:
+        trial_id: the trial.
+        root: folder of all results.
+
+    Returns:
+        One row a record: ``step``, ``epoch``, ``loss``, ``learning_rate``, ``sparsity`` and, where dev was decoded,
+        ``dev_wer``.
+
+    Raises:
+        ResultsError: the trial has no curve.
+    """
+    return pd.DataFrame(read_rows(Store(root).trial(trial_id).curve))
 
 
-def load_result(store: Store, trial_id: str) -> TrialResult:
-    """Read a finished trial's result; raises ResultsError where there is none or it cannot be read."""
-    return read_result(store.trial(trial_id))
+def load_layers(trial_id: str, root: Store | Path | str = "runs") -> pd.DataFrame:
+    """Read the sparsity of a trial's layers.
+
+    Args:
+        trial_id: the trial.
+        root: folder of all results.
+
+    Returns:
+        One row a weight matrix: ``layer``, ``sparsity`` (fraction of zeros).
+
+    Raises:
+        ResultsError: the trial has no result.
+    """
+    zeros = read_result(Store(root).trial(trial_id)).layer_sparsity
+    return pd.DataFrame({"layer": list(zeros), "sparsity": list(zeros.values())})
 
 
 def _records(store: Store, name: str) -> list[TrialRecord]:

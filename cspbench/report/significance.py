@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -177,9 +178,9 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def compare_trials(
-    store: Store,
     first: Sequence[str],
     second: Sequence[str],
+    root: Store | Path | str = "runs",
     *,
     by_speaker: bool = False,
     resamples: int = 10_000,
@@ -190,9 +191,9 @@ def compare_trials(
     An utterance's errors are averaged over the trials of a list before utterances are drawn.
 
     Args:
-        store: where the trials lie.
         first: ids of the trials of the first setting, at least one.
         second: ids of those of the second.
+        root: folder of all results.
         by_speaker: draw whole speakers instead of utterances; they are few, so the bootstrap is studentised.
         resamples: number of draws.
         seed: of the draws.
@@ -202,7 +203,7 @@ def compare_trials(
         ValueError: `by_speaker` where all utterances are of one.
     """
     trials = [*first, *second]
-    frames = [load_hypotheses(store, trial).set_index("id").sort_index() for trial in trials]
+    frames = [load_hypotheses(trial, root).set_index("id").sort_index() for trial in trials]
     reference = frames[0]
     for trial, frame in zip(trials, frames, strict=True):
         if not frame["reference"].equals(reference["reference"]):

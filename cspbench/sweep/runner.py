@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from cspbench.config import SweepConfig
 from cspbench.errors import CspbenchError
@@ -18,7 +19,7 @@ from cspbench.sweep.study import Proposal, Study, open_study
 from cspbench.sweep.tracking import Tracker, open_client
 from cspbench.trials.executors import Executor, make_executor
 from cspbench.trials.outcome import Outcome
-from cspbench.trials.progress import Display, label_of
+from cspbench.trials.progress import Display, label_of, make_display
 from cspbench.trials.queue import Job, TrialQueue
 from cspbench.trials.records import TrialLog, read_result
 
@@ -64,19 +65,31 @@ class Summary:
         return [*failed, *self.unresolved]
 
 
-def run_sweep(config: SweepConfig, store: Store, display: Display, executor: Executor | None = None) -> Summary:
+def run_sweep(
+    config: SweepConfig,
+    root: Store | Path | str = "runs",
+    display: Display | None = None,
+    executor: Executor | None = None,
+) -> Summary:
     """Run what is left to do of a sweep.
 
     Args:
-        config: the checked sweep file.
-        store: where everything goes.
-        display: shows progress.
+        config: the checked sweep file, from `load_config`.
+        root: folder of all results.
+        display: shows progress; by default on stderr.
         executor: runs the trials; by default `config.workers` processes on this machine.
+
+    Returns:
+        How its trials ended; `load_results` gives them as a DataFrame.
 
     Raises:
         CspbenchError: the device is absent, the corpus is unusable, the study belongs to something else or is busy, or
             a person interrupted the work. A failing trial does not raise: see `Summary.failures`.
     """
+    if display is None:
+        with make_display(Console(stderr=True)) as shown:
+            return run_sweep(config, root, shown, executor)
+    store = Store(root)
     executor = executor or make_executor(config.workers, store, config.device, display.event)
     display.note(f"sweep {config.name}: corpus {config.corpus.name}")
     plan = resolve(config, store, display.note)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -42,12 +43,14 @@ CALIBRATION_UTTERANCES = 192
 __all__ = ["run_trial", "train_dense"]
 
 
-def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: Listener = silent) -> TrialResult:
+def run_trial(
+    spec: TrialSpec, root: Store | Path | str = "runs", *, device: str = "auto", progress: Listener = silent
+) -> TrialResult:
     """Run a trial, or return its result at once if it has been run.
 
     Args:
         spec: everything the outcome depends on.
-        store: keeps the trial, in ``trials/<id>``, and the dense recogniser it starts from.
+        root: folder of all results; keeps the trial, in ``trials/<id>``, and the dense recogniser it starts from.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; latency is measured on the CPU either way.
         progress: called with events while the trial runs.
 
@@ -56,6 +59,7 @@ def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: 
         CorpusError: audio or transcripts that cannot be used.
         PruningError: a method that cannot do what it is asked.
     """
+    store = Store(root)
     folder = store.trial(spec.id)
     with locked(folder.path):
         if not folder.finished:

@@ -1,16 +1,13 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from support.fake_studies import finish, record, result, spec, word_errors, write_study
 
-import cspbench
 from cspbench import load_results
 from cspbench.errors import CspbenchError
-from cspbench.report.results import ResultsError, load_curve, load_hypotheses, load_result
+from cspbench.report.results import ResultsError, load_curve, load_hypotheses, load_layers
 from cspbench.result import METRICS, Memory
 from cspbench.store import Store
 
@@ -123,7 +120,7 @@ def test_a_result_that_vanished_is_said_to_be_missing(store):
     assert row["state"] == "missing"
     assert trial.id in row["error"]
     with pytest.raises(ResultsError, match="has no result"):
-        load_result(store, trial.id)
+        load_layers(trial.id, store)
 
 
 def test_a_last_line_cut_short_is_left_out(store, recwarn):
@@ -208,18 +205,8 @@ def test_settings_differ_by_what_was_chosen_and_not_by_sparsity_or_seed(store):
 def test_hypotheses_and_curves_are_read_back(tmp_path):
     store = write_study(tmp_path, methods=["csp"], sparsities=[0.5], seeds=[0])
     frame = load_results("demo", tmp_path)
-    hypotheses = load_hypotheses(store, frame["trial_id"][0])
+    hypotheses = load_hypotheses(frame["trial_id"][0], tmp_path)
     assert hypotheses["edits"].sum() / hypotheses["words"].sum() == pytest.approx(frame["wer"][0], abs=0.01)
-    assert load_curve(store, frame["trial_id"][0])["loss"].is_monotonic_decreasing
+    assert load_curve(frame["trial_id"][0], tmp_path)["loss"].is_monotonic_decreasing
     with pytest.raises(ResultsError, match="missing"):
-        load_hypotheses(store, "nothing")
-
-
-def test_the_package_does_not_import_pandas_until_results_are_asked_for():
-    code = (
-        "import sys, cspbench; assert not {'pandas', 'torch', 'matplotlib'} & set(sys.modules); "
-        "cspbench.load_results; assert 'pandas' in sys.modules; assert 'matplotlib' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    with pytest.raises(AttributeError, match="load_result'"):
-        _ = cspbench.load_result
+        load_hypotheses("nothing", store)

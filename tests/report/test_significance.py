@@ -110,12 +110,12 @@ def test_trials_are_compared_over_their_seeds(tmp_path):
     store = write_study(tmp_path, sparsities=[0.9], methods=["csp", "movement"])
     frame = load_results("demo", tmp_path)
     ours, theirs = (frame[frame["method"] == name] for name in ("csp", "movement"))
-    comparison = compare_trials(store, ours["trial_id"].tolist(), theirs["trial_id"].tolist())
+    comparison = compare_trials(ours["trial_id"].tolist(), theirs["trial_id"].tolist(), store)
     assert comparison.wer_a == pytest.approx(ours["wer"].mean(), abs=0.005)
     assert comparison.difference < 0
     assert comparison.p_value < 0.05
     assert comparison.units == 60
-    by_speaker = compare_trials(store, ours["trial_id"].tolist(), theirs["trial_id"].tolist(), by_speaker=True)
+    by_speaker = compare_trials(ours["trial_id"].tolist(), theirs["trial_id"].tolist(), store, by_speaker=True)
     assert by_speaker.units == 6
 
 
@@ -128,7 +128,7 @@ def test_trials_of_different_test_sets_are_not_compared(tmp_path):
     lines = [json.loads(line) | {"reference": "something else"} for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(CspbenchError, match="not tested on the same utterances"):
-        compare_trials(store, [one.id], [other.id])
+        compare_trials([one.id], [other.id], store)
 
 
 def few_speakers(rng, speakers, utterances=20, words=5, gap=0.0):

@@ -77,8 +77,8 @@ def check_report(store: Store) -> None:
     assert set(frame["schema"]) == {1}
     assert set(frame["state"]) == {"complete"}
     assert frame.set_index("method")["latency_ms"]["csp"] == pytest.approx(0.01312, rel=1e-6)
-    assert len(load_hypotheses(store, frame["trial_id"][0])) == 12
-    assert load_curve(store, frame["trial_id"][0])["sparsity"].tolist() == [0.8]
+    assert len(load_hypotheses(frame["trial_id"][0], store)) == 12
+    assert load_curve(frame["trial_id"][0], store)["sparsity"].tolist() == [0.8]
     assert len(display_rows(summary(frame))) == 5
     assert store.study("smoke").report / "report.html" in write_report("smoke", store)
 
