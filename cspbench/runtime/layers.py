@@ -8,8 +8,8 @@ are in its ``state_dict`` under ``packed.<name>.``: one ``format`` entry (JSON a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,11 +49,13 @@ class PackedWeight(nn.Module):
         """
         if x.dtype != torch.float32 or x.device.type != "cpu":
             raise PackedLayerError(f"packed layers take float32 on the CPU, not {x.dtype} on {x.device}")
-        if x.requires_grad and torch.is_grad_enabled():
-            raise PackedLayerError("packed layers are for inference: call them under torch.inference_mode()")
+        if x.requires_grad:
+            if torch.is_grad_enabled():
+                raise PackedLayerError("packed layers are for inference: call them under torch.inference_mode()")
+            x = x.detach()
         if not len(x):
             return x.new_zeros(0, self.matrix.rows)
-        return torch.from_numpy(self._native.multiply(x.detach().contiguous().numpy(), self.threads))
+        return torch.from_numpy(self._native.multiply(x.contiguous().numpy(), self.threads))
 
     def extra_repr(self) -> str:
         m = self.matrix
@@ -112,24 +114,21 @@ def matrix_of(state: Mapping[str, Tensor], prefix: str, shape: tuple[int, ...]) 
 class PackedLayer(nn.Module):
     """A layer on packed weights; `packed` holds them by the names that the layer of torch has for its matrices."""
 
+    _products: dict[str, PackedWeight]
+
     def __init__(self, layer: nn.Module, matrices: Mapping[str, PackedMatrix], threads: int = 1) -> None:
         super().__init__()
         self.packed = nn.ModuleDict({name: PackedWeight(matrix, threads) for name, matrix in matrices.items()})
+        # The same modules once more, as plain attributes: looking up a module of a module takes microseconds.
+        object.__setattr__(self, "_products", dict(self.packed.items()))
         for name, parameter in layer.named_parameters(recurse=False):
             if name not in matrices:
                 self.register_buffer(name, parameter.detach().clone())
         self.train(layer.training)
 
-    @property
-    def product(self) -> PackedWeight:
-        """The packed weight of a layer that has one."""
-        return cast("PackedWeight", self.packed["weight"])
-
-    def weights(self) -> Iterator[tuple[str, PackedWeight]]:
+    def weights(self) -> dict[str, PackedWeight]:
         """Its packed weights by name."""
-        for name, weight in self.packed.items():
-            assert isinstance(weight, PackedWeight)
-            yield name, weight
+        return self._products
 
 
 class PackedLinear(PackedLayer):
@@ -146,14 +145,14 @@ class PackedLinear(PackedLayer):
     @property
     def weight(self) -> Tensor:
         """The weights, dense, for code that looks at them; made anew at each call."""
-        return torch.from_numpy(self.product.matrix.dense())
+        return torch.from_numpy(self._products["weight"].matrix.dense())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x W^T + b``."""
-        y = self.product.multiply(x.reshape(-1, self.in_features))
-        if self.bias is not None:
-            y += self.bias
-        return y.view(*x.shape[:-1], self.out_features)
+        y = self._products["weight"].multiply(x if x.dim() == 2 else x.reshape(-1, self.in_features))
+        if (bias := self.bias) is not None:
+            y += bias
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], self.out_features)
 
 
 class PackedPointwise(PackedLayer):
@@ -171,9 +170,9 @@ class PackedPointwise(PackedLayer):
         """Multiply the channels of every position."""
         channel = x.dim() - self.dimensions - 1
         moved = x.movedim(channel, -1)
-        y = self.product.multiply(moved.reshape(-1, self.channels))
-        if self.bias is not None:
-            y += self.bias
+        y = self._products["weight"].multiply(moved.reshape(-1, self.channels))
+        if (bias := self.bias) is not None:
+            y += bias
         return y.view(*moved.shape[:-1], y.shape[-1]).movedim(-1, channel)
 
 
@@ -218,7 +217,7 @@ class PackedRecurrent(PackedLayer):
 
     def _run(self, name: str, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One layer in one direction: (T, N, C) -> (T, N, H), and its state after the last step."""
-        own = dict(self.weights())
+        own = self.weights()
         inputs = own[f"weight_ih_{name}"].multiply(x.reshape(-1, x.shape[-1])).view(*x.shape[:2], -1)
         recurrent = own[f"weight_hh_{name}"]
         bias = getattr(self, f"bias_hh_{name}", None)

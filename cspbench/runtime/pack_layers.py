@@ -142,7 +142,7 @@ def packed_layers(model: nn.Module) -> list[dict[str, Any]]:
         }
         for name, layer in model.named_modules()
         if isinstance(layer, PackedLayer)
-        for key, weight in layer.weights()
+        for key, weight in layer.weights().items()
     ]
 
 
@@ -155,7 +155,7 @@ def set_threads(model: nn.Module, threads: int) -> None:
     check_threads(threads)
     for layer in model.modules():
         if isinstance(layer, PackedLayer):
-            for _, weight in layer.weights():
+            for weight in layer.weights().values():
                 weight.threads = threads
 
 
