@@ -18,6 +18,7 @@ What each name is for:
 - `TrialSpec` describes a single trial, `run_trial` runs it, `trial` reads it back;
 - `methods` holds the pruning methods by name, `create` binds one to the weights of any torch model;
 - `Recogniser` recognises streaming speech with a packed file;
+- `latency` measures any callable by the protocol of the recognisers;
 - `report` holds tables, Pareto fronts, tests of significance and figures.
 """
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cspbench.pruning.registry import methods
     from cspbench.report.results import load_results
     from cspbench.report.trial import trial
+    from cspbench.runtime.latency.calls import latency
     from cspbench.runtime.recogniser import Recogniser
     from cspbench.spec import TrialSpec
     from cspbench.sweep.runner import run_sweep
@@ -51,10 +53,11 @@ _HOMES = {
     "methods": "cspbench.pruning.registry",
     "create": "cspbench.pruning",
     "Recogniser": "cspbench.runtime.recogniser",
+    "latency": "cspbench.runtime.latency.calls",
 }
 __all__ = [
-    "Recogniser", "TrialSpec", "__version__", "create", "load_config", "load_results", "methods", "report", "run_sweep",
-    "run_trial", "trial",
+    "Recogniser", "TrialSpec", "__version__", "create", "latency", "load_config", "load_results", "methods", "report",
+    "run_sweep", "run_trial", "trial",
 ]  # fmt: skip
 
 _find = lazy(__name__, _HOMES)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -25,8 +26,10 @@ from cspbench.machine.lock import working
 from cspbench.pruning import PruningContext, PruningMethod
 from cspbench.pruning.registry import create
 from cspbench.result import TrialResult
+from cspbench.runtime import extension
+from cspbench.runtime.evaluate import packed_word_errors
 from cspbench.runtime.latency.paired import measure_latency
-from cspbench.runtime.packing import dense_bytes, packed_bytes
+from cspbench.runtime.packing import dense_bytes, pack_model, packed_bytes
 from cspbench.spec import TrialSpec, refuse_to_run
 from cspbench.store import DenseFolder, Store, TrialFolder, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import load_model, save_model
@@ -142,15 +145,17 @@ def prune(trial: _Trial) -> None:
 def evaluate(trial: _Trial) -> None:
     """Decode dev, and test unless the trial is for selection only.
 
-    Writes ``hypotheses.jsonl``, of test, and last ``evaluation.json``, the errors of each split.
+    Writes ``hypotheses.jsonl``, of test, and last ``evaluation.json``, the errors of each split, and those on test with
+    weights in int8 where the native engine, which decodes in int8, is there.
     """
     folder, speech = trial.folder, trial.speech
     if folder.evaluation.is_file():
         return
     splits: tuple[Split, ...] = ("dev",) if trial.spec.selection_only else ("dev", "test")
     trial.progress(Event("evaluate", message=f"decoding {' and '.join(splits)}"))
-    model = load_model(folder.path).model.to(trial.device)
-    found = {}
+    trained = load_model(folder.path)
+    model = trained.model.to(trial.device)
+    found: dict[str, Any] = {}
     with trial.busy(), working() as step_aside:
         for split in splits:
             step_aside()
@@ -158,6 +163,11 @@ def evaluate(trial: _Trial) -> None:
             found[split] = errors(recognised).model_dump(mode="json")
             if split == "test":
                 write_jsonl(folder.hypotheses, (utterance.row() for utterance in recognised))
+        if "test" in splits and extension.available():
+            step_aside()
+            # Equal in every format, bit for bit: none needs to be timed.
+            packed = pack_model(trained, format="smallest", values="int8")
+            found["int8_test"] = packed_word_errors(packed, speech.corpus.split("test")).model_dump(mode="json")
     write_json(folder.evaluation, found)
 
 
@@ -204,6 +214,7 @@ def _conclude(trial: _Trial, seconds: float) -> None:
         seed=spec.seed,
         dev=evaluation["dev"],
         test=evaluation.get("test"),
+        int8_test=evaluation.get("int8_test"),
         dense_dev=dense_result["dev"],
         dense_test=dense_result["test"],
         latency=None if spec.selection_only else read_json(folder.latency),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cspbench.runtime import extension
 from cspbench.spec import CorpusSpec, DenseSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
 from cspbench.store import Store
 from cspbench.trials import run
@@ -85,6 +86,7 @@ def test_the_result_holds_what_the_stages_left(spec: TrialSpec, tmp_path: Path) 
     assert result["sparsity"] == 0.5
     assert result["overhead_seconds"] < result["seconds"]
     assert result["dense_test"]["words"] == result["test"]["words"] == 4
+    assert (result["int8_test"]["words"] == 4) if extension.available() else (result["int8_test"] is None)
 
 
 def test_a_trial_interrupted_by_an_older_version_resumes(
