@@ -13,7 +13,6 @@ from cspbench.errors import CspbenchError
 
 app = typer.Typer(
     help="Puts pruning of speech recognisers to the test.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -38,13 +37,21 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    from cspbench.store import Store
+
+    if context.invoked_subcommand is not None:
+        return
+    if Store(sweep.RUNS).studies():
+        results.print_studies(sweep.RUNS)
+    else:
+        typer.echo(context.get_help())
 
 
 def main() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cspbench.cli.options import Changes, OwnDevice, OwnWorkers, Root, messages, output, print_rows
+from cspbench.cli.options import AsJson, Changes, OwnDevice, OwnWorkers, Root, messages, output, print_rows
 from cspbench.cli.sweep import RUNS, TrialsError, interrupt, overrides
 from cspbench.errors import ConfigError, did_you_mean
 
@@ -49,6 +51,7 @@ def compare(
     workers: OwnWorkers = None,
     device: OwnDevice = None,
     root: Root = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Tune methods alike, retrain what was chosen on dev with fresh seeds, and test who is better; resumes."""
     from cspbench.comparison.load import load_comparison_config
@@ -62,11 +65,11 @@ def compare(
         _collect(config, collect, store)
         stages = ("report",) if stage is None else stages
     if dry_run:
-        _print_plan(config, store, part)
+        _print_plan(config, store, part, as_json)
     elif export:
         _export(config, store, stages, part)
     else:
-        _run(config, store, stages, part, _command(file, set_ or []))
+        _run(config, store, stages, part, _command(file, set_ or []), as_json)
 
 
 def _part(
@@ -132,13 +135,16 @@ def _export(config: ComparisonConfig, store: Store, stages: tuple[Stage, ...], p
         typer.echo(spec.model_dump_json())
 
 
-def _print_plan(config: ComparisonConfig, store: Store, part: Subset) -> None:
+def _print_plan(config: ComparisonConfig, store: Store, part: Subset, as_json: bool) -> None:
     from cspbench.comparison.estimate import dense_missing, stage_estimates
     from cspbench.comparison.plan import resolve_comparison
     from cspbench.trials.progress import duration
 
     plan = resolve_comparison(config, store, messages().print)
     rows = stage_estimates(plan, store, part)
+    if as_json:
+        typer.echo(json.dumps([asdict(row) | {"left": row.left} for row in rows], indent=2))
+        return
     print_rows(
         [
             {
@@ -164,18 +170,30 @@ def _print_plan(config: ComparisonConfig, store: Store, part: Subset) -> None:
         output().print("no estimate where no trial has finished", soft_wrap=True)
 
 
-def _run(config: ComparisonConfig, store: Store, stages: tuple[Stage, ...], part: Subset, command: str) -> None:
+def _run(
+    config: ComparisonConfig, store: Store, stages: tuple[Stage, ...], part: Subset, command: str, as_json: bool
+) -> None:
     from cspbench.comparison.run import run_comparison
     from cspbench.sweep.tracking import ui_command
     from cspbench.trials.progress import make_display
 
     with make_display(messages()) as display:
         summary = run_comparison(config, store, display, stages=stages, only=part, command=command)
-    _print_summary(summary)
-    output().print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps(_json_summary(summary), indent=2))
+    else:
+        _print_summary(summary)
+    (messages() if as_json else output()).print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
     if summary.failures:
         lines = "\n".join(f"  {failure}" for failure in summary.failures)
         raise TrialsError(f"{len(summary.failures)} of this run's trials failed; start it again to retry:\n{lines}")
+
+
+def _json_summary(summary: ComparisonSummary) -> dict[str, Any]:
+    found = summary.comparison
+    tables = {} if found is None else {"cells": found.cells, "tests": found.tests, "verdicts": found.verdicts}
+    records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+    return {"name": summary.name, **records, "warnings": summary.warnings, "files": list(map(str, summary.files))}
 
 
 def _print_summary(summary: ComparisonSummary) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from cspbench.report.columns import Column, fit, lines_of
 
 Root = Annotated[Path, typer.Option("--root", help="Folder of all results.", file_okay=False)]
 Workers = Annotated[
@@ -26,7 +31,10 @@ OwnDevice = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 PLAIN_WIDTH = 160
-"""Columns where output is no terminal."""
+"""Columns where output is no terminal and the environment does not set COLUMNS."""
+
+NUMBER = re.compile(r"[~+-]?\d[\d.,e+-]*( ?(%|×|ms|µs|s|MB|kB|[GMk]?B/s))?")
+"""Cells that are aligned to the right."""
 
 
 def output() -> Console:
@@ -40,17 +48,31 @@ def messages() -> Console:
 
 
 def print_rows(rows: list[dict[str, Any]], title: str | None = None) -> None:
-    """Print rows of equal keys as a table."""
+    """Print rows of equal keys as a table; numbers are aligned to the right."""
     table = Table(title=title, title_justify="left")
     for heading in rows[0] if rows else []:
-        table.add_column(heading, overflow="fold")
+        numbers = all(NUMBER.fullmatch(str(row[heading])) for row in rows if row[heading] not in (None, ""))
+        table.add_column(heading, overflow="fold", justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
     output().print(table)
 
 
+def print_columns(columns: Sequence[Column], title: str) -> None:
+    """Print columns as a table, without those that do not fit; the headings of these are listed below it."""
+    console = output()
+    kept = fit(columns, console.width)
+    for line in (title, *lines_of(kept)):
+        console.print(line, markup=False, no_wrap=True, crop=False)
+    dropped = [column.heading for column in columns if column not in kept]
+    if dropped:
+        note = f"not shown: {', '.join(dropped)} (--json has all)"
+        short = f"not shown: {len(dropped)} more columns (--json has all)"
+        console.print(note if len(note) <= console.width else short)
+
+
 def _console(stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = max(PLAIN_WIDTH, shutil.get_terminal_size().columns)
     return console

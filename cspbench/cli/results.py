@@ -2,39 +2,70 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cspbench.cli.options import AsJson, Root, messages, output
+from cspbench.cli.options import AsJson, Root, messages, output, print_columns
 from cspbench.cli.sweep import RUNS, print_summary
 from cspbench.errors import ConfigError
 
 Name = Annotated[str, typer.Argument(help="The study: the `name` of its sweep file.")]
+OptionalName = Annotated[str | None, typer.Argument(help="The study: the `name` of its sweep file; all if left out.")]
 
 
 def results(
-    name: Name,
+    name: OptionalName = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     root: Root = RUNS,
 ) -> None:
-    """Print the results of a study: a table of methods and sparsities, or every trial as JSON or CSV."""
+    """Print the results of a study: a table of methods and sparsities, or every trial as JSON or CSV.
+
+    Without a name, list the studies.
+
+    Examples: `cspbench results`, `cspbench results smoke`, `cspbench results smoke --csv > smoke.csv`
+    """
     from cspbench.report.results import load_results
     from cspbench.store import Store
 
     if as_json and as_csv:
         raise ConfigError("--json and --csv exclude each other")
-    if as_json:
-        typer.echo(load_results(name, root).to_json(orient="records", indent=2))
+    if name is None and as_csv:
+        raise ConfigError("--csv prints one study: give its name")
+    if name is None:
+        print_studies(root, as_json)
     elif as_csv:
         typer.echo(load_results(name, root).to_csv(index=False), nl=False)
     else:
-        print_summary(name, Store(root))
+        print_summary(name, Store(root), as_json)
+
+
+def print_studies(root: Path, as_json: bool = False) -> None:
+    """Print the studies of a results folder."""
+    from cspbench.report.columns import Column
+    from cspbench.store import Store
+    from cspbench.trials.records import study_rows
+
+    rows = study_rows(Store(root))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    elif rows:
+        ranks = {"study": 0, "trials": 0, "finished": 1, "failed": 2, "methods": 3, "corpus": 4, "changed": 5}
+        columns = [
+            Column(name, tuple(str(row[name]) for row in rows), rank, right=isinstance(rows[0][name], int))
+            for name, rank in ranks.items()
+        ]
+        print_columns(columns, f"studies under {Store(root).root}")
+        output().print("`cspbench results STUDY` prints one; `cspbench --help` lists all commands")
+    else:
+        output().print(f"no study under {Store(root).root} yet: run `cspbench sweep FILE`", soft_wrap=True)
 
 
 def report(name: Name, root: Root = RUNS) -> None:
-    """Write figures and tables of a study, and print where they are."""
+    """Write figures and tables of a study, and print their paths."""
     from cspbench.report.write import write_report
     from cspbench.store import Store
 

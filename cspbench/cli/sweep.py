@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cspbench.cli.options import Changes, OwnDevice, OwnWorkers, Root, messages, output, print_rows
+from cspbench.cli.options import AsJson, Changes, OwnDevice, OwnWorkers, Root, messages, output, print_columns
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def sweep(
     workers: OwnWorkers = None,
     device: OwnDevice = None,
     root: Root = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Train, prune and measure the trials of a sweep file; resumes an earlier run of it."""
     from cspbench.config import load_config
@@ -42,11 +43,12 @@ def sweep(
     store = Store(root)
     with make_display(messages()) as display:
         summary = run_sweep(config, store, display)
-    print_summary(config.name, store)
+    print_summary(config.name, store, as_json)
+    console = messages() if as_json else output()
     if summary.overhead_seconds is not None:
         text = "overhead outside training, evaluation and latency measurement: %.2f s a trial"
-        output().print(text % summary.overhead_seconds, soft_wrap=True)
-    output().print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
+        console.print(text % summary.overhead_seconds, soft_wrap=True)
+    console.print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
     if summary.failures:
         lines = "\n".join(f"  {failure}" for failure in summary.failures)
         raise TrialsError(f"{len(summary.failures)} of this run's trials failed; start it again to retry:\n{lines}")
@@ -60,14 +62,20 @@ def overrides(texts: list[str], **options: int | str | None) -> list[Override]:
     return [*map(parse_override, texts), *given]
 
 
-def print_summary(name: str, store: Store) -> None:
-    """Print a study as a table of methods and sparsities."""
+def print_summary(name: str, store: Store, as_json: bool = False) -> None:
+    """Print a study as a table of methods and sparsities, or all of its trials as JSON."""
     from cspbench.report.results import load_results
-    from cspbench.report.table import display_rows, summary
+    from cspbench.report.table import display_columns, display_notes, summary
 
     frame = load_results(name, store.root)
+    if as_json:
+        typer.echo(frame.to_json(orient="records", indent=2))
+        return
     synthetic = " (synthetic speech)" if frame["synthetic"].eq(True).any() else ""
-    print_rows(display_rows(summary(frame)), f"{name}{synthetic}: test WER with its 95 % interval")
+    table = summary(frame)
+    print_columns(display_columns(table), f"{name}{synthetic}: test WER with its 95 % interval")
+    for note in display_notes(table):
+        output().print(note, markup=False, soft_wrap=True)
     folder = store.study(name).report
     if folder.is_dir():
         output().print(f"figures and tables: {folder}", soft_wrap=True)

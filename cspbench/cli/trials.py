@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cspbench.cli.options import Changes, Device, Root, Workers, messages, output
+from cspbench.cli.options import AsJson, Changes, Device, Root, Workers, messages, output
 from cspbench.cli.sweep import RUNS, TrialsError, overrides, print_summary
 from cspbench.errors import ConfigError
 
@@ -63,6 +63,7 @@ def collect(
     folder: Annotated[Path, typer.Argument(help="Folder `trials run` wrote to.", exists=True, file_okay=False)],
     name: Annotated[str, typer.Option(help="Study the trials join.")],
     root: Root = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Take results from another machine into the store, MLflow and the report."""
     from cspbench.store import Store
@@ -73,5 +74,6 @@ def collect(
     store = Store(root)
     with make_display(messages()) as display:
         outcomes = collect_trials(folder, name, store, display)
-    print_summary(name, store)
-    output().print(f"{len(outcomes)} trials collected; look at them: {ui_command(store)}", soft_wrap=True)
+    print_summary(name, store, as_json)
+    console = messages() if as_json else output()
+    console.print(f"{len(outcomes)} trials collected; look at them: {ui_command(store)}", soft_wrap=True)

@@ -42,6 +42,21 @@ def fit(columns: Iterable[Column], width: int) -> list[Column]:
     return kept
 
 
+def lines_of(columns: Sequence[Column]) -> list[str]:
+    """Lay columns out as text: headings, a rule, and a line a row."""
+
+    def line(texts: Iterable[str]) -> str:
+        aligned = (
+            text.rjust(column.width) if column.right else text.ljust(column.width)
+            for column, text in zip(columns, texts, strict=True)
+        )
+        return (" " * GAP).join(aligned).rstrip()
+
+    rule = line("─" * column.width for column in columns)
+    body = (line(texts) for texts in zip(*(column.cells for column in columns), strict=True))
+    return [line(column.heading for column in columns), rule, *body]
+
+
 def rows_of(columns: Sequence[Column]) -> list[dict[str, str]]:
     """Return columns as rows: heading -> text."""
     headings = [column.heading for column in columns]

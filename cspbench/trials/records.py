@@ -11,6 +11,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from cspbench.errors import CspbenchError
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
-from cspbench.store import TrialFolder
+from cspbench.store import Store, TrialFolder
 
 State = Literal["running", "complete", "failed", "pruned"]
 
@@ -165,6 +166,32 @@ class TrialLog:
     def _history(self) -> Iterator[TrialRecord]:
         for number, row in _numbered(self.path) if self.path.is_file() else []:
             yield TrialRecord.of(row, f"{self.path}:{number}")
+
+
+def study_rows(store: Store) -> list[dict[str, Any]]:
+    """Describe the studies of a store, one row each, by name.
+
+    Returns:
+        Rows with ``study``, ``trials`` (asked for so far), ``finished``, ``failed``, ``corpus``, ``methods`` and
+        ``changed`` (date and time).
+    """
+    rows = []
+    for name in store.studies():
+        path = store.study(name).trials
+        records = TrialLog(path).records()
+        finished = sum(store.trial(record.trial_id).finished for record in records)
+        rows.append(
+            {
+                "study": name,
+                "trials": len(records),
+                "finished": finished,
+                "failed": sum(record.state == "failed" for record in records),
+                "corpus": ", ".join(sorted({record.spec["dense"]["corpus"]["name"] for record in records})),
+                "methods": ", ".join(sorted({record.spec["method"]["name"] for record in records})),
+                "changed": datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "minutes"),
+            }
+        )
+    return rows
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -69,8 +69,8 @@ def test_a_sweep_from_file_to_table(run: Run, tmp_path: Path, an4_path: Path) ->
     assert [json.loads(line)["sparsity"] for line in out.splitlines()] == [0.0, 0.13, 0.5]
     code, out, err = run("sweep", file, "--root", root)
     assert code == 1
-    assert re.search(r"csp +│ 50 % +│ 50\.00 +│ 10\.0 \[", out)
-    assert re.search(r"dense .*\n.*\n.*control +│ 0 % +│ 0\.00 +│ 4\.0 \[", out)
+    assert re.search(r"^csp +50 % +50\.00 +10\.0 \[", out, re.MULTILINE)
+    assert re.search(r"^dense .*\n(control +0 % +0\.00 +4\.0 \[)", out, re.MULTILINE)
     assert f"cspbench ui --root {root}" in out
     assert "1 of this run's trials failed" in err
     assert "csp 13 % seed 0: thirteen is not possible" in err
@@ -83,6 +83,42 @@ def test_a_sweep_from_file_to_table(run: Run, tmp_path: Path, an4_path: Path) ->
     assert out.splitlines()[0].startswith("trial_id,")
     code, out, _ = run("report", "demo", "--root", root)
     assert all(Path(line).is_file() for line in out.splitlines())
+
+
+def test_the_table_of_a_study_fits_a_terminal_of_80_columns(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    write_study(tmp_path, "demo", seeds=[0])
+    code, out, _ = run("results", "demo", "--root", tmp_path)
+    lines = out.splitlines()
+    assert code == 0
+    assert len([line for line in lines if "[" in line]) == 13
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[:5] == ["method", "sparsity", "test", "WER", "%"]
+    assert lines[4].index("50 %") > lines[4].index("csp")
+    assert "front: Pareto fronts" in out
+    assert "not shown: " in out
+
+
+def test_studies_are_listed_without_a_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "no study under" in run("results")[1]
+    assert "Usage:" in run()[1]
+    write_study(tmp_path / "runs", "demo", seeds=[0])
+    write_study(tmp_path / "runs", "other", methods=["csp"], seeds=[0])
+    for words in ((), ("results",)):
+        code, out, _ = run(*words)
+        assert code == 0
+        assert re.search(r"demo +12 +12 +0  csp, lottery, magnitude, movement  fsdd", out)
+        assert "other" in out
+    rows = json.loads(run("results", "--json")[1])
+    assert [(row["study"], row["trials"], row["finished"], row["failed"]) for row in rows] == [
+        ("demo", 12, 12, 0),
+        ("other", 3, 3, 0),
+    ]
+    assert run("results", "--csv")[0] == 2
 
 
 def test_results_of_a_study_that_is_not_there(run: Run, tmp_path: Path) -> None:

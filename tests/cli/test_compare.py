@@ -88,6 +88,10 @@ def test_from_file_to_tables(compare: Run, store: Store) -> None:
     code, out, _ = compare("--dry-run")
     assert "demo: 0 of 16 trials left" in out
     assert "about 0 s with 1 workers" in out
+    assert sum(row["left"] for row in json.loads(compare("--dry-run", "--json")[1])) == 0
+    found = json.loads(compare("--stage", "report", "--json")[1])
+    assert {row["method"] for row in found["cells"]} >= {"csp", "magnitude"}
+    assert found["name"] == "demo"
 
 
 def test_export_lists_what_is_missing_now(compare: Run) -> None:
