@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from cspbench.asr.model import Transducer, prunable_weights, resolve_shape
-from cspbench.bench import Benchmark, machine, median_ratio
+from cspbench.bench import Benchmark, machine
 from cspbench.bench.random_speech import SpeechShape, random_speech
 from cspbench.bench.torch_prune import TorchPrune
 from cspbench.errors import ConfigError
@@ -38,6 +38,9 @@ from cspbench.trials.run import input_grams
 
 PEER = "torch_prune"
 SPARSITY = 0.9
+NEARBY = 8
+"""Steps within which a real step is moved to one in which the method observes gradients, or to one in which not."""
+
 NEIGHBOURS = 9
 """Hook calls before a real step to which those within it are compared."""
 
@@ -115,6 +118,7 @@ def _race(entrants: Sequence[_Entrant], rounds: int, say: Callable[[str], None])
         say(f"round {turn + 1} of {rounds}")
         for entrant in entrants:
             entrant.run_hooks(until=int((turn + 0.5) / rounds * entrant.training.total))
+            entrant.seek(observing=turn % 2 == 0)
         # Neither first nor last is always the same one.
         for entrant in [*entrants[turn % len(entrants) :], *entrants[: turn % len(entrants)]]:
             entrant.train()
@@ -143,7 +147,7 @@ class _Entrant:
         if name != "dense":
             method, self.multiple = (TorchPrune(model, context), 1.0) if name == PEER else _method(name, context)
             self.clock = _Clock(method)
-        self.weights = list(context.weights.values())
+        self.weights = context.weights
         phases = self.clock.phases() if self.clock else [Phase(steps)]
         self.training = TrainingRun(
             model, speech.training(), spec.training, seed=0, phases=phases, method=self.clock, listener=lambda _: None
@@ -151,6 +155,8 @@ class _Entrant:
         self.batches = self.training.data.batches(spec.training, 0, 0)
         self.steps, self.done = steps, 0
         self.outside: list[float] = []  # of a real step, without hooks
+        self.observed: list[bool] = []  # whether it made a second backward pass, for the method to observe gradients
+        self.observations = 0  # steps of the budget that make one
         self.within: list[float] = []  # hooks of a real step over hooks alone
         self.alone: list[float] = []  # hooks, of every other step of the budget
 
@@ -170,38 +176,65 @@ class _Entrant:
         """Take a real training step."""
         hooks = self.clock.seconds if self.clock else 0.0
         batch = self.batches[len(self.outside) % len(self.batches)]()
+        observed = self._observes(self.done)
+        self.observations += observed
         began = now()
         self.training.advance(self.done, batch)
         elapsed = now() - began
         spent = (self.clock.seconds if self.clock else 0.0) - hooks
         if count:
             self.outside.append(elapsed - spent)
+            self.observed.append(observed)
             self.within.append(spent - median(self.alone[-NEIGHBOURS:] or [spent]))
         self.done += 1
 
+    def _observes(self, step: int) -> bool:
+        return self.clock is not None and self.clock.observes_gradients(self.training.progress_at(step))
+
+    def seek(self, observing: bool) -> None:
+        """Go on, by a few steps at most, to one in which the method observes gradients, or to one in which not."""
+        near = range(self.done, min(self.done + NEARBY, self.training.total))
+        self.run_hooks(until=next((step for step in near if self._observes(step) == observing), self.done))
+
     def run_hooks(self, until: int) -> None:
         """Go on to step `until` by hooks alone; steps that begin a phase are real ones."""
-        gradients = [None if w.grad is None else w.grad.clone() for w in self.weights] if self.clock else []
+        if self.done >= until:
+            return
+        gradients = {name: w.grad.clone() for name, w in self.weights.items() if w.grad is not None and self.clock}
         while self.done < until:
             progress = self.training.progress_at(self.done)
             if self.done and progress.phase != self.training.progress_at(self.done - 1).phase:
                 self.train(count=False)
                 continue
             if self.clock:
-                for weight, gradient in zip(self.weights, gradients, strict=True):
-                    weight.grad = None if gradient is None else gradient.clone()
+                for name, weight in self.weights.items():
+                    weight.grad = gradients[name].clone() if name in gradients else None
                 hooks = self.clock.seconds
                 self.clock.before_forward(progress)
+                if self._observes(self.done):
+                    self.observations += 1
+                    self.clock.observe_gradients(progress, gradients)
                 self.clock.after_backward(progress)
                 self.clock.after_step(progress)
                 self.alone.append(self.clock.seconds - hooks)
             self.done += 1
-        for weight in self.weights:
+        for weight in self.weights.values():
             weight.grad = None
+
+    def _outside(self, dense: _Entrant) -> float:
+        """Step without hooks over the dense step beside it; steps with a second backward pass count by their number."""
+        times = list(zip(self.outside, dense.outside, self.observed, strict=True))
+        second = [(own, other) for own, other, observed in times if observed]
+        single = [(own, other) for own, other, observed in times if not observed] or second
+        ratio = median(own / other for own, other in single)
+        if not second:
+            return ratio
+        extra = median(own / other for own, other in second) - ratio
+        return ratio + extra * self.observations / self.training.total
 
     def row(self, dense: _Entrant) -> dict[str, Any]:
         """The measurement, times in milliseconds."""
-        outside = median_ratio(self.outside, dense.outside)
+        outside = self._outside(dense)
         plain = median(dense.outside)
         hooks, once = 0.0, 0.0
         if self.clock:
@@ -300,7 +333,8 @@ def _protocol(spec: DenseSpec, speech: Speech, corpus: str | None, steps: int, r
         "sparsity": SPARSITY,
         "steps": steps,
         "rounds": rounds,
-        "ratio": "median over rounds of the step without hooks over the dense step beside it, plus hooks: their mean "
+        "ratio": "median over rounds of the step without hooks over the dense step beside it, steps with a second "
+        "backward pass counted by their number, plus hooks: their mean "
         "over every step of the budget, start and finish included, over the median dense step",
         "interleaved": True,
         "clock": "processor time" if torch.get_num_threads() == 1 else "wall",

@@ -66,19 +66,27 @@ class TrainingFree(Clockwork):
         return super().phases() if self.params.fine_tune else []
 
 
+class Observer(Clockwork):
+    """Asks for the gradients of every fourth step, which it looks at in no time."""
+
+    def observes_gradients(self, progress: Progress) -> bool:
+        return progress.step % 4 == 0
+
+
 @pytest.fixture
 def clockwork(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every training step takes 4 s; methods `clockwork` and `free` are registered."""
+    """Every training step takes 4 s, and 2 s more with a second backward pass; the methods above are registered."""
     train_step = TrainingRun._train_step
 
-    def step(self: TrainingRun, *args: Any) -> None:
-        train_step(self, *args)
-        Watch.time += 4
+    def step(self: TrainingRun, batch: Any, progress: Progress, epoch: int) -> None:
+        train_step(self, batch, progress, epoch)
+        Watch.time += 6 if self.method is not None and self.method.observes_gradients(progress) else 4
 
     monkeypatch.setattr(TrainingRun, "_train_step", step)
     monkeypatch.setattr(overhead, "now", lambda: Watch.time)
     monkeypatch.setitem(methods._items, "clockwork", Clockwork)
     monkeypatch.setitem(methods._items, "free", TrainingFree)
+    monkeypatch.setitem(methods._items, "observer", Observer)
 
 
 def measure(names: list[str], **changes: Any) -> overhead.Benchmark:
@@ -96,6 +104,13 @@ def test_updates_are_spread_over_the_whole_budget(clockwork: None) -> None:
     assert row["outside_hooks_ms"] == pytest.approx(4000)
     assert row["hooks_ms"] == pytest.approx(1000 * hooks)
     assert row["slowest_hooks_ms"] == pytest.approx(2250)
+
+
+@pytest.mark.parametrize("rounds", [2, 3])
+def test_second_backward_passes_count_by_their_number(clockwork: None, rounds: int) -> None:
+    row = measure(["observer"], steps=200, rounds=rounds).rows[-1]
+    # 2 s more in 50 of 200 steps.
+    assert row["outside_hooks_ms"] == pytest.approx(1000 * (4 + 2 / 4))
 
 
 def test_what_does_not_train_is_measured_while_it_fine_tunes(clockwork: None) -> None:
