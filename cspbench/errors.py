@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -26,6 +27,26 @@ class CorpusError(CspbenchError):
 
 class PruningError(CspbenchError):
     """A request a pruning method cannot satisfy, e.g. a sparsity outside [0, 1)."""
+
+
+class FileAccessError(CspbenchError):
+    """A file or folder that cannot be read or written: which one, and why."""
+
+    @classmethod
+    def of(cls, error: OSError) -> FileAccessError:
+        """Put an error of the operating system into words."""
+        place = error.filename2 or error.filename  # of a copy, the file that is written
+        where = f"{place}: " if place is not None else ""
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        return cls(f"{where}{error.strerror or error}{remedy}")
+
+
+_REMEDIES = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT), "; free some space and run the same command again: what was finished is kept"
+    ),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; change its permissions, or name another folder"),
+}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -22,8 +22,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock
 
@@ -226,19 +227,39 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a whole file or nothing: readers and interrupted runs never see half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    raw = data.encode() if isinstance(data, str) else data
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the operating system name `path`: those of an open file, such as a full disk, name none."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(raw)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        raise OSError(error.errno or EIO, error.strerror or str(error), str(path)) from error
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears whole or not at all: readers and interrupted runs never see half of it.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`, whichever step failed.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a whole file or nothing, see `atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
 
 
 def write_json(path: Path, value: Any) -> None:

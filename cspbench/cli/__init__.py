@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from cspbench import __version__
 from cspbench.cli import bench, compare, data, latency, pack, plugins, results, sweep, transcribe, trials, ui
-from cspbench.errors import CspbenchError
+from cspbench.errors import CspbenchError, FileAccessError
 
 app = typer.Typer(
     help="Puts pruning of speech recognisers to the test.",
@@ -60,6 +61,11 @@ def main() -> None:
         app()
     except CspbenchError as error:
         sys.exit(fail(error))
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        sys.exit(fail(FileAccessError.of(error)))
 
 
 def fail(error: CspbenchError) -> int:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cspbench.errors import ConfigError
 from cspbench.report.columns import Column, fit, lines_of
 
 Root = Annotated[Path, typer.Option("--root", help="Folder of all results.", file_okay=False)]
@@ -35,6 +36,21 @@ PLAIN_WIDTH = 160
 
 NUMBER = re.compile(r"[~+-]?\d[\d.,e+-]*( ?(%|×|ms|µs|s|MB|kB|[GMk]?B/s))?")
 """Cells that are aligned to the right."""
+
+
+def check_output(path: Path) -> None:
+    """Refuse an output file that cannot be written, before any work; no folder is made for it.
+
+    Raises:
+        ConfigError: its folder does not exist, is no folder or may not be written to, or the file is a folder.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: there is no folder {folder}; make it, or name another file")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{path}: {folder} may not be written to; name another folder")
 
 
 def output() -> Console:

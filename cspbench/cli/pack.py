@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cspbench.cli.options import AsJson, messages, output, print_rows
+from cspbench.cli.options import AsJson, check_output, messages, output, print_rows
 
 if TYPE_CHECKING:
     from cspbench.runtime.packing import PackedModel
@@ -42,6 +42,7 @@ def pack(
 
     if model.is_file():
         raise ConfigError(f"{model} is a file; give the folder of the recogniser it was packed from")
+    check_output(out)
     with messages().status("packing") as status:
         options = {"format": _choice(format, "auto"), "values": _choice(values, "fp32")}
         packed = open_model(model, **options, progress=status.update)
@@ -76,6 +77,7 @@ def export(
 
     if values and model.is_file():
         raise ConfigError(f"{model} is a packed file, whose values are what they are; --values is for folders")
+    check_output(out)
     packed = open_model(model, format="smallest", values=_choice(values, "fp32"))
     paths = export_onnx(packed, out, sparse=sparse)
     differences = check_export(packed, out)

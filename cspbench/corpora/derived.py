@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from cspbench.corpora.jsonl import read_manifest
 from cspbench.corpora.problems import Problems
 from cspbench.corpora.utterance import Split, Utterance
 from cspbench.spec import content_id
-from cspbench.store import locked
+from cspbench.store import locked, write_atomic
 
 MANIFEST = "manifest.jsonl"
 
@@ -63,11 +64,12 @@ def _write(folder: Path, sample_rate: int, clips: Iterable[Clip]) -> None:
     lines = []
     for clip in clips:
         file = f"{clip.split}/{clip.id}.wav"
-        (folder / clip.split).mkdir(exist_ok=True)
-        soundfile.write(folder / file, clip.samples, sample_rate, subtype="PCM_16")
+        audio = io.BytesIO()
+        soundfile.write(audio, clip.samples, sample_rate, subtype="PCM_16", format="WAV")
+        write_atomic(folder / file, audio.getvalue())
         row = {
             "id": clip.id, "audio": file, "duration": round(len(clip.samples) / sample_rate, 4),
             "sample_rate": sample_rate, "speaker": clip.speaker, "text": clip.text, "split": clip.split,
         }  # fmt: skip
         lines.append(json.dumps(row) + "\n")
-    (folder / MANIFEST).write_text("".join(lines))
+    write_atomic(folder / MANIFEST, "".join(lines))

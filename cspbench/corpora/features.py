@@ -22,7 +22,7 @@ from cspbench.corpora.base import SPLITS, Corpus, Split, Utterance
 from cspbench.corpora.frames import ReferenceLevel, flush, frame_count
 from cspbench.errors import ConfigError, CorpusError
 from cspbench.spec import FeatureSpec, content_id
-from cspbench.store import locked, write_json
+from cspbench.store import atomic_file, locked, write_json
 
 FEATURES_VERSION = 2
 SAMPLE_SCALE = 32768.0
@@ -179,13 +179,18 @@ def _open_or_compute(
         if not done.is_file():
             progress(f"features: {corpus.name} {split} ({len(utterances)} utterances, speed {speed:g})")
             arrays, recorded = zip(*(_energies(u, spec, corpus.sample_rate, speed) for u in utterances), strict=True)
-            np.save(folder / "energies.npy", np.concatenate(arrays))
-            np.save(folder / "offsets.npy", np.cumsum([0] + [len(a) for a in arrays]))
-            np.save(folder / "recorded.npy", np.array(recorded))
+            _save(folder / "energies.npy", np.concatenate(arrays))
+            _save(folder / "offsets.npy", np.cumsum([0] + [len(a) for a in arrays]))
+            _save(folder / "recorded.npy", np.array(recorded))
             write_json(done, {"corpus": corpus.name, "split": split, "speed": speed, "utterances": len(utterances)})
     energies = np.load(folder / "energies.npy", mmap_mode="r", allow_pickle=False)
     offsets, recorded = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("offsets", "recorded"))
     return FeatureSet(utterances, energies, offsets, recorded, spec)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with atomic_file(path) as file:
+        np.save(file, array)
 
 
 def _energies(utterance: Utterance, spec: FeatureSpec, sample_rate: int, speed: float) -> tuple[np.ndarray, int]:

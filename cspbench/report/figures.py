@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from cspbench.report.axes import axis
 from cspbench.report.pareto import on_front
 from cspbench.report.table import DENSE, FRONTS, PLACE, select_on_dev, summary
+from cspbench.store import atomic_file
 
 # Okabe and Ito's palette without yellow and black, continued from Tol's muted one: safe for colour blindness.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#332288", "#999933", "#882255")
@@ -170,12 +171,13 @@ def figure(frame: pd.DataFrame, panels: Sequence[Panel] = PANELS, title: str = "
 
 def save(picture: Figure, stem: Path) -> list[Path]:
     """Write a figure as ``<stem>.png`` (150 dpi) and ``<stem>.svg``; equal figures give equal files."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     with mpl.rc_context({"svg.hashsalt": "cspbench"}):
-        picture.savefig(paths[0], dpi=150, metadata={"Software": "cspbench"})
+        with atomic_file(paths[0]) as file:
+            picture.savefig(file, format="png", dpi=150, metadata={"Software": "cspbench"})
         picture.set_layout_engine("none")  # laid out by now: both files the same way, and in half the time
-        picture.savefig(paths[1], metadata={"Date": None, "Creator": "cspbench"})
+        with atomic_file(paths[1]) as file:
+            picture.savefig(file, format="svg", metadata={"Date": None, "Creator": "cspbench"})
     return paths
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, Self
 
-from cspbench.errors import CspbenchError
+from cspbench.errors import CspbenchError, FileAccessError
 from cspbench.machine.cpu import usable_threads
 from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
@@ -89,9 +89,12 @@ def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener) -> O
     try:
         result = run.run_trial(spec, store, device=device, progress=progress)
     except Exception as error:  # whatever it was, the other trials go on
-        write_atomic(report, traceback.format_exc())
+        with suppress(OSError):  # on a full disk the reason is told, if not kept
+            write_atomic(report, traceback.format_exc())
         if isinstance(error, CspbenchError):
             return Outcome(spec, error=str(error))
+        if isinstance(error, OSError):
+            return Outcome(spec, error=str(FileAccessError.of(error)))
         return Outcome(spec, error=f"{type(error).__name__}: {error} (see {report})")
     report.unlink(missing_ok=True)
     return Outcome(spec, result)

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from cspbench.errors import CspbenchError
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
-from cspbench.store import Store, TrialFolder
+from cspbench.store import Store, TrialFolder, naming
 
 State = Literal["running", "complete", "failed", "pruned"]
 
@@ -132,7 +132,7 @@ class TrialLog:
             "number": number,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
+        with naming(self.path), self.path.open("a+b") as file:
             # A killed sweep may have left half a line: what follows must not be glued to it.
             if file.tell() and not _ends_in_newline(self.path):
                 file.write(b"\n")

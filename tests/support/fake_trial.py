@@ -21,7 +21,7 @@ from support.fake_studies import result
 from cspbench.errors import PruningError
 from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
-from cspbench.store import Store, write_json, write_jsonl
+from cspbench.store import Store, naming, write_json, write_jsonl
 from cspbench.training.events import Event, Listener, silent
 from cspbench.trials import executors, run
 from cspbench.trials.records import read_result
@@ -90,7 +90,7 @@ def fake_trials(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Tria
 
 def _count(path: Path, id: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with naming(path), path.open("a") as file:
         file.write(f"{id}\n")
 
 
