@@ -6,8 +6,9 @@ Only the process of the sweep uses it: workers run trials and know no study.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from optuna.trial import TrialState
 
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
+from cspbench.hyper import flatten
 from cspbench.result import TrialResult
 from cspbench.store import Store, StudyFolder, read_json, write_json
 from cspbench.sweep.plan import Plan
@@ -163,14 +165,22 @@ def _claim(folder: StudyFolder, plan: Plan) -> None:
 def _changes(known: Mapping[str, Any], plan: Plan) -> list[str]:
     """Differences between a study on disk and a plan.
 
-    A study of an earlier schema version is compared as that version would have described the plan.
+    A study of an earlier schema version is compared as that version would have described the plan; hyperparameters that
+    the file leaves to their defaults may have other defaults since, and belong to the trials that are still to run.
     """
     version = known.get("version", 1)
     changes = list(_differences(known["identity"], plan.identity(version)))
     if version == plan.version:
         return changes
+    written = {(entry.name, name) for entry in plan.config.methods for name in flatten(entry.params)}
     added = [f"{name}: new" for name in plan.newer_fields(version)]
-    return added + [change for change in changes if not change.endswith(": new")]
+    return added + [change for change in changes if not change.endswith(": new") and not _of_default(change, written)]
+
+
+def _of_default(change: str, written: Collection[tuple[str, str]]) -> bool:
+    """True for a fixed hyperparameter that the sweep file leaves to its default; `written` are those it sets."""
+    found = re.match(r"space\.methods\.([^.]+)\.fixed\.([^:]+): ", change)
+    return found is not None and found.groups() not in written
 
 
 def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
