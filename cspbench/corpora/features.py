@@ -209,8 +209,12 @@ def _energies(utterance: Utterance, spec: FeatureSpec, sample_rate: int, speed: 
 
 
 def train_statistics(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and reciprocal standard deviation of each mel bin over the training set, both (mels,)."""
-    frames = np.concatenate([features.inputs(i).reshape(-1, features.spec.mels) for i in range(len(features))])
+    """Mean and reciprocal standard deviation of each mel bin over the training set, both (mels,).
+
+    The flush is left out: its constant frames, far below speech, would stretch the deviation, and a recogniser of short
+    utterances would see hardly any difference between sounds. Such a model does not learn to align.
+    """
+    frames = np.concatenate([features_of(features.of(i)[0], features.spec) for i in range(len(features))])
     mean = frames.mean(axis=0, dtype=np.float64)
     deviation = frames.std(axis=0, dtype=np.float64)
     return mean.astype(np.float32), (1.0 / np.maximum(deviation, 1e-3)).astype(np.float32)

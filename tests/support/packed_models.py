@@ -11,7 +11,7 @@ from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.spec import FeatureSpec
 
-FEATURES = FeatureSpec(mels=8, stack=3)
+FEATURES = FeatureSpec(mels=8, stack=3, level_fall=None)
 TOKENIZER = CharacterTokenizer("abcdef")
 RATE = 16_000
 
