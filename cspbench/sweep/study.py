@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -20,6 +21,7 @@ from cspbench.errors import ConfigError
 from cspbench.hyper import flatten
 from cspbench.result import TrialResult
 from cspbench.store import Store, StudyFolder, read_json, write_json
+from cspbench.sweep.database import create_database, outdated, sqlite_url
 from cspbench.sweep.plan import Plan
 from cspbench.sweep.space import Setting
 
@@ -129,13 +131,13 @@ def open_study(plan: Plan, store: Store) -> Study:
 
     Raises:
         ConfigError: the folder holds a study of something else.
+        DatabaseError: the database was made by an older Optuna.
     """
     folder = store.study(plan.config.name)
     _claim(folder, plan)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder.optuna}", engine_kwargs={"connect_args": {"timeout": 60}})
     study = optuna.create_study(
-        storage=storage,
+        storage=_open_storage(folder.optuna),
         study_name=plan.config.name,
         directions=["minimize"] * len(plan.config.objectives),
         load_if_exists=True,
@@ -145,6 +147,17 @@ def open_study(plan: Plan, store: Store) -> Study:
         _enqueue_grid(study, plan)
     _reopen_failed(study)
     return Study(plan, study)
+
+
+def _open_storage(path: Path) -> optuna.storages.RDBStorage:
+    def connect(address: str) -> optuna.storages.RDBStorage:
+        return optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}})
+
+    create_database(path, connect)
+    try:
+        return connect(sqlite_url(path))
+    except RuntimeError as error:  # what Optuna raises for the schema of another version
+        raise outdated(path, "Optuna", "optuna storage upgrade --storage") from error
 
 
 def _claim(folder: StudyFolder, plan: Plan) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cspbench.result import ALIASES, TrialResult
 from cspbench.spec import TrialSpec, content_id
 from cspbench.store import Store
+from cspbench.sweep.database import create_database, outdated, sqlite_url
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.records import read_rows
 
@@ -32,27 +34,38 @@ BATCH = 1000
 
 
 def database_uri(store: Store) -> str:
-    """Where MLflow keeps its runs."""
-    return f"sqlite:///{store.mlflow / 'mlflow.db'}"
+    """Return the address of the database that MLflow keeps its runs in."""
+    return sqlite_url(store.mlflow / "mlflow.db")
 
 
 def ui_command(store: Store) -> str:
-    """The line a person types to look at the results."""
-    return f"cspbench ui --root {store.root}"
+    """Return the line a person types to look at the results."""
+    return f"cspbench ui --root {shlex.quote(str(store.root))}"
 
 
 def open_client(store: Store) -> MlflowClient:
-    """Client of the store's database, which is made if needed (some seconds); MLflow sends nothing anywhere."""
+    """Return a client of the store's database, which is made if needed (some seconds); MLflow sends nothing anywhere.
+
+    Raises:
+        DatabaseError: the database was made by an older MLflow.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    store.mlflow.mkdir(parents=True, exist_ok=True)
     for name in ("mlflow", "alembic", "mlflow.store.db.utils"):  # importing it set them back
         logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=database_uri(store))
+    path = store.mlflow / "mlflow.db"
+    create_database(path, lambda address: MlflowClient(tracking_uri=address).search_experiments())
+    try:
+        return MlflowClient(tracking_uri=database_uri(store))
+    except MlflowException as error:
+        if "out-of-date database schema" in str(error):
+            raise outdated(path, "MLflow", "mlflow db upgrade") from error
+        raise
 
 
 class Tracker:

@@ -22,6 +22,7 @@ from cspbench.report import table
 from cspbench.report.results import load_results
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, read_json
+from cspbench.sweep.database import sqlite_url
 from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, run_sweep, study_lock
 from cspbench.training.events import Event
 from cspbench.trials.executors import InProcess, LocalProcesses
@@ -36,7 +37,7 @@ def log_of(store: Store, name: str = "demo") -> list[dict[str, Any]]:
 
 
 def study_of(store: Store, name: str = "demo") -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{store.study(name).optuna}")
+    return optuna.load_study(study_name=name, storage=sqlite_url(store.study(name).optuna))
 
 
 def quiet(_: TrialSpec | DenseSpec, __: Event) -> None:

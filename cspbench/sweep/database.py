@@ -1,0 +1,57 @@
+"""Databases of Optuna and MLflow on sqlite: addresses, creation in one piece, and schemas of older versions."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+from sqlalchemy import URL
+
+from cspbench.errors import CspbenchError
+
+
+class DatabaseError(CspbenchError):
+    """A database that cannot be used as it is."""
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the address of an sqlite file; characters such as ``?`` and ``%`` stay part of its name."""
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def create_database(path: Path, make: Callable[[str], object]) -> None:
+    """Create a database unless it is there: a process that is killed meanwhile leaves none, rather than half of one.
+
+    Args:
+        path: of the database; its folder is made if needed.
+        make: called with the address of a temporary file, makes all tables in it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.exists():
+            return
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.unlink(missing_ok=True)
+        temporary.with_name(f"{temporary.name}-journal").unlink(missing_ok=True)
+        make(sqlite_url(temporary))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def outdated(path: Path, library: str, upgrade: str) -> DatabaseError:
+    """Return the error for a database whose schema is older than the library.
+
+    Args:
+        path: of the database.
+        library: such as ``Optuna``.
+        upgrade: command that upgrades the database whose address follows it.
+    """
+    backup = shlex.join(["cp", str(path), f"{path}.backup"])
+    return DatabaseError(
+        f"{path} was made by an older {library}. Back it up and upgrade it, then start again (finished trials are "
+        f"reused): {backup} && {upgrade} {shlex.quote(sqlite_url(path))}"
+    )

@@ -1,0 +1,103 @@
+"""Databases of sweeps: made in one piece, under any root, and refused in words when they are old."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from support.fake_studies import result, spec
+
+from cspbench.config import SweepConfig
+from cspbench.store import Store
+from cspbench.sweep.database import DatabaseError, create_database, sqlite_url
+from cspbench.sweep.runner import run_sweep
+from cspbench.sweep.tracking import Tracker, open_client, ui_command
+from cspbench.trials.outcome import Outcome
+from cspbench.trials.progress import Lines
+
+Configure = Callable[..., SweepConfig]
+ODD = ["runs?", "my%20runs", "50% done", "a#b;c", "{x}"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_root_keeps_everything_under_itself(name: str, tmp_path: Path) -> None:
+    root = tmp_path / name
+    for file in ("optuna.db", "mlflow.db"):
+        create_database(root / file, lambda address: optuna.storages.RDBStorage(address))
+    study = optuna.create_study(storage=sqlite_url(root / "optuna.db"), study_name="demo")
+    assert optuna.load_study(storage=sqlite_url(root / "optuna.db"), study_name="demo")._study_id == study._study_id
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {path.name for path in root.iterdir() if path.name[0] != "."} == {"optuna.db", "mlflow.db"}
+
+
+def test_mlflow_under_an_odd_root(tmp_path: Path, mlflow_database: Path) -> None:
+    store = Store(tmp_path / "50% done?")
+    store.mlflow.mkdir(parents=True)
+    (store.mlflow / "mlflow.db").write_bytes(mlflow_database.read_bytes())
+    Tracker(open_client(store), store, "demo", {"a": 1}).log(Outcome(spec(), result(spec(), 0.1)))
+    # MLflow makes an empty folder beside it, named as the address is quoted.
+    assert all(path.is_relative_to(store.root) for path in tmp_path.rglob("*") if path.is_file())
+    assert ui_command(store) == f"cspbench ui --root '{store.root}'"
+
+
+def test_a_process_killed_while_it_makes_a_database_leaves_none(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    code = f"""
+import os, signal, sqlite3
+from pathlib import Path
+from sqlalchemy import make_url
+from cspbench.sweep.database import create_database
+def make(address):
+    database = sqlite3.connect(make_url(address).database)
+    database.execute("create table half (x)")
+    database.commit()
+    os.kill(os.getpid(), signal.SIGKILL)
+create_database(Path({str(path)!r}), make)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert not path.exists()
+    create_database(path, lambda address: optuna.storages.RDBStorage(address))
+    with sqlite3.connect(path) as database:
+        tables = {row[0] for row in database.execute("select name from sqlite_master")}
+    assert "trials" in tables
+    assert "half" not in tables
+
+
+def test_a_database_is_made_once(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def make(address: str) -> None:
+        made.append(address)
+        optuna.storages.RDBStorage(address)
+
+    for _ in range(2):
+        create_database(tmp_path / "some.db", make)
+    assert len(made) == 1
+
+
+@pytest.mark.usefixtures("fake_trials")
+def test_a_study_of_an_older_optuna_is_one_line(configure: Configure, store: Store, display: Lines) -> None:
+    run_sweep(configure(trials=1), store, display)
+    path = store.study("demo").optuna
+    with sqlite3.connect(path) as database:
+        database.execute("update alembic_version set version_num = 'v2.6.0.a'")
+    with pytest.raises(DatabaseError) as caught:
+        run_sweep(configure(trials=1), store, display)
+    assert str(caught.value) == (
+        f"{path} was made by an older Optuna. Back it up and upgrade it, then start again (finished trials are "
+        f"reused): cp {path} {path}.backup && optuna storage upgrade --storage sqlite:///{path}"
+    )
+
+
+def test_a_database_of_an_older_mlflow_is_one_line(store: Store) -> None:
+    path = store.mlflow / "mlflow.db"
+    with sqlite3.connect(path) as database:
+        database.execute("update alembic_version set version_num = 'acf3f17fdcc7'")
+    with pytest.raises(DatabaseError, match=r"was made by an older MLflow.* && mlflow db upgrade sqlite:///"):
+        open_client(store)
