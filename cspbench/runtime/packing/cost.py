@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
+from platformdirs import user_cache_path
 
 from cspbench.runtime import extension
 from cspbench.runtime.packing.matrix import PackedMatrix
@@ -123,16 +122,8 @@ def last_cache_bytes() -> int:
 
 
 def cache_file() -> Path:
-    """Where costs are remembered: in ``cspbench`` under the user's cache folder."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        folder = Path(os.environ["XDG_CACHE_HOME"])
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        folder = Path.home() / ".cache"
-    return folder / "cspbench" / "packing-costs.json"
+    """Return the file of remembered costs, in ``cspbench`` under the user's cache folder."""
+    return user_cache_path("cspbench", appauthor=False) / "packing-costs.json"
 
 
 @contextmanager
