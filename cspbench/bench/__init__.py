@@ -13,12 +13,12 @@ from cspbench.machine.cpu import machine
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a benchmark found.
+    """Outcome of a benchmark.
 
     Attributes:
-        rows: one a measurement, with what was measured and how.
+        rows: one for each measurement.
         ratios: flat name -> number, medians over paired runs.
-        protocol: machine, threads, versions, and what the ratios mean.
+        protocol: machine, threads, versions, and the meaning of the ratios.
     """
 
     rows: list[dict[str, Any]]
@@ -27,16 +27,19 @@ class Benchmark:
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every call, `repeats` times: all take turns, so that what slows the machine slows all of them.
+    """Time every call `repeats` times, interleaved, so that whatever slows the machine slows all of them.
 
     Each is called once before, unmeasured.
+
+    Returns:
+        Name -> seconds of each call.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 1):
+    for round_ in range(repeats + 1):
         for name, call in calls.items():
             began = time.perf_counter()
             call()
-            if turn:
+            if round_:
                 times[name].append(time.perf_counter() - began)
     return times
 

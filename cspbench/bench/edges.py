@@ -49,7 +49,7 @@ def run(
     path: Path | None = None,
     utterances: int | None = None,
     root: Path = Path("runs"),
-    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Benchmark:
     """Decode the test split of a corpus under every condition of `CONDITIONS`, and recordings without any speech.
 
@@ -59,7 +59,7 @@ def run(
         path: folder of its audio; None for corpora that make their own.
         utterances: the first so many of the test split; None for all.
         root: results root, for corpora that make their own audio.
-        say: called with status lines.
+        progress: called with status lines.
 
     Returns:
         Rows: WER and its parts by condition, and the text decoded from each recording without speech. Ratios:
@@ -70,7 +70,7 @@ def run(
         CspbenchError: a model or a corpus that cannot be read.
     """
     recogniser = Recogniser.load(model)
-    loaded = load_corpus(CorpusSpec(name=corpus, path=str(path) if path else None), Store(root).corpora, say)
+    loaded = load_corpus(CorpusSpec(name=corpus, path=str(path) if path else None), Store(root).corpora, progress)
     if loaded.sample_rate != recogniser.sample_rate:
         raise ConfigError(f"{corpus} has {loaded.sample_rate} Hz, the model takes {recogniser.sample_rate} Hz")
     chosen = loaded.split("test")[:utterances]
@@ -81,7 +81,7 @@ def run(
             count_edits(text, _decode(recogniser, change(samples, loaded.sample_rate))) for text, samples in recordings
         ]
         rows.append({"condition": name} | _totals(edits))
-        say(f"{name}: {rows[-1]['wer_percent']:.2f} %")
+        progress(f"{name}: {rows[-1]['wer_percent']:.2f} %")
     ratios = {f"{row['condition']}:wer": row["wer_percent"] for row in rows}
     ratios |= {
         f"{row['condition']}-plain": row["wer_percent"] - rows[0]["wer_percent"]

@@ -1,7 +1,7 @@
 """One step of a stack of LSTM layers, or a linear layer on one vector: ours beside every engine that could replace it.
 
-All engines of a work take turns in one process on one processor, each in the best setting we know for it; before that,
-their outputs are compared with a reference in 64 bits. A ratio says how many times faster ours is. What is claimed is
+All engines of a work run interleaved in one process on one processor, each in the best setting we know for it. Their
+outputs are checked first, against a reference in 64 bits. A ratio is how many times faster ours is. Its plain name has
 the lower of two: weights in the caches, as far as they fit (hot), and evicted before every step (cold).
 """
 
@@ -39,7 +39,7 @@ CLAIMED: tuple[Precision, ...] = ("fp32", "int8")
 PACKAGES = ("numpy", "onnxruntime", "onnx", "openvino", "mkl")
 BANDWIDTH_SECONDS = 0.04
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 Found = TypeVar("Found")
 
 
@@ -52,25 +52,25 @@ def run(
     model: Path | None = None,
     path: Path | None = None,
     contestants: Sequence[Contestant] = CONTESTANTS,
-    say: Say = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Benchmark:
     """Measure.
 
     Args:
         models: of `SIZES`, and ``linear``, a layer of 1024 x 4096 weights.
-        zeros: shares of zeros among the weights.
-        rounds: turns of every engine.
+        zeros: fractions of zeros among the weights.
+        rounds: measured rounds; every engine runs in each.
         masks: folder of a pruned model of the preset `small`, whose zeros are tried beside random ones.
         model: folder of a pruned model, for the whole recogniser; None takes random weights.
-        path: where the AN4 corpus lies, which the recogniser hears; None takes noise.
+        path: folder of the AN4 corpus, which the recogniser decodes; None takes noise.
         contestants: engines that take part.
-        say: hears how it goes.
+        progress: called with status lines.
 
     Returns:
         Rows by engine, work and state; ratios as the protocol explains them.
 
     Raises:
-        ConfigError: an unknown size, a share of zeros outside [0, 1).
+        ConfigError: an unknown size, a fraction of zeros outside [0, 1).
     """
     _check(models, zeros)
     pruned = open_pruned(masks) if masks else None
@@ -78,26 +78,26 @@ def run(
     with _pinned() as processors:
         evict = Evictor(4 * last_cache_bytes())
         meter, reserved = _Bandwidth(evict.bytes), _Reservations()
-        rest = contestants, rounds, evict, meter, say
-        races = [reserved(_race, random_work(model, share), *rest) for model in models for share in zeros]
+        rest = contestants, rounds, evict, meter, progress
+        races = [reserved(_race, random_work(model, fraction), *rest) for model in models for fraction in zeros]
         rows, ratios = _results(races, "")
-        ratios |= reserved(_falls, races, rounds, evict, say)
+        ratios |= reserved(_falls, races, rounds, evict, progress)
         if pruned:
             found = [reserved(_race, pruned_work(model, pruned), *rest) for model in models if model in SIZES]
             more, further = _results(found, "pruned:")
             rows, ratios, races = rows + more, ratios | further, races + found
-        heard, further = reserved(end_to_end.measure, task, rounds, say)
+        whole, further = reserved(end_to_end.measure, task, rounds, progress)
         protocol = _protocol(races, meter, str(task), rounds)
-    return Benchmark(rows + heard, ratios | further, protocol | {"alone": reserved.alone, "processors": processors})
+    return Benchmark(rows + whole, ratios | further, protocol | {"alone": reserved.alone, "processors": processors})
 
 
 def _check(models: Sequence[str], zeros: Sequence[float]) -> None:
     for name in models:
         if name not in (*SIZES, LINEAR):
             raise ConfigError(f"there is no model '{name}' ({', '.join((*SIZES, LINEAR))})")
-    for share in zeros:
-        if not 0 <= share < 1:
-            raise ConfigError(f"a share of zeros lies in [0, 1), got {share:g}")
+    for fraction in zeros:
+        if not 0 <= fraction < 1:
+            raise ConfigError(f"a fraction of zeros lies in [0, 1), got {fraction:g}")
 
 
 @contextmanager
@@ -137,15 +137,15 @@ class _Bandwidth:
 
 
 def _race(
-    work: Work, contestants: Sequence[Contestant], rounds: int, evict: Evictor, meter: _Bandwidth, say: Say
+    work: Work, contestants: Sequence[Contestant], rounds: int, evict: Evictor, meter: _Bandwidth, progress: Progress
 ) -> list[Entry]:
-    say(f"{work.model}, {work.zeros:.2f} zeros ({work.mask})")
-    # On L a call of many steps takes as long as all the rest; what it tells, S tells too.
+    progress(f"{work.model}, {work.zeros:.2f} zeros ({work.mask})")
+    # On L a call of many steps takes as long as all the rest, and S shows the same.
     fitting = [c for c in contestants if c.kind == work.kind and (work.model == "S" or not c.lookahead)]
     entries = [enter(contestant, work) for contestant in fitting]
     for entry in entries:
         if entry.absent:
-            say(f"  {entry.name}: {entry.absent}")
+            progress(f"  {entry.name}: {entry.absent}")
     race(entries, rounds, COUNTS[work.model], evict, meter)
     for entry in entries:
         entry.bandwidths = meter.readings[-rounds:]
@@ -226,8 +226,8 @@ def _over_bound(entry: Entry) -> float | None:
     return statistics.median(seconds * bandwidth for seconds, bandwidth in pairs) / entry.bytes
 
 
-def _falls(races: Sequence[Sequence[Entry]], rounds: int, evict: Evictor, say: Say) -> dict[str, float]:
-    """Ours at all sparsities in turns: how much faster each is than the one before; the least of these."""
+def _falls(races: Sequence[Sequence[Entry]], rounds: int, evict: Evictor, progress: Progress) -> dict[str, float]:
+    """Smallest ratio of ours at neighbouring sparsities, measured interleaved; above 1 time falls with every step."""
     found: dict[str, float] = {}
     for model in dict.fromkeys(entries[0].work.model for entries in races):
         for precision in CLAIMED:
@@ -236,14 +236,14 @@ def _falls(races: Sequence[Sequence[Entry]], rounds: int, evict: Evictor, say: S
             chain.sort(key=lambda entry: entry.work.zeros)
             if len(chain) < 2:
                 continue
-            say(f"{model}, {precision}: all sparsities in turns")
+            progress(f"{model}, {precision}: all sparsities interleaved")
             race(chain, rounds, COUNTS[model], evict)
             steps = [paired(a, b, s) for a, b in itertools.pairwise(chain) for s in STATES]
             found[f"{'' if model == 'L' else f'{model}:'}falls/ours_{precision}"] = min(steps)
     return found
 
 
-def _protocol(races: Sequence[Sequence[Entry]], meter: _Bandwidth, heard: str, rounds: int) -> dict[str, Any]:
+def _protocol(races: Sequence[Sequence[Entry]], meter: _Bandwidth, task: str, rounds: int) -> dict[str, Any]:
     absent = {entry.name: entry.absent for entries in races for entry in entries if entry.absent}
     return machine() | {
         "packages": {name: _version(name) for name in PACKAGES},
@@ -253,7 +253,7 @@ def _protocol(races: Sequence[Sequence[Entry]], meter: _Bandwidth, heard: str, r
         "rounds": rounds,
         "steps": {name: f"{c.warm} uncounted, {c.hot} hot, {c.cold} cold" for name, c in COUNTS.items()},
         "interleaved": True,
-        "recogniser": heard,
+        "recogniser": task,
         "work": "one time step, batch 1: L is 5 LSTM layers of 1024 and 640 inputs, S 2 of 256 and 120; linear is "
         "nn.Linear(1024, 4096) on one vector, ours called from Python like torch, each less its call on 1 x 1",
         "ratios": "median over rounds of the peer's median step over ours; plain names: the lower of hot and cold",
@@ -263,7 +263,7 @@ def _protocol(races: Sequence[Sequence[Entry]], meter: _Bandwidth, heard: str, r
         "peers": "the best setting known; where a step is one call from Python (ONNX Runtime, OpenVINO) or one a layer "
         "(MKL), an empty one is timed and subtracted; torch runs eagerly, whole; ours are timed natively, whole",
         "lookahead": "peers that take 50 steps a call and multiply all their inputs at once, which a stream cannot do",
-        "falls": "ours at all sparsities in turns: the least ratio of neighbours, hot or cold; 1 or more: it falls",
+        "falls": "ours at all sparsities, interleaved: the least ratio of neighbours, hot or cold; above 1 time falls",
         "pruned": "S: a pruned encoder itself; L: zeros as uneven over rows and columns as in that encoder",
     }
 

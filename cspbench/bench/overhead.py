@@ -1,6 +1,6 @@
-"""What a pruning method adds to a training step, its mask updates and sensing spread over the whole budget.
+"""Time that a pruning method adds to a training step, its mask updates and sensing spread over the whole budget.
 
-Every method trains a recogniser of its own; they take turns, a real training step each, at places spread over the
+Every method trains a recogniser of its own; they are interleaved, a real training step each, at places spread over the
 budget. In between, their hooks alone run for every step of the budget, with the gradients of the last real step: every
 mask update and every sensing of the schedule happens and is timed, without the cost of all forward passes. Hence, for
 each method,
@@ -65,7 +65,7 @@ def run(
     threads: int = 1,
     names: Sequence[str] | None = None,
     shape: SpeechShape | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Benchmark:
     """Measure the cost of a training step under every pruning method.
 
@@ -79,7 +79,7 @@ def run(
         threads: of torch.
         names: methods to measure; None takes all that prune.
         shape: of random speech.
-        say: hears how it goes.
+        progress: called with status lines.
 
     Returns:
         Rows by method; ratios ``<method>/dense`` and ``torch_prune/dense``.
@@ -100,10 +100,10 @@ def run(
     try:
         with tempfile.TemporaryDirectory() as folder:
             speech = prepare_speech(spec, Store(Path(folder))) if corpus else random_speech(shape or SpeechShape())
-            say(f"{len(speech.features['train', 1.0])} training utterances")
+            progress(f"{len(speech.features['train', 1.0])} training utterances")
             entrants = [_Entrant(name, spec, speech, steps) for name in ("dense", PEER, *chosen)]
             with flushed_denormals():
-                _race(entrants, rounds, say)
+                _race(entrants, rounds, progress)
         rows = [entrant.row(entrants[0]) for entrant in entrants]
         ratios = {f"{row['method']}/dense": row["ratio"] for row in rows[1:]}
         return Benchmark(rows, ratios, _protocol(spec, speech, corpus, steps, rounds))
@@ -111,16 +111,16 @@ def run(
         torch.set_num_threads(before)
 
 
-def _race(entrants: Sequence[_Entrant], rounds: int, say: Callable[[str], None]) -> None:
+def _race(entrants: Sequence[_Entrant], rounds: int, progress: Callable[[str], None]) -> None:
     for entrant in entrants:
         entrant.begin()
-    for turn in range(rounds):
-        say(f"round {turn + 1} of {rounds}")
+    for index in range(rounds):
+        progress(f"round {index + 1} of {rounds}")
         for entrant in entrants:
-            entrant.run_hooks(until=int((turn + 0.5) / rounds * entrant.training.total))
-            entrant.seek(observing=turn % 2 == 0)
+            entrant.run_hooks(until=int((index + 0.5) / rounds * entrant.training.total))
+            entrant.seek(observing=index % 2 == 0)
         # Neither first nor last is always the same one.
-        for entrant in [*entrants[turn % len(entrants) :], *entrants[: turn % len(entrants)]]:
+        for entrant in [*entrants[index % len(entrants) :], *entrants[: index % len(entrants)]]:
             entrant.train()
     for entrant in entrants:
         entrant.end()
@@ -140,7 +140,7 @@ class _Entrant:
             sparsity=SPARSITY,
             steps=steps,
             grams=input_grams(model, speech, list(weights)),
-            snapshot=lambda share: start,
+            snapshot=lambda fraction: start,
             restore=lambda tensors: model.load_state_dict({**model.state_dict(), **tensors}),
         )
         self.multiple, self.clock = 1.0, None

@@ -2,7 +2,7 @@
 
 The problems: rows of random sparse entries, measured by one gaussian operator, with noise. The LASSO solvers face
 ``Lasso`` (coordinate descent), the greedy ones ``orthogonal_mp_gram``, both in a loop with one fit a row and the Gram
-computed beforehand, as ours is. Two more peers say what scikit-learn can do otherwise: ``lars_path_gram`` (the LASSO by
+computed beforehand, as ours is. Two more peers show other ways of scikit-learn: ``lars_path_gram`` (the LASSO by
 least angle regression), and ``orthogonal_mp_gram`` in a single call for all rows.
 """
 
@@ -23,10 +23,10 @@ from cspbench.bench import Benchmark, interleaved, machine, median_ratio
 from cspbench.errors import CspbenchError
 
 NOISE = 0.01
-"""Norm of the noise, as a share of that of the measurements."""
+"""Norm of the noise, as a fraction of that of the measurements."""
 
 PENALTY = 0.1
-"""Weight of the l1 norm, as a share of the weight that leaves nothing of a row."""
+"""Weight of the l1 norm, as a fraction of the weight that leaves nothing of a row."""
 
 Solve = Callable[[], Tensor]
 
@@ -143,14 +143,14 @@ def run(
     seed: int = 0,
     device: str = "cpu",
 ) -> Benchmark:
-    """Time every solver and every peer in turns.
+    """Time every solver and every peer, interleaved.
 
     Args:
         rows: signals.
         columns: length of each.
         nonzeros: entries of each that are not zero.
         ratio: measurements per column.
-        repeats: measured turns.
+        repeats: measured rounds.
         seed: of the problems.
         device: where ours run; scikit-learn stays on the CPU.
 
@@ -232,7 +232,7 @@ def _protocol(problem: Problem, repeats: int) -> dict[str, Any]:
         "noise": NOISE,
         "penalty": f"{PENALTY} of that which leaves nothing",
         "repeats": repeats,
-        "ratios": "scikit-learn's seconds / ours, all rows; median over turns that all solvers take one after another",
+        "ratios": "scikit-learn's seconds / ours, all rows; median over rounds of all solvers",
         "sklearn": "lasso, lars, omp: a loop over all rows, one fit a row, default tolerances; omp_one_call: all rows",
         "prepared": "both sides have their Gram; ours also step size and ADMM's factorisation",
         "gap": "LASSO: largest relative duality gap of a row, in 64 bits",

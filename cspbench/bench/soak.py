@@ -1,7 +1,7 @@
 """Hours of audio over many streams at once, as fast as they are taken: nothing may grow, and nothing may change.
 
-Streams hear recordings over and over, in an order and in pieces of their own. Each transcript has to be the one that
-the recording got when it was heard alone and in one piece. Now and then a stream is saved, and another goes on from it.
+Streams decode recordings over and over, in an order and in chunks of their own. Each transcript has to be the one that
+the recording got when it was decoded alone, in one chunk. Now and then a stream is saved, and another goes on from it.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ READINGS = 60
 """Readings of the process's memory, evenly over the audio."""
 
 TOGETHER = 0.5
-"""Share of turns in which all streams advance in one call."""
+"""Fraction of rounds in which all streams advance in one call."""
 
 SAVED = 0.01
-"""Chance that a stream is saved, and goes on elsewhere, after a piece."""
+"""Probability that a stream is saved after a chunk and goes on as another."""
 
-LONGEST_PIECE = 0.4
-"""Seconds of audio a stream hears at once, at most."""
+LONGEST_CHUNK = 0.4
+"""Seconds of audio a stream decodes at once, at most."""
 
 SETTLED = 0.25
-"""Share of the readings in which caches and pools may still fill; memory is judged after it."""
+"""Fraction of the readings in which caches and pools may still fill; memory is judged after it."""
 
 
 @dataclass
-class Listener:
-    """A stream, the recording it hears, and how many samples of it so far."""
+class Playback:
+    """A recording on its way into a stream, and how many of its samples have been decoded."""
 
     stream: Recogniser
     recording: int
-    heard: int = 0
+    position: int = 0
 
 
 @dataclass
 class Tally:
-    """What happened.
+    """Counts of a run.
 
     Attributes:
         seconds: of audio.
-        transcripts: recordings heard to their end.
-        changed: those that came out otherwise than in the first pass: seconds of audio until then, recording.
+        transcripts: recordings decoded to their end.
+        changed: those with other labels than in the first pass: seconds of audio until then, recording.
         saved: streams that went on from a snapshot.
         memory: (seconds of audio, bytes of memory) now and then.
     """
@@ -75,22 +75,22 @@ def run(
     path: Path | None = None,
     threads: int = 1,
     seed: int = 0,
-    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Benchmark:
     """Soak a recogniser.
 
     Args:
         hours: of audio, all streams together.
-        streams: heard at the same time.
+        streams: decoded at the same time.
         model: packed file, or folder of a model; None takes random weights of the preset `small`.
         path: where the AN4 corpus lies; None takes noise.
         threads: of the engine.
-        seed: of order, pieces and what is saved.
-        say: hears how it goes.
+        seed: of order, chunks and snapshots.
+        progress: called with status lines.
 
     Returns:
         Rows: memory and transcripts over time. Ratios: ``audio/time``, how much faster than real time;
-        ``unchanged/transcripts``, 1 if nothing changed, absent if no recording was heard to its end;
+        ``unchanged/transcripts``, 1 if nothing changed, absent if no recording was decoded to its end;
         ``memory:before/last_quarter``, 1 or more if nothing grew.
 
     Raises:
@@ -102,16 +102,17 @@ def run(
     task = make_task(model, path)
     recogniser = Recogniser(task.packed or pack_model(task.recogniser), threads)
     soak = _Soak(recogniser, task.audio.utterances, streams, seed)
-    say(f"first pass done: {len(soak.expected)} recordings, {sum(map(len, soak.expected))} labels")
+    progress(f"first pass done: {len(soak.expected)} recordings, {sum(map(len, soak.expected))} labels")
     rows: list[dict[str, Any]] = []
     process, began = psutil.Process(), time.perf_counter()
     for reading in range(1, READINGS + 1):
         while soak.tally.seconds < hours * 3600 * reading / READINGS:
-            soak.turn()
+            soak.advance()
         soak.tally.memory.append((soak.tally.seconds, process.memory_info().rss))
         rows.append(_row(soak.tally, time.perf_counter() - began))
         if reading % 10 == 0:
-            say(f"{rows[-1]['audio_s']:.0f} s of audio in {rows[-1]['time_s']:.0f} s, {rows[-1]['memory_mb']:.1f} MB")
+            row = rows[-1]
+            progress(f"{row['audio_s']:.0f} s of audio in {row['time_s']:.0f} s, {row['memory_mb']:.1f} MB")
     elapsed = time.perf_counter() - began
     return Benchmark(rows, _ratios(soak.tally, elapsed), _protocol(task, recogniser, soak.tally, streams, elapsed))
 
@@ -144,42 +145,42 @@ class _Soak:
         self.expected = [_alone(recogniser, samples) for samples in audio]
         self.rng = random.Random(seed)  # noqa: S311
         self.rate = recogniser.sample_rate
-        self.listeners = [Listener(recogniser.stream(), self.rng.randrange(len(audio))) for _ in range(streams)]
+        self.playbacks = [Playback(recogniser.stream(), self.rng.randrange(len(audio))) for _ in range(streams)]
         self.tally = Tally()
 
-    def turn(self) -> None:
-        """Every stream hears a piece, either all in one call or one after the other."""
-        pieces = [self._next_piece(listener) for listener in self.listeners]
+    def advance(self) -> None:
+        """Decode a chunk in every stream, either all in one call or one after the other."""
+        chunks = [self._next_chunk(playback) for playback in self.playbacks]
         if self.rng.random() < TOGETHER:
-            self.recogniser.advance([listener.stream for listener in self.listeners], pieces)
+            self.recogniser.advance([playback.stream for playback in self.playbacks], chunks)
         else:
-            for listener, piece in zip(self.listeners, pieces, strict=True):
-                listener.stream.accept(piece)
-        self.tally.seconds += sum(map(len, pieces)) / self.rate
-        for listener in self.listeners:
-            if listener.heard == len(self.audio[listener.recording]):
-                self._end(listener)
+            for playback, chunk in zip(self.playbacks, chunks, strict=True):
+                playback.stream.accept(chunk)
+        self.tally.seconds += sum(map(len, chunks)) / self.rate
+        for playback in self.playbacks:
+            if playback.position == len(self.audio[playback.recording]):
+                self._end(playback)
             elif self.rng.random() < SAVED:
-                self._move(listener)
+                self._move(playback)
 
-    def _next_piece(self, listener: Listener) -> Samples:
-        start = listener.heard
-        samples = self.audio[listener.recording]
-        listener.heard = min(len(samples), start + self.rng.randint(1, int(LONGEST_PIECE * self.rate)))
-        return samples[start : listener.heard]
+    def _next_chunk(self, playback: Playback) -> Samples:
+        start = playback.position
+        samples = self.audio[playback.recording]
+        playback.position = min(len(samples), start + self.rng.randint(1, int(LONGEST_CHUNK * self.rate)))
+        return samples[start : playback.position]
 
-    def _end(self, listener: Listener) -> None:
-        listener.stream.finish()
+    def _end(self, playback: Playback) -> None:
+        playback.stream.finish()
         self.tally.transcripts += 1
-        if listener.stream.labels != self.expected[listener.recording]:
-            self.tally.changed.append((round(self.tally.seconds), listener.recording))
-        listener.stream.reset()
-        listener.recording, listener.heard = self.rng.randrange(len(self.audio)), 0
+        if playback.stream.labels != self.expected[playback.recording]:
+            self.tally.changed.append((round(self.tally.seconds), playback.recording))
+        playback.stream.reset()
+        playback.recording, playback.position = self.rng.randrange(len(self.audio)), 0
 
-    def _move(self, listener: Listener) -> None:
+    def _move(self, playback: Playback) -> None:
         fresh = self.recogniser.stream()
-        fresh.restore(listener.stream.snapshot())
-        listener.stream = fresh
+        fresh.restore(playback.stream.snapshot())
+        playback.stream = fresh
         self.tally.saved += 1
 
 
@@ -219,7 +220,7 @@ def _protocol(task: Task, recogniser: Recogniser, tally: Tally, streams: int, el
         "growth_bytes_per_audio_hour": round(_growth(tally)),
         "highest_mb": {"settled": max(_parts(tally)[0]) / 1e6, "last_quarter": max(_parts(tally)[1]) / 1e6},
         "audio/time": "seconds of audio of all streams together over seconds",
-        "unchanged": "of the transcripts, those with the labels of the first pass: alone, in one piece",
+        "unchanged": "of the transcripts, those with the labels of the first pass: alone, in one chunk",
         "memory": f"resident; the first {SETTLED:.0%} of the readings do not count",
-        "pieces": f"1 sample to {LONGEST_PIECE} s; {TOGETHER:.0%} of the turns advance all streams in one call",
+        "chunks": f"1 sample to {LONGEST_CHUNK} s; {TOGETHER:.0%} of the rounds advance all streams in one call",
     }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
-Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Measured turns of every contestant.")]
+Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Measured rounds; every contestant runs in each.")]
 
 
 @app.command()
@@ -38,12 +38,12 @@ def recovery(
 @app.command()
 def overhead(
     corpus: Annotated[str | None, typer.Option("--corpus", help="Train on this corpus, not on random speech.")] = None,
-    path: Annotated[str | None, typer.Option("--path", help="Where its audio lies.")] = None,
+    path: Annotated[str | None, typer.Option("--path", help="Folder of its audio.")] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="Only this one; may be repeated.")] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Pruning budget that mask updates spread over.")] = 500,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Real training steps of every method.")] = 16,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Of torch.")] = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="Seconds, on a tiny model: to see that it works.")] = False,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of torch.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="A run of seconds, on a tiny model, to try it.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Time a training step under every pruning method beside a dense one and torch.nn.utils.prune."""
@@ -55,7 +55,7 @@ def overhead(
 
     check_threads(threads)
     sizes = QUICK if quick else {"steps": steps, "rounds": rounds}
-    found = run(corpus=corpus, path=path, names=method or None, threads=threads, say=say, **sizes)
+    found = run(corpus=corpus, path=path, names=method or None, threads=threads, progress=say, **sizes)
     if not as_json:  # hyperparameters would not fit into a table
         rows = [{key: value for key, value in row.items() if key != "params"} for row in found.rows]
         found = replace(found, rows=rows)
@@ -67,12 +67,14 @@ def latency(
     models: Annotated[
         str, typer.Option("--models", help="Of L (5 LSTM layers of 1024), S (2 of 256) and linear (1024 x 4096).")
     ] = "L,S,linear",
-    zeros: Annotated[str, typer.Option("--zeros", help="Shares of zeros, 0 to below 1.")] = "0,0.5,0.75,0.9,0.95",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of every engine.")] = 11,
-    masks: Annotated[Path | None, typer.Option("--masks", help="Pruned model whose zeros are tried as well.")] = None,
-    recogniser: Annotated[Path | None, typer.Option("--recogniser", help="Pruned model that recognises AN4.")] = None,
-    path: Annotated[Path | None, typer.Option("--path", help="Where the AN4 corpus lies.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Seconds, on S at 90 %: to see that it works.")] = False,
+    zeros: Annotated[str, typer.Option("--zeros", help="Fractions of zeros, 0 to below 1.")] = "0,0.5,0.75,0.9,0.95",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Measured rounds; every engine runs in each.")] = 11,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Pruned model; its zeros are measured as well.")] = None,
+    recogniser: Annotated[
+        Path | None, typer.Option("--recogniser", help="Pruned model; the whole of it is measured.")
+    ] = None,
+    path: Annotated[Path | None, typer.Option("--path", help="Folder of the AN4 corpus.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A run of seconds, on S at 90 %, to try it.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Time one step of a sparse LSTM, and a whole recogniser, beside every other engine."""
@@ -86,7 +88,7 @@ def latency(
         "zeros": _numbers("--zeros", zeros),
         "rounds": rounds,
     }
-    found = run(**(QUICK if quick else sizes), masks=masks, model=recogniser, path=path, say=say)
+    found = run(**(QUICK if quick else sizes), masks=masks, model=recogniser, path=path, progress=say)
     if not as_json:
         shown = ("engine", "model", "zeros", "mask", "state", "median_us", "p95_us", "bytes", "over_bound", "protocol")
         found = replace(found, rows=[{key: row.get(key) for key in shown} for row in found.rows])
@@ -95,14 +97,14 @@ def latency(
 
 @app.command()
 def soak(
-    hours: Annotated[float, typer.Option("--hours", help="Of audio, all streams together.")] = 6.0,
-    streams: Annotated[int, typer.Option("--streams", min=1, help="Heard at the same time.")] = 16,
+    hours: Annotated[float, typer.Option("--hours", help="Hours of audio, all streams together.")] = 6.0,
+    streams: Annotated[int, typer.Option("--streams", min=1, help="Decoded at the same time.")] = 16,
     model: Annotated[Path | None, typer.Option("--model", help="Packed file or folder; else random weights.")] = None,
-    path: Annotated[Path | None, typer.Option("--path", help="Where the AN4 corpus lies; else noise.")] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Of the engine.")] = 1,
+    path: Annotated[Path | None, typer.Option("--path", help="Folder of the AN4 corpus; else noise.")] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Feed hours of audio to many streams, faster than real time: memory stays flat, no output changes."""
+    """Decode hours of audio in many streams; check that memory stays flat and that no output changes."""
     from cspbench.bench.soak import run
     from cspbench.machine.cpu import check_threads
 
@@ -110,7 +112,7 @@ def soak(
         messages().print(line, soft_wrap=True)
 
     check_threads(threads)
-    print_benchmark(run(hours=hours, streams=streams, model=model, path=path, threads=threads, say=say), as_json)
+    print_benchmark(run(hours=hours, streams=streams, model=model, path=path, threads=threads, progress=say), as_json)
 
 
 @app.command()
@@ -128,7 +130,7 @@ def edges(
     def say(line: str) -> None:
         messages().print(line, soft_wrap=True)
 
-    found = run(model=model, corpus=corpus, path=path, utterances=utterances, root=root, say=say)
+    found = run(model=model, corpus=corpus, path=path, utterances=utterances, root=root, progress=say)
     print_benchmark(found, as_json)
 
 
@@ -140,7 +142,7 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 def print_benchmark(benchmark: Benchmark, as_json: bool) -> None:
-    """As one JSON object, or as tables."""
+    """Print one JSON object, or tables."""
     if as_json:
         typer.echo(json.dumps(asdict(benchmark), indent=2))
         return

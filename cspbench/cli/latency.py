@@ -1,4 +1,4 @@
-"""``cspbench latency``: how long a recogniser takes, measured so that it can be believed, or said that it cannot."""
+"""``cspbench latency``: streaming latency of a recogniser on several engines, with the noise of the measurement."""
 
 from __future__ import annotations
 
@@ -27,27 +27,31 @@ def latency(
         Path | None, typer.Option("--audio", help="Stream the recordings of this folder.", exists=True, file_okay=False)
     ] = None,
     corpus: Annotated[str | None, typer.Option("--corpus", help="Stream test utterances of this corpus.")] = None,
-    path: Annotated[Path | None, typer.Option("--path", help="Where its audio lies.", exists=True)] = None,
+    path: Annotated[Path | None, typer.Option("--path", help="Folder of its audio.", exists=True)] = None,
     engines: Annotated[
         str | None,
         typer.Option("--engines", help="Of torch, torch-csr, dense, packed, int8, cuda, cuda-csr, cuda-2:4"),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads, each pinned to a processor.")] = 1,
-    utterances: Annotated[int, typer.Option("--utterances", min=1, help="How many are streamed.")] = DEFAULT_UTTERANCES,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Measured turns of every engine.")] = DEFAULT_REPEATS,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Turns before that are not counted.")] = 1,
+    utterances: Annotated[
+        int, typer.Option("--utterances", min=1, help="Number of utterances streamed.")
+    ] = DEFAULT_UTTERANCES,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Measured rounds; every engine runs in each.")
+    ] = DEFAULT_REPEATS,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Rounds before that, not counted.")] = 1,
     device_profile: Annotated[
         list[Path] | None,
         typer.Option(
-            "--device-profile", help="Estimate for a memory-bound device (YAML); as often as needed.", exists=True
+            "--device-profile", help="Estimate for a memory-bound device (YAML); may be repeated.", exists=True
         ),
     ] = None,
     memory: Annotated[bool, typer.Option(help="Peak memory, each engine in a process of its own.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the streaming latency of a recogniser on several engines, which take turns in one process.
+    """Measure the streaming latency of a recogniser on several engines, interleaved in one process.
 
-    Waits until no other cspbench measures on this machine; trainings of cspbench pause meanwhile.
+    Waits until no other cspbench measures on this machine. Trainings of cspbench pause meanwhile.
     """
     from cspbench.machine.cpu import check_threads
     from cspbench.runtime.latency.device import load_profile
@@ -79,13 +83,13 @@ def latency(
 
 
 def _speech(audio: Path | None, corpus: str | None, path: Path | None, rate: int, most: int) -> Audio:
-    """What the user named, or noise."""
+    """The audio that the user named, or noise."""
     from cspbench.runtime.latency.audio import from_folder, from_utterances, noise
 
     if audio is not None and corpus is not None:
         raise ConfigError("give --audio or --corpus, not both")
     if path is not None and corpus is None:
-        raise ConfigError("--path says where the audio of a --corpus lies: name that too, or give --audio")
+        raise ConfigError("--path is the folder of a --corpus: name that too, or give --audio")
     if audio is not None:
         return from_folder(audio, rate, most)
     if corpus is None:

@@ -27,7 +27,7 @@ def pack(
         typer.Option(
             "--format",
             help="auto (fastest here, measured), smallest, dense, bitmap, csr16, csr8, window, block:4x4 or nm:2:4; "
-            "PATTERN=FORMAT for some matrices, as often as needed.",
+            "PATTERN=FORMAT for some matrices; may be repeated.",
         ),
     ] = None,
     values: Annotated[
@@ -35,7 +35,7 @@ def pack(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a recogniser as one file without its zeros, and say what that saved."""
+    """Write a recogniser as one file without its zeros, and print its size beside other forms."""
     from cspbench.errors import ConfigError
     from cspbench.runtime.packing import open_model
     from cspbench.runtime.packing.report import matrix_rows, size_rows

@@ -1,4 +1,4 @@
-"""The native module, or the one warning that it is not there.
+"""Access to the native module, which may be absent.
 
 It is compiled when cspbench is installed. On a machine without a compiler the package installs without it: packed
 models then run as CSR matrices of torch, which is slower.
@@ -17,7 +17,7 @@ _REMEDY = "install a C++17 compiler (Debian: apt install g++) and then cspbench 
 
 
 class NativeError(CspbenchError):
-    """The native module is needed and not there."""
+    """The native module is needed and absent."""
 
 
 @functools.cache
@@ -29,10 +29,10 @@ def _load() -> ModuleType | ImportError:
 
 
 def require(what: str) -> ModuleType:
-    """The native module.
+    """Return the native module.
 
     Raises:
-        NativeError: it is not there; says that `what` ("measuring kernels") needs it, and how to get it.
+        NativeError: it is absent; the message names `what` needs it ("measuring kernels") and the remedy.
     """
     module = _load()
     if isinstance(module, ImportError):
@@ -42,7 +42,7 @@ def require(what: str) -> ModuleType:
 
 @functools.cache
 def available() -> bool:
-    """Whether packed models can run natively. Warns, once in a process, where they cannot."""
+    """Return True if packed models can run natively; warn, once in a process, if they cannot."""
     module = _load()
     if isinstance(module, ImportError):
         warnings.warn(

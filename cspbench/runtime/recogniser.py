@@ -7,7 +7,7 @@
 'HELLO WORLD'
 
 Packed models run natively. Where cspbench was installed without its native module they run as torch CSR matrices,
-through the same interface; that is said once.
+through the same interface; a warning says so once.
 """
 
 from __future__ import annotations

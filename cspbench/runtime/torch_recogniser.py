@@ -25,7 +25,7 @@ from cspbench.corpora.frames import ReferenceLevel
 from cspbench.runtime.torch_affine import Affine, Layout, tensor_bytes
 
 LOUDEST = 64.0
-"""As in the native engine: above any recording, below 16-bit samples that nobody has scaled."""
+"""As in the native engine: above any recording, below 16-bit samples that were not scaled."""
 
 
 class LSTMCell:
@@ -86,7 +86,7 @@ class TorchRecogniser:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self._mean.device
 
     @torch.inference_mode()

@@ -53,7 +53,7 @@ class Task:
 
     @property
     def zeros(self) -> float:
-        """Share of zeros among the weights of all matrices."""
+        """Fraction of zeros among the weights of all matrices."""
         weights = prunable_weights(self.recogniser.model).values()
         return 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
 
@@ -83,7 +83,7 @@ def make_task(model: Path | None, path: Path | None, corpus: str = "an4") -> Tas
 
 
 def random_recogniser(preset: str = "small", seed: int = 0) -> TrainedModel:
-    """Random weights with random zeros; what it makes of audio means nothing, the work is that of a trained one."""
+    """Random weights with random zeros: its labels mean nothing, its work is that of a trained recogniser."""
     tokenizer = train_tokenizer(TokenizerSpec(), [ascii_lowercase])
     features, spec = FeatureSpec(), ModelSpec.model_validate({"preset": preset})
     before = torch.get_rng_state()
@@ -97,7 +97,7 @@ def random_recogniser(preset: str = "small", seed: int = 0) -> TrainedModel:
 
 @dataclass
 class Runner:
-    """An engine, what it heard first, and the seconds of each round over all the audio."""
+    """An engine, the labels of its first round, and the seconds of each round over all the audio."""
 
     name: str
     engine: Engine
@@ -106,25 +106,25 @@ class Runner:
     steps: list[float]
 
 
-def measure(task: Task, rounds: int, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Rows and ratios; utterance by utterance the engines take turns, pieces of one model step each."""
+def measure(task: Task, rounds: int, progress: Callable[[str], None]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Rows and ratios; the engines are interleaved by utterances, in chunks of one model step."""
     engines = [x for x in NAMES if x == "torch" or extension.available()]
     runners = [Runner(NAMES[x], make_engine(x, task.recogniser, packed=task.packed), [], [], []) for x in engines]
     pace = task.recogniser.pace
-    for turn in range(rounds + 1):
-        say(f"recogniser: round {turn} of {rounds}")
+    for round_ in range(rounds + 1):
+        progress(f"recogniser: round {round_} of {rounds}")
         seconds = {runner.name: 0.0 for runner in runners}
         for index, samples in enumerate(task.audio.utterances):
-            start = (turn + index) % len(runners)
+            start = (round_ + index) % len(runners)
             for runner in [*runners[start:], *runners[:start]]:
                 done = stream(runner.engine, samples, pace)
                 seconds[runner.name] += done.work
-                _keep(runner, done, first=turn == 0)
-        if turn:  # the first one warms up
+                _keep(runner, done, first=round_ == 0)
+        if round_:  # the first one warms up
             for runner in runners:
                 runner.rounds.append(seconds[runner.name])
-    heard = sum(map(len, task.audio.utterances)) / task.recogniser.sample_rate
-    return [_row(runner, runners[0], task, heard) for runner in runners], _ratios(runners, task.zeros)
+    seconds_of_audio = sum(map(len, task.audio.utterances)) / task.recogniser.sample_rate
+    return [_row(runner, runners[0], task, seconds_of_audio) for runner in runners], _ratios(runners, task.zeros)
 
 
 def _keep(runner: Runner, done: Streamed, first: bool) -> None:
@@ -134,7 +134,7 @@ def _keep(runner: Runner, done: Streamed, first: bool) -> None:
         runner.steps += done.steps.tolist()
 
 
-def _row(runner: Runner, torch_runner: Runner, task: Task, heard: float) -> dict[str, Any]:
+def _row(runner: Runner, torch_runner: Runner, task: Task, seconds_of_audio: float) -> dict[str, Any]:
     differ = sum(a != b for a, b in zip(runner.labels, torch_runner.labels, strict=True))
     return {
         "engine": f"recogniser {runner.name}",
@@ -145,7 +145,7 @@ def _row(runner: Runner, torch_runner: Runner, task: Task, heard: float) -> dict
         "median_us": 1e6 * float(np.median(runner.steps)),
         "p95_us": 1e6 * float(np.quantile(runner.steps, 0.95)),
         "bytes": runner.engine.weight_bytes,
-        "rtf": statistics.median(runner.rounds) / heard,
+        "rtf": statistics.median(runner.rounds) / seconds_of_audio,
         "labels": sum(map(len, runner.labels)),
         "utterances_unlike_torch": differ,
         "protocol": runner.engine.description,

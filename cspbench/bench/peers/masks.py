@@ -48,7 +48,7 @@ def encoder_layers(source: PackedModel) -> list[Layer]:
 
 
 def like(layers: Sequence[Layer], model: str, rng: np.random.Generator) -> list[np.ndarray]:
-    """Masks (4H, in + H) for another size: the first layer like the first, the others like the others in turns."""
+    """Masks (4H, in + H) for another size: the first layer like the first, the others like the others in rotation."""
     size = SIZES[model]
     masks = []
     for index in range(size.layers):

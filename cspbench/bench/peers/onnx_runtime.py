@@ -60,7 +60,7 @@ class Session(Stepping):
         self.states = [{n: value(np.zeros(s, np.float32)) for n, s in shapes.items()} for _ in range(2)]
         self.top = f"h{len(work.layers) - 1}"
         self.bindings = [self._bind(self.states[0], self.states[1]), self._bind(self.states[1], self.states[0])]
-        self.turn = 0
+        self.parity = 0
         self._prepare_empty(value)
 
     def _bind(self, before: dict[str, Any], after: dict[str, Any]) -> Any:
@@ -87,13 +87,13 @@ class Session(Stepping):
 
     def load(self, x: np.ndarray) -> None:
         self.x.update_inplace(x.reshape(self.shape))
-        self.turn = 1 - self.turn
+        self.parity = 1 - self.parity
 
     def step(self) -> None:
-        self.session.run_with_iobinding(self.bindings[self.turn])
+        self.session.run_with_iobinding(self.bindings[self.parity])
 
     def output(self) -> np.ndarray:
-        return self.states[1 - self.turn][self.top].numpy().reshape(-1)
+        return self.states[1 - self.parity][self.top].numpy().reshape(-1)
 
 
 class WholeSequence(StepEngine):

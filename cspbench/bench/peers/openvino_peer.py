@@ -1,4 +1,4 @@
-"""OpenVINO: a cell of plain operators, which it runs faster than its LSTM operator, at a precision it is told."""
+"""OpenVINO: a cell of plain operators, which it runs faster than its LSTM operator, at a given precision."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def openvino_module() -> Any:
 
 
 class Compiled(Stepping):
-    """A compiled cell, one step a call; two requests share the two copies of the state and take turns."""
+    """A compiled cell, one step a call; two requests share the two copies of the state and alternate."""
 
     def __init__(self, work: Work, precision: Precision) -> None:
         super().__init__(work)
@@ -41,7 +41,7 @@ class Compiled(Stepping):
         sizes = {f"{kind}{i}": layer.width for i, layer in enumerate(work.layers) for kind in "hc"}
         self.states = [{name: np.zeros((1, size), np.float32) for name, size in sizes.items()} for _ in range(2)]
         self.top = f"h{len(work.layers) - 1}"
-        self.turn = 0
+        self.parity = 0
         self.requests = []
         for before, after in (self.states, self.states[::-1]):
             request = compiled.create_infer_request()
@@ -59,13 +59,13 @@ class Compiled(Stepping):
 
     def load(self, x: np.ndarray) -> None:
         self.x[0] = x
-        self.turn = 1 - self.turn
+        self.parity = 1 - self.parity
 
     def step(self) -> None:
-        self.requests[self.turn].infer()
+        self.requests[self.parity].infer()
 
     def output(self) -> np.ndarray:
-        return self.states[1 - self.turn][self.top][0]
+        return self.states[1 - self.parity][self.top][0]
 
 
 def compile_model_for(model: Any, hint: str) -> Any:
@@ -84,17 +84,17 @@ def check(compiled: Any, precision: Precision) -> str:
     """Return the precision and kernel of the products, in words.
 
     Raises:
-        AbsentError: that is not what OpenVINO was told.
+        AbsentError: that is not the precision that OpenVINO was given.
     """
     found: set[tuple[str, str]] = set()
     for node in compiled.get_runtime_model().get_ordered_ops():
-        told = {key: value.astype(str) for key, value in node.get_rt_info().items()}
-        if told.get("layerType") == PRODUCT:
-            found.add((told["runtimePrecision"], told["primitiveType"]))
+        info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
+        if info.get("layerType") == PRODUCT:
+            found.add((info["runtimePrecision"], info["primitiveType"]))
     wanted = {"fp32": "f32", "bf16": "bf16", "int8": "i8"}[precision]
     if {kind for kind, _ in found} != {wanted}:
         ran = ", ".join(sorted({kind for kind, _ in found})) or "no product of the kind that was expected"
-        raise AbsentError(f"told {wanted}, OpenVINO would run {ran} on this processor")
+        raise AbsentError(f"given {wanted}, OpenVINO would run {ran} on this processor")
     return ", ".join(f"{PRODUCT} in {kind} by {primitive}" for kind, primitive in sorted(found))
 
 

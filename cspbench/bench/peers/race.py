@@ -25,7 +25,7 @@ ROUGH = 0.1
 
 @dataclass(frozen=True)
 class Counts:
-    """Steps of an engine in a round: the first ones find the caches of whoever went before, and are not counted."""
+    """Steps of an engine in a round; the first ones, not counted, find the caches as another engine left them."""
 
     warm: int
     hot: int
@@ -51,16 +51,16 @@ class Entry:
     """A contestant in a race over one work.
 
     Attributes:
-        contestant: who.
-        work: over what.
+        contestant: name and kind of the engine.
+        work: that it runs.
         engine: ready to step; None if it cannot take part.
-        absent: why not.
+        absent: the reason if it cannot.
         error: largest difference of an output from the reference.
         relative: norm of the difference over that of the reference.
-        setting: how the engine is run.
+        setting: library, operators and options, in words.
         bytes: of its matrices.
         rounds: for each state, seconds of the steps of each round.
-        bandwidths: read bandwidth when each round began, bytes a second; empty where nobody measured it.
+        bandwidths: read bandwidth when each round began, bytes a second; empty where it was not measured.
     """
 
     contestant: Contestant
@@ -88,7 +88,7 @@ class Entry:
 
 
 def enter(contestant: Contestant, work: Work) -> Entry:
-    """Make the engine and check its outputs. One that cannot run, or computes something else, is out and says why."""
+    """Make the engine and check its outputs; one that cannot run, or computes something else, does not take part."""
     entry = Entry(contestant, work)
     try:
         engine = contestant.make(work)
@@ -111,11 +111,11 @@ def enter(contestant: Contestant, work: Work) -> Entry:
 def race(
     entries: Sequence[Entry], rounds: int, counts: Counts, evict: Evictor, between: Callable[[], object] = lambda: None
 ) -> None:
-    """Run the rounds; who begins changes with each. Times are added to the entries."""
+    """Run the rounds, each beginning with another engine; times are added to the entries."""
     running = [entry for entry in entries if entry.engine is not None]
-    for turn in range(rounds):
+    for round_ in range(rounds):
         between()
-        start = turn % len(running) if running else 0
+        start = round_ % len(running) if running else 0
         for entry in [*running[start:], *running[:start]]:
             assert entry.engine is not None
             entry.engine.times(counts.warm)
@@ -137,5 +137,5 @@ def best(entries: Sequence[Entry], state: CacheState) -> Entry | None:
 
 
 def lower(values: Mapping[CacheState, float]) -> float:
-    """The lower of hot and cold: what is claimed must hold in both."""
+    """The lower of hot and cold: a claim must hold in both."""
     return min(values.values())

@@ -1,7 +1,7 @@
-"""Latency, measured so that it can be believed, or said that it cannot.
+"""Latency, measured with the noise of the measurement beside it.
 
-``measure`` holds the protocol, ``engines`` what takes part, ``noise`` the doubts; ``run`` is the command line's and
-``trial`` the sweep's way in. Only what needs no torch is imported here.
+``measure`` holds the protocol, ``engines`` the engines, ``noise`` the verdict; ``run`` serves the command line,
+``paired`` the trials of a sweep, ``calls`` any callable. Only modules that need no torch are imported here.
 """
 
 from cspbench.machine.cpu import machine, pinned, processor_name

@@ -1,4 +1,4 @@
-"""What is streamed: a folder of recordings, a corpus, or noise where there is no speech."""
+"""Audio to stream: a folder of recordings, a corpus, or noise in place of speech."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latency of any callable, by the protocol of the recognisers: calls take turns in one process on pinned processors."""
+"""Latency of any callable, by the protocol of the recognisers: interleaved in one process on pinned processors."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class CallLatency(Frozen):
 
 
 class CallsMeasured(Frozen):
-    """Callables measured in turns in one process.
+    """Callables measured interleaved in one process.
 
     Attributes:
         calls: by name.
         ratios: ``a/b`` -> time of a over that of b, median of paired blocks: b is so many times faster.
-        noise: says whether the numbers can be believed; the first callable takes part twice.
+        noise: verdict on the measurement; the first callable takes part twice.
         protocol: processor, threads, blocks and calls.
     """
 

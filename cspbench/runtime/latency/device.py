@@ -1,6 +1,6 @@
-"""A memory-bound device on paper: how long a step would take if reading weights were all that took time.
+"""Estimates for a memory-bound device: the time of a step if only reading weights took time.
 
-An estimate, never a measurement: nothing here is timed, and everything it returns says so.
+Never a measurement: nothing here is timed, and every result carries the word "estimate".
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from cspbench.result import Latency
 
 
 class DeviceProfile(Frozen):
-    """A device whose memory decides how fast it is.
+    """A device whose speed is limited by its memory.
 
     Attributes:
         name: of the device.
-        memory: where its weights lie, e.g. ``"quad SPI flash"``.
+        memory: that holds its weights, e.g. ``"quad SPI flash"``.
         read_mb_per_s: bandwidth of reading them, 10^6 bytes a second.
         on_chip_bytes: weights that stay in fast memory for good, and so cost no reading.
-        overhead_us: what every step takes beside reading.
-        source: where the numbers come from, for whoever wants to doubt them.
+        overhead_us: microseconds of every step beside reading.
+        source: origin of the numbers.
     """
 
     name: str = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""Latency, measured: engines take turns in one process, on one set of pinned processors."""
+"""The protocol: engines run interleaved in one process, on one set of pinned processors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cspbench.runtime.latency.stream import Streamed, stream
 from cspbench.spec import LatencySpec
 
 AGAIN = "first engine again"
-"""The first engine takes part twice: what it gains over itself is noise."""
+"""The first engine takes part twice: its ratio to itself is noise."""
 
 SINGLE = "measured in a single repetition: nothing shows how far chance reaches; measure twice or more"
 
@@ -54,11 +54,11 @@ def measure(
     spec: LatencySpec,
     place: Place,
 ) -> Measured:
-    """Stream the same utterances through all engines in turns.
+    """Stream the same utterances through all engines, interleaved.
 
     A step is the time from handing over the audio of one model step (30 ms with the default features) until its
-    labels are known, feature extraction included. Whole utterances take turns: an engine finds the caches as it left
-    them a step before, as in use. Who goes first rotates.
+    labels are known, feature extraction included. Engines alternate by whole utterances: an engine finds the caches as
+    it left them a step before, as in use. The order rotates.
 
     Args:
         engines: of different names; each is what runs, its weights included.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cspbench.runtime.packing import PackedModel
 
 Kind = Literal["native", "dense", "csr"]
-"""What runs the file: the native engine, or torch on dense or CSR weights."""
+"""Engine that runs the file: the native one, or torch on dense or CSR weights."""
 
 SECONDS = 4.0
 """Of noise that are streamed."""
@@ -42,7 +42,7 @@ def saved(packed: PackedModel) -> Iterator[Path]:
 def peak_memory(packed: PackedModel, kind: Kind) -> tuple[int | None, int | None]:
     """Bytes a fresh process holds at most while it loads and runs a model, and what it held before (all resident).
 
-    None where the system does not tell.
+    None where the system does not report it.
 
     Raises:
         CspbenchError: the process failed.
@@ -53,12 +53,12 @@ def peak_memory(packed: PackedModel, kind: Kind) -> tuple[int | None, int | None
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise CspbenchError(f"the process that measures memory failed: {last[0]}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return told["peak"], told["before"]
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found["peak"], found["before"]
 
 
 def resident() -> tuple[int | None, int | None]:
-    """Bytes this process holds now, and held at most, resident; None where the system does not tell.
+    """Bytes this process holds now, and held at most, resident; None where the system does not report it.
 
     Not `getrusage`: its maximum is inherited from whoever started the process.
     """
@@ -88,7 +88,7 @@ def _engine(path: Path, kind: Kind) -> tuple[Engine, int]:
 
 
 def _import(kind: Kind) -> None:
-    """What the engine needs is no part of its memory."""
+    """Import the libraries of an engine, which are not counted as its memory."""
     if kind == "native":
         import cspbench.runtime.latency.native_engine
     else:

@@ -1,8 +1,8 @@
-"""Noise of a measurement, and when it is too much to tell anything.
+"""Noise of a measurement, and the verdict on it.
 
-Noise is looked for where it comes from (other processes on our processors, other guests of the host, a quota that was
-used up), in a loop of known work that runs between the measured ones, and in the measurements themselves: an engine
-compared to itself must come out equal.
+Noise is looked for at its sources (other processes on the same processors, other guests of the host, an exhausted CPU
+quota), in a loop of constant work between the measured ones, and in the measurements themselves: an engine compared to
+itself must come out equal.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Watch:
     """Watches the machine while something is measured on it; call `sample` between measurements.
 
     Args:
-        processors: those the measurement keeps to; empty where the system does not tell.
+        processors: those the measurement keeps to; empty where the system does not report them.
         clock: seconds.
     """
 
@@ -77,7 +77,7 @@ class Watch:
             self._runnable.append(running - 1)
 
     def figures(self) -> dict[str, float]:
-        """Figures by name; those that the system does not tell are absent."""
+        """Figures by name; those that the system does not report are absent."""
         passed = {key: self._after[key] - before for key, before in self._before.items()}
         capacity = max(passed["wall"], 1e-9) * max(1, len(self._processors))
         seen = {"clock_resolution_ns": time.get_clock_info("perf_counter").resolution * 1e9}
@@ -108,7 +108,7 @@ def judge(
     alone: bool = True,
     threads: int = 1,
 ) -> Noise:
-    """Judge whether a run can tell anything.
+    """Return the verdict on a measurement, with reasons.
 
     Args:
         seen: figures of a `Watch`.

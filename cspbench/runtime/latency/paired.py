@@ -1,4 +1,4 @@
-"""The latency of a trial: what pruning gained over the dense recogniser it started from."""
+"""Latency of a trial: the pruned recogniser beside the dense one it started from."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from cspbench.spec import LatencySpec
 def measure_latency(
     dense: TrainedModel, pruned: TrainedModel, utterances: Sequence[Utterance], spec: LatencySpec
 ) -> LatencyReport:
-    """Stream the same audio through the dense and the pruned, packed recogniser in turns.
+    """Stream the same audio through the dense and the pruned, packed recogniser, interleaved.
 
     Both run on the native engine where it was built, with the dense recogniser in torch beside them and the pruned one
-    in int8; elsewhere both run in torch, the pruned one on CSR. The report's protocol says which. Waits until nobody
-    else measures on this machine.
+    in int8; elsewhere both run in torch, the pruned one on CSR. The report's protocol says which. Waits until no
+    other cspbench measures on this machine.
 
     Args:
         dense: the recogniser before pruning.
@@ -37,11 +37,11 @@ def measure_latency(
         engines = [make_engine(name, trained, spec.threads) for name, trained in models.items()]
         found = measure(engines, audio, dense.pace, spec, place)
     before, after = (found.engines[name] for name in (("dense", "packed") if extension.available() else models))
-    told = _native_words() if extension.available() else {"dense": before.engine, "packed": after.engine}
+    described = _native_words() if extension.available() else {"dense": before.engine, "packed": after.engine}
     return LatencyReport(
         dense=before,
         packed=after,
-        protocol=found.protocol | told | {"dtype": "fp32", "conclusive": found.noise.conclusive},
+        protocol=found.protocol | described | {"dtype": "fp32", "conclusive": found.noise.conclusive},
         engines=found.engines,
         ratios=found.ratios,
         noise=found.noise,
@@ -49,7 +49,7 @@ def measure_latency(
 
 
 def _native_words() -> dict[str, str]:
-    """What the native engines ran on, alike for all trials on a machine; formats are told with each engine."""
+    """Descriptions of the native engines, alike for all trials on a machine; each engine reports its formats."""
     engine = f"native engine ({extension.require('the native engine').current()})"
     return {
         "dense": f"{engine}, every weight, fp32",

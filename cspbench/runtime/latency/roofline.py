@@ -1,4 +1,4 @@
-"""The roofline: how close a step comes to the time that reading its weights must take on this machine."""
+"""Roofline: the time of a step beside the time that reading its weights takes at this machine's bandwidth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGE = 256 * 2**20
 
 SMALLEST = 64 * 2**10
 SECONDS = 0.15
-"""How long each buffer is read over and over."""
+"""Seconds for which each buffer is read over and over."""
 
 
 class Bandwidth(Frozen):
@@ -26,7 +26,7 @@ class Bandwidth(Frozen):
     Attributes:
         bytes: size of the buffer that was read over and over.
         gb_per_s: 10^9 bytes a second, the best of all patterns and repetitions.
-        how: what read it.
+        how: code that read it.
     """
 
     bytes: int

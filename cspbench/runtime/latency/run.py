@@ -69,7 +69,7 @@ def run(
         audio: what is streamed.
         spec: threads, warm-up and repetitions.
         profiles: devices to estimate for.
-        memory: measure the peak memory of each engine in a process of its own (some seconds each).
+        memory: measure the peak memory of each engine in its own process (some seconds each).
         packed: the packed file it came from, if any; see `make_engine`.
         progress: called with status lines.
 

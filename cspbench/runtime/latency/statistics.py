@@ -1,7 +1,7 @@
 """Medians and ratios of measured times, with bootstrap intervals.
 
-Times of neighbouring steps resemble each other: a disturbance lasts longer than a step. What the bootstrap draws are
-therefore *blocks*, the steps of one utterance in one repetition, never single steps.
+Times of neighbouring steps are correlated: a disturbance lasts longer than a step. The bootstrap therefore draws
+*blocks*, the steps of one utterance in one repetition, never single steps.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def median(blocks: Sequence[Floats], seed: int = 0) -> Interval:
 def ratio(above: Sequence[Floats], below: Sequence[Floats], seed: int = 0) -> Interval:
     """Median of the ratios of paired blocks' medians, with its 95 % bootstrap interval over pairs.
 
-    Block i of both must be the same work, done one right after the other, so that what slows the machine slows both.
+    Block i of both must be the same work, done one right after the other, so that a disturbance slows both.
     """
     pairs = np.asarray([np.median(a) / np.median(b) for a, b in zip(above, below, strict=True)])
     draws = np.random.default_rng(seed).integers(len(pairs), size=(RESAMPLES, len(pairs)))

@@ -1,4 +1,4 @@
-"""One utterance streamed through one engine, every piece timed."""
+"""One utterance streamed through one engine, every chunk timed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Streamed:
     """An utterance after it was streamed.
 
     Attributes:
-        steps: seconds of each piece that completed one model step, (S,).
+        steps: seconds of each chunk that completed one model step, (S,).
         labels: labels each of those brought, (S,).
         emitted: all labels, in order.
         first: None if there was no label before the end.
-        finish: seconds from handing over the last piece, shorter than a step, until no label can come any more.
+        finish: seconds from handing over the last chunk, shorter than a step, until the last label is known.
         work: seconds of all work on it.
     """
 
@@ -43,10 +43,10 @@ class Streamed:
 
 
 def stream(engine: Engine, samples: NDArray[np.float32], pace: Pace) -> Streamed:
-    """Hand an utterance over in pieces of a model step, as they would come from a microphone, without waiting for them.
+    """Hand an utterance over in chunks of a model step, as from a microphone, but without waiting for them.
 
     Args:
-        engine: starts a new utterance; its own stopwatch times each piece.
+        engine: starts a new utterance; its own stopwatch times each chunk.
         samples: (n,) in [-1, 1] at the engine's rate.
         pace: how samples make steps.
     """
@@ -61,14 +61,14 @@ def stream(engine: Engine, samples: NDArray[np.float32], pace: Pace) -> Streamed
         brought, seconds = engine.stopwatch(engine.accept, samples[start : start + size])
         times.append(seconds)
         labels.append(len(brought))
-        heard = (start + size) / pace.sample_rate
-        ready = max(ready, heard) + seconds  # had it come in real time: after its end, and after the work before it
+        passed = (start + size) / pace.sample_rate
+        ready = max(ready, passed) + seconds  # had it come in real time: after its end, and after the work before it
         if len(brought) and first is None:
-            first = First(heard, seconds, ready)
+            first = First(passed, seconds, ready)
         emitted += brought
     last, finish = engine.stopwatch(_end, engine, samples[whole:])
     emitted += last
-    single = np.asarray([n == 1 for n in _steps_of_pieces(len(times), size, pace)], dtype=bool)
+    single = np.asarray([n == 1 for n in _steps_of_chunks(len(times), size, pace)], dtype=bool)
     return Streamed(
         steps=np.asarray(times)[single],
         labels=np.asarray(labels, dtype=np.int64)[single],
@@ -83,6 +83,6 @@ def _end(engine: Engine, rest: NDArray[np.float32]) -> Sequence[int]:
     return [*(engine.accept(rest) if len(rest) else ()), *engine.finish()]
 
 
-def _steps_of_pieces(pieces: int, size: int, pace: Pace) -> NDArray[np.int64]:
-    """Model steps each piece completes: the first may not fill a window yet."""
-    return np.diff([pace.steps_in(size * count) for count in range(pieces + 1)])
+def _steps_of_chunks(chunks: int, size: int, pace: Pace) -> NDArray[np.int64]:
+    """Model steps that each chunk completes: the first may not fill a window yet."""
+    return np.diff([pace.steps_in(size * count) for count in range(chunks + 1)])

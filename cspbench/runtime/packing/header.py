@@ -1,4 +1,4 @@
-"""What a packed file says of itself, and what a model of its shape must hold. Nothing here needs torch."""
+"""The header of a packed file, and the matrices and vectors that a model of its shape must hold. Needs no torch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ShapeHeader(Frozen):
 
 
 class ModelHeader(Frozen):
-    """What `Transducer.from_config` takes."""
+    """Configuration of a model, as `Transducer.from_config` takes it."""
 
     shape: ShapeHeader
     mels: Size

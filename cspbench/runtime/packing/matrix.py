@@ -1,4 +1,4 @@
-"""One packed matrix: its arrays, what they weigh, and what they should weigh at least."""
+"""One packed matrix: its arrays, their bytes, and the fewest bytes that could hold it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PackedMatrix:
 
     @property
     def bytes(self) -> int:
-        """What the arrays weigh together, exactly."""
+        """Bytes of all arrays, exactly."""
         return sum(array.nbytes for array in self.arrays.values())
 
     @property
@@ -69,12 +69,12 @@ class PackedMatrix:
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros."""
+        """Fraction of zeros."""
         return 1 - self.nonzeros / max(1, self.rows * self.columns)
 
     @property
     def bound_bytes(self) -> int:
-        """Fewest bytes that tell this matrix from all others with as many non-zeros: see `information_bound`."""
+        """Fewest bytes that distinguish this matrix from all others with as many non-zeros: see `information_bound`."""
         return information_bound(self.rows, self.columns, self.nonzeros, self.values)
 
     def check(self) -> None:
@@ -147,7 +147,7 @@ def information_bound(rows: int, columns: int, nonzeros: int, values: str) -> in
     """Bytes that no way of storing such matrices can go below for all of them: ceil(bits / 8) of
 
     ``nonzeros * value bits + log2 C(rows * columns, nonzeros)``, and the scales of int8, 32 bits a row. The logarithm
-    is what the places of the non-zeros tell; the values are taken as they are, not entropy-coded.
+    is the information in the places of the non-zeros; the values are taken as they are, not entropy-coded.
     """
     cells = rows * columns
     places = math.lgamma(cells + 1) - math.lgamma(nonzeros + 1) - math.lgamma(cells - nonzeros + 1)

@@ -1,4 +1,4 @@
-"""A packed recogniser: matrices without their zeros, all else as it was, and what recognition needs to know."""
+"""A packed recogniser: matrices without their zeros, all else as it was, and what recognition needs beside them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEPARATOR = "/"
 
 @dataclass(frozen=True, eq=False)
 class PackedModel:
-    """What `pack_model` makes and a packed file holds.
+    """A packed recogniser: made by `pack_model`, held by a packed file.
 
     Attributes:
         header: what is known about it; see `Header`.
@@ -43,7 +43,7 @@ class PackedModel:
 
     @property
     def bytes(self) -> int:
-        """What all arrays weigh together, exactly; the file adds its header."""
+        """Bytes of all arrays, exactly; the file adds its header."""
         return sum(m.bytes for m in self.matrices.values()) + sum(v.nbytes for v in self.vectors.values())
 
     @property
@@ -53,7 +53,7 @@ class PackedModel:
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros among the weights of all matrices."""
+        """Fraction of zeros among the weights of all matrices."""
         cells = sum(m.rows * m.columns for m in self.matrices.values())
         return 1 - sum(m.nonzeros for m in self.matrices.values()) / cells
 
@@ -76,7 +76,7 @@ class PackedModel:
 
         Raises:
             PackedFileError: no packed file, another version, one that is cut off or changed, or one whose contents are
-                not what its header says - whoever wrote it.
+                not those of its header.
         """
         path = Path(path)
         value, arrays = container.read(path)
@@ -165,7 +165,7 @@ def _matrix(name: str, header: MatrixHeader, arrays: dict[str, np.ndarray]) -> P
 
 
 def matrix_header(matrix: PackedMatrix) -> MatrixHeader:
-    """What the file says of a matrix."""
+    """Header of a matrix."""
     return MatrixHeader(
         format=matrix.format,
         values=matrix.values,

@@ -72,7 +72,7 @@ def export_onnx(model: PackedModel, out: Path | str, *, sparse: bool = False) ->
 
 
 def import_onnxruntime() -> Any:
-    """onnxruntime, which reports to nobody: from 1.29 on its telemetry is on unless it is told otherwise beforehand.
+    """Import onnxruntime with its telemetry off: from 1.29 on it is on unless that is set before the import.
 
     Raises:
         ImportError: it is not installed.

@@ -38,9 +38,9 @@ def pack_model(
 
     Args:
         trained: the recogniser; the zeros among its weights are left out. Its note becomes the file's provenance.
-        format: ``auto`` takes for each matrix what costs the least time on this machine (see `choice`), ``smallest``
-            what takes the fewest bytes; otherwise a format as `parse_format` takes it. Matrices that no pattern of a
-            mapping matches are left to ``auto``.
+        format: ``auto`` takes for each matrix the format that costs the least time on this machine (see `choice`),
+            ``smallest`` the one with the fewest bytes; otherwise a format as `parse_format` takes it. Matrices that no
+            pattern of a mapping matches are left to ``auto``.
         values: fp32, fp16, bf16 or int8; matrices that no pattern of a mapping matches stay fp32.
         progress: called with status lines.
 
@@ -136,7 +136,7 @@ def open_model(
 
 
 def open_folder(folder: Path) -> TrainedModel:
-    """Load the recogniser of a trial's or dense recogniser's folder, with what the folder says of it as its note.
+    """Load the recogniser of a trial's or dense recogniser's folder; facts that the folder holds become its note.
 
     Raises:
         CspbenchError: there is no model, or it is damaged.

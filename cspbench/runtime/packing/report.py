@@ -1,4 +1,4 @@
-"""What packing saved, beside what others would have saved on the same weights."""
+"""Sizes of a packed model, beside those of other forms of the same weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GZIP_LEVEL = 9
 
 
 def matrix_rows(model: PackedModel) -> list[dict[str, Any]]:
-    """One row a matrix: its format, what it holds and weighs, and how far above the bound that is."""
+    """One row for each matrix: format, non-zeros, bytes, and the excess of the bytes over the bound."""
     return [_row(name, matrix) for name, matrix in model.matrices.items()]
 
 
@@ -37,7 +37,7 @@ def _row(name: str, matrix: PackedMatrix) -> dict[str, Any]:
 
 
 def size_rows(model: PackedModel, before: PackedModel | None = None) -> list[dict[str, Any]]:
-    """Bytes of the whole recogniser in several forms, and how often each goes into dense fp32.
+    """Bytes of the whole recogniser in several forms, and the compression of each relative to dense fp32.
 
     "dense fp32" is the safetensors file with every weight, gzip that file by zlib at its highest level. Files are
     counted with their headers; the other forms are the arrays of all matrices and what no form packs (biases,
