@@ -233,7 +233,7 @@ def test_features_of_real_speech_are_kaldis(
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000])
-@pytest.mark.parametrize(("window_ms", "hop_ms"), [(25.0, 10.0), (32.0, 12.5), (10.0, 20.0), (4.0, 2.0)])
+@pytest.mark.parametrize(("window_ms", "hop_ms"), [(25.0, 10.0), (32.0, 12.5), (10.0, 20.0), (5.0, 2.0)])
 def test_features_of_noise_are_kaldis_at_every_rate(sample_rate: int, window_ms: float, hop_ms: float) -> None:
     spec = FeatureSpec(mels=8, window_ms=window_ms, hop_ms=hop_ms, floor=None, level_fall=None)
     samples = 0.1 * np.random.default_rng(sample_rate).standard_normal(sample_rate // 2).astype(np.float32)
