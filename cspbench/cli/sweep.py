@@ -64,8 +64,9 @@ def overrides(texts: list[str], **options: int | str | None) -> list[Override]:
 
 def print_summary(name: str, store: Store, as_json: bool = False) -> None:
     """Print a study as a table of methods and sparsities, or all of its trials as JSON."""
+    from cspbench.report.display import display_columns, display_notes
     from cspbench.report.results import load_results
-    from cspbench.report.table import display_columns, display_notes, summary
+    from cspbench.report.table import summary
 
     frame = load_results(name, store.root)
     if as_json:

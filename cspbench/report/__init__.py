@@ -20,6 +20,7 @@ from cspbench.lazy import lazy
 
 if TYPE_CHECKING:
     from cspbench.report.bootstrap import PairedDifference, paired_bootstrap
+    from cspbench.report.display import display_rows
     from cspbench.report.figures import figure, heading, legend_handles, looks
     from cspbench.report.pareto import on_front, pareto_front
     from cspbench.report.plots import (
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
     )
     from cspbench.report.results import load_curve, load_hypotheses, load_layers, load_results
     from cspbench.report.significance import compare_trials, holm, mapsswe
-    from cspbench.report.table import display_rows, fronts, select_on_dev, summary
+    from cspbench.report.table import fronts, select_on_dev, summary
     from cspbench.report.write import write_report
 
 _MODULES = {
     "results": ("load_curve", "load_hypotheses", "load_layers", "load_results"),
-    "table": ("display_rows", "fronts", "select_on_dev", "summary"),
+    "table": ("fronts", "select_on_dev", "summary"),
+    "display": ("display_rows",),
     "pareto": ("on_front", "pareto_front"),
     "figures": ("figure", "heading", "legend_handles", "looks"),
     "plots": (

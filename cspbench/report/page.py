@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from cspbench.report.display import NOISY, display_notes, display_rows
 from cspbench.report.figures import heading
-from cspbench.report.table import NOISY, display_notes, display_rows
 from cspbench.store import Store
 from cspbench.version import __version__
 
@@ -31,7 +31,7 @@ NOTES = (
     "test utterances; for several seeds WER and bounds are means over seeds.",
     "Where several settings of a method were tried at a sparsity, the one with the best dev WER is shown.",
     "Sparsity is the fraction of zeros among the prunable weights. “vs dense”: relative change of the WER to that of "
-    "the dense recogniser.",
+    "the dense recogniser; “vs control”: to the dense recogniser that was trained on as long, nothing pruned.",
     "Size and latency of a row are those of one packed file, whose formats are in the last column; “smallest” is "
     "another packing of the same weights, which was not timed. 1 MB is 10^6 bytes.",
     "Latency is the median time of a model step, measured beside the dense recogniser in the same process; “speed-up” "

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from cspbench.report.columns import Column, rows_of
 from cspbench.report.pareto import on_front
 from cspbench.result import ALIASES
-from cspbench.units import size_unit, time_unit
 
 PLACE = ["corpus", "schema"]
 """Trials of different corpora or schema versions are never compared."""
@@ -29,7 +26,8 @@ MEANS = [
 SUMMARY = [
     *CELL,
     *MEANS,
-    *("test_wer_std", "wer_change", "latency_conclusive", "seeds", "settings", "failed", "params", "formats"),
+    *("test_wer_std", "wer_change", "control_change", "latency_conclusive"),
+    *("seeds", "settings", "failed", "params", "formats"),
     *ALIASES,
 ]
 """Columns of a `summary`."""
@@ -40,11 +38,6 @@ FRONTS = {
     "wer_vs_size": ("size_bytes", "test_wer"),
 }
 """Pareto fronts of a study, and the columns of a `summary` they are of."""
-
-_LETTERS = {"wer_vs_sparsity": "S", "wer_vs_latency": "L", "wer_vs_size": "B"}
-FRONT_NOTE = "front: Pareto fronts of test WER and sparsity (S), latency (L), bytes (B)"
-NOISY = "~"
-NOISY_NOTE = "~: the machine was too noisy to believe this latency"
 
 DENSE = "dense"
 """Name under which the unpruned recogniser stands in tables."""
@@ -90,7 +83,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
           means of the seeds' bounds: seeds share the test utterances, so averaging them narrows the interval little,
           and this errs on the wide side;
         - ``test_wer_std``: standard deviation over seeds, NaN for one seed;
-        - ``wer_change``: relative change of the WER to that of the dense recogniser;
+        - ``wer_change``: relative change of the WER to that of the dense recogniser; ``control_change``: to that of the
+          control, NaN without one;
         - ``latency_conclusive``: 0 if a latency of any seed was too noisy to believe, NaN where that was not recorded;
         - ``seeds`` of the chosen setting, ``settings`` it was chosen from, ``failed`` trials of the cell;
         - ``params``: the chosen hyperparameters that vary within the study, e.g. ``"rounds=3"``;
@@ -106,6 +100,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         trials = chosen[chosen["trial_id"].isin(cell["trial_id"])]
         rows.append(_cell_row(cell, trials, varied))
     table = pd.DataFrame(rows, columns=SUMMARY)
+    table["control_change"] = _control_change(table)
     references_first = table.assign(rank=table["method"].map({DENSE: 0, CONTROL: 1}).fillna(2))
     order = references_first.sort_values([*PLACE, "rank", "method", "sparsity_requested"], kind="stable").index
     return table.loc[order].reset_index(drop=True)
@@ -124,72 +119,6 @@ def fronts(table: pd.DataFrame) -> pd.DataFrame:
             on[part.index] = on_front(part, columns)
         marked.insert(place, name, on)
     return marked[marked[list(FRONTS)].any(axis=1)]
-
-
-def display_columns(table: pd.DataFrame) -> list[Column]:
-    """Word a `summary` for people, units in the headings; "–" where there is no number.
-
-    Corpus, schema version, seeds, int8 and hyperparameters have a column only where they say something.
-    """
-    time = time_unit([*table["latency_ms"].dropna(), *table["int8_latency_ms"].dropna()])
-    size = size_unit(table["size_bytes"].dropna())
-    rows = table.to_dict("records")
-
-    def column(heading: str, rank: int, cell: Callable[[dict[Any, Any]], str], right: bool = True) -> Column:
-        return Column(heading, tuple(cell(row) for row in rows), rank, right)
-
-    def number(name: str, spec: str = ".2f", factor: float = 1.0, unit: str = "") -> Callable[[dict[Any, Any]], str]:
-        return lambda row: _number(row[name] * factor, spec, unit)
-
-    def timed(name: str) -> Callable[[dict[Any, Any]], str]:
-        return lambda row: _noisy(row, _number(row[name] * time.factor, f".{time.digits}f"))
-
-    marks = fronts(table)[list(FRONTS)]
-    front = {index: "".join(_LETTERS[name] for name in FRONTS if on[name]) for index, on in marks.iterrows()}
-    shown = {
-        "corpus": table["corpus"].nunique() > 1,
-        "schema": table["schema"].nunique() > 1,
-        "seeds": bool((table["seeds"] > 1).any()),
-        "chosen on dev": bool((table["params"] != "").any()),
-        f"int8 {time.name}": bool(table["int8_wer"].notna().any()),
-        "int8 WER %": bool(table["int8_wer"].notna().any()),
-    }
-    columns = [
-        column("corpus", 0, lambda row: str(row["corpus"]), right=False),
-        column("schema", 0, lambda row: str(row["schema"])),
-        column("method", 0, lambda row: str(row["method"]), right=False),
-        column("sparsity", 0, number("sparsity_requested", ".4g", 100, " %")),
-        column("achieved %", 17, number("sparsity", ".2f", 100)),
-        column("test WER %", 1, _wer),
-        column("vs dense", 2, number("wer_change", "+.0f", 100, " %")),
-        column(f"size {size.name}", 3, number("size_bytes", f".{size.digits}f", size.factor)),
-        column("compression", 7, number("compression", ".1f", 1, "×")),
-        column(f"latency {time.name}", 4, timed("latency_ms")),
-        column("speed-up", 6, lambda row: _noisy(row, _number(row["speedup"], ".2f", "×"))),
-        column(f"p95 {time.name}", 14, timed("latency_p95_ms")),
-        column(
-            "real time", 13, lambda row: _noisy(row, _number(1 / row["rtf"] if row["rtf"] else math.nan, ".0f", "×"))
-        ),
-        column(f"int8 {time.name}", 11, timed("int8_latency_ms")),
-        column("int8 WER %", 10, number("int8_wer", ".1f", 100)),
-        column(f"smallest {size.name}", 12, number("smallest_bytes", f".{size.digits}f", size.factor)),
-        Column("front", tuple(front.get(index, "") for index in table.index), 5, right=False),
-        column("seeds", 8, lambda row: str(row["seeds"])),
-        column("chosen on dev", 9, lambda row: str(row["params"]), right=False),
-        column("formats timed", 18, lambda row: str(row["formats"]), right=False),
-    ]
-    return [one for one in columns if shown.get(one.heading, True)]
-
-
-def display_rows(table: pd.DataFrame) -> list[dict[str, str]]:
-    """Return `display_columns` as rows: heading -> text."""
-    return rows_of(display_columns(table)) if len(table) else []
-
-
-def display_notes(table: pd.DataFrame) -> list[str]:
-    """Return what a reader must know to read the marks of `display_columns`."""
-    noisy = bool((table["latency_conclusive"] == 0).any())
-    return [FRONT_NOTE, *([NOISY_NOTE] if noisy else [])]
 
 
 def _cell_row(cell: pd.DataFrame, trials: pd.DataFrame, varied: list[str]) -> dict[str, Any]:
@@ -224,10 +153,23 @@ def _dense_row(trials: pd.DataFrame) -> dict[str, Any]:
         "test_wer_std": float(models["dense_test_wer"].std()),
         **{"size_bytes": float(models["dense_size_bytes"].mean()), "compression": 1.0},
         **times,
-        **{"speedup": 1.0, "latency_conclusive": float(trials["latency_conclusive"].min())},
+        **{"speedup": 1.0, "latency_conclusive": _mostly(trials["latency_conclusive"].dropna())},
         **{"seeds": len(models), "settings": 1, "failed": 0, "params": "", "formats": ""},
     }
     return row | {alias: row[name] for alias, name in ALIASES.items()}
+
+
+def _mostly(verdicts: pd.Series) -> float:
+    """1 if most verdicts are 1, else 0; NaN without any."""
+    return float(verdicts.mean() > 0.5) if len(verdicts) else math.nan
+
+
+def _control_change(table: pd.DataFrame) -> pd.Series:
+    """Relative change of the WER of each pruned row to that of the control of its corpus and schema version."""
+    controls = table[table["method"] == CONTROL].groupby(PLACE)["test_wer"].mean()
+    own = controls.reindex(pd.MultiIndex.from_frame(table[PLACE])).set_axis(table.index)
+    known = (own > 0) & ~table["method"].isin([DENSE, CONTROL])
+    return (table["test_wer"] / own - 1).where(known)
 
 
 def _varied_params(frame: pd.DataFrame) -> list[str]:
@@ -250,17 +192,3 @@ def _absent(value: Any) -> bool:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _number(value: float, spec: str, unit: str = "") -> str:
-    return "–" if pd.isna(value) else f"{value:{spec}}{unit}"
-
-
-def _noisy(row: dict[Any, Any], text: str) -> str:
-    return f"{NOISY}{text}" if row["latency_conclusive"] == 0 and text != "–" else text
-
-
-def _wer(row: dict[Any, Any]) -> str:
-    if pd.isna(row["test_wer"]):
-        return "failed" if row["failed"] else "–"
-    return f"{100 * row['test_wer']:.1f} [{100 * row['test_wer_low']:.1f}, {100 * row['test_wer_high']:.1f}]"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from cspbench.report.display import display_notes
 from cspbench.report.figures import PANELS, figure, save
 from cspbench.report.page import NOTES, command, heading, html_page, markdown_table
 from cspbench.report.results import ResultsError, load_results
-from cspbench.report.table import PLACE, display_notes, fronts, summary
+from cspbench.report.table import PLACE, fronts, summary
 from cspbench.store import Store, write_atomic
 
 

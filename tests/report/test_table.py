@@ -5,7 +5,8 @@ from support.fake_studies import finish, record, result, spec, word_errors, writ
 
 from cspbench import load_results
 from cspbench.report.columns import fit
-from cspbench.report.table import NOISY_NOTE, display_columns, display_notes, display_rows, select_on_dev, summary
+from cspbench.report.display import NOISY_NOTE, display_columns, display_notes, display_rows
+from cspbench.report.table import select_on_dev, summary
 from cspbench.result import Noise
 from cspbench.store import Store
 
@@ -136,6 +137,18 @@ def test_a_noisy_latency_is_marked_in_its_own_row(store):
     assert rows["dense"]["latency µs"] == "~800"
     assert NOISY_NOTE in display_notes(table)
     assert NOISY_NOTE not in display_notes(table[table["method"] == "csp"])
+
+
+def test_changes_are_relative_to_dense_and_to_the_control(store):
+    add(store, spec("csp"), wer=0.06, dense=0.04)
+    assert "vs control" not in display_rows(summary(load_results("s", store.root)))[0]
+    add(store, spec("control", 0.0), wer=0.05, dense=0.04)
+    rows = display_rows(summary(load_results("s", store.root)))
+    assert [(row["method"], row["vs dense"], row["vs control"]) for row in rows] == [
+        ("dense", "–", "–"),
+        ("control", "+25 %", "–"),
+        ("csp", "+50 %", "+20 %"),
+    ]
 
 
 def test_int8_is_shown_only_with_its_own_wer(store):

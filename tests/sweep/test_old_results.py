@@ -13,8 +13,9 @@ from pydantic import Field
 
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
+from cspbench.report.display import display_rows
 from cspbench.report.results import load_curve, load_hypotheses, load_results
-from cspbench.report.table import display_rows, fronts, select_on_dev, summary
+from cspbench.report.table import fronts, select_on_dev, summary
 from cspbench.report.write import write_report
 from cspbench.spec import DenseSpec, Since, TrainSpec, TrialSpec, canonical, newer_fields
 from cspbench.store import Store, read_json, write_json
