@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cspbench.config.schema import BareName, Device, Distinct, MethodEntry, Name, Recipe, Seed, Share
+from cspbench.config.schema import BareName, Device, Distinct, Fraction, MethodEntry, Name, Recipe, Seed
 from cspbench.hyper import Settings
 from cspbench.pruning.registry import methods
 from cspbench.spec import LatencySpec, TrainSpec
 
 Seeds = Annotated[tuple[Seed, ...], Distinct]
-Sparsities = Annotated[tuple[Share, ...], Distinct]
+Sparsities = Annotated[tuple[Fraction, ...], Distinct]
 Times = Annotated[float, Field(gt=0)]
 
 BROKEN = "?"
@@ -111,7 +111,7 @@ class ComparedMethod(Settings):
 
     @property
     def tuned(self) -> bool:
-        """Whether its setting is chosen from several."""
+        """True if its setting is chosen from several."""
         return self.tune is not False
 
 

@@ -52,19 +52,19 @@ class Subset:
     budgets: frozenset[float] | None = None
 
     def includes_corpus(self, label: str) -> bool:
-        """Whether a corpus belongs to it."""
+        """Return whether a corpus belongs to it."""
         return self.corpora is None or label in self.corpora
 
     def includes_method(self, label: str) -> bool:
-        """Whether a method belongs to it."""
+        """Return whether a method belongs to it."""
         return self.methods is None or label in self.methods
 
     def includes_sparsity(self, sparsity: float) -> bool:
-        """Whether a sparsity belongs to it."""
+        """Return whether a sparsity belongs to it."""
         return self.sparsity is None or sparsity in self.sparsity
 
     def includes_budget(self, budget: float) -> bool:
-        """Whether a budget belongs to it."""
+        """Return whether a budget belongs to it."""
         return self.budgets is None or budget in self.budgets
 
 
@@ -120,7 +120,7 @@ class ComparisonPlan:
 
     @property
     def synthetic(self) -> bool:
-        """Whether any audio was made by a machine."""
+        """True if any audio is synthetic."""
         return any(prepared.synthetic for prepared in self.prepared_corpora.values())
 
     def tuning_tasks(self, only: Subset = ALL) -> list[Task]:

@@ -19,7 +19,7 @@ SATURATED = 0.9
 
 
 class ComparisonRecords:
-    """What is known of a comparison's trials: results lie in the store, failures in the study's lists.
+    """Records of a comparison's trials: results lie in the store, failures in the study's lists.
 
     Args:
         store: where trials lie.
@@ -50,7 +50,7 @@ class ComparisonRecords:
         return None if self.result(task) is not None else self._errors.get(task.spec.id)
 
     def outcome(self, task: Task) -> Outcome | None:
-        """How the task ended, if it did."""
+        """Outcome of the task, if it ended."""
         result, error = self.result(task), self.error(task)
         return None if result is None and error is None else Outcome(task.spec, result, error)
 

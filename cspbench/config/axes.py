@@ -65,7 +65,7 @@ def declared_axis(search: Search, integer: bool) -> Axis:
 
 
 def written_axes(params: type[Hyperparameters], name: str, written: Any) -> dict[str, Any]:
-    """What a file says about one hyperparameter, axis by axis.
+    """Axes of one hyperparameter, as a file gives them.
 
     The entries of a hyperparameter that is a mapping are axes of their own, with dotted names: ``density.encoder``.
     """
@@ -74,7 +74,7 @@ def written_axes(params: type[Hyperparameters], name: str, written: Any) -> dict
 
 
 def is_integer(params: type[Hyperparameters], name: str) -> bool:
-    """Whether a hyperparameter, or each entry of one that is a mapping, takes whole numbers only."""
+    """Return whether a hyperparameter, or each entry of one that is a mapping, takes integers only."""
     annotation = params.model_fields[name].annotation
     kinds = set(typing.get_args(annotation)) or {annotation}
     return int in kinds and float not in kinds

@@ -1,4 +1,4 @@
-"""What must hold between the parts of a sweep file, and with the plug-ins it names."""
+"""Rules between the parts of a sweep file, and with the plug-ins it names."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def rule_problems(config: SweepConfig) -> Iterator[Problem]:
 
 
 def corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
-    """What is wrong with a corpus that stands at ``corpus``."""
+    """Yield what is wrong with the corpus at ``corpus``."""
     known = corpora.names()
     if spec.name not in known:
         message = f"unknown corpus '{spec.name}'{did_you_mean(spec.name, known)} (known: {', '.join(known)})"
@@ -134,7 +134,7 @@ def _kept_at_most(shapes: Mapping[str, tuple[int, int]], text: str) -> float:
 
 
 def method_problems(entry: MethodEntry, at: Location, grid: bool) -> Iterator[Problem]:
-    """What is wrong with an entry that stands at `at`; in a `grid` nothing can be drawn from a range."""
+    """Yield what is wrong with the entry at `at`; in a `grid` nothing can be drawn from a range."""
     known = methods.names()
     if not entry.name:  # already reported: the entry could not be read
         return

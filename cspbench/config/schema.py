@@ -1,4 +1,4 @@
-"""What a sweep file may say."""
+"""Schema of a sweep file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, Metho
 from cspbench.store import NAME
 
 Objective = Literal["wer", "latency", "size"]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0)]
 
 
@@ -73,9 +73,9 @@ class MethodEntry(Settings):
 class SparsityAxis(Settings):
     """Sparsities to test: a list, or a range ``{low, high}`` for a sampler to draw from."""
 
-    values: tuple[Share, ...] | None = None
-    low: Share | None = None
-    high: Share | None = None
+    values: tuple[Fraction, ...] | None = None
+    low: Fraction | None = None
+    high: Fraction | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> SparsityAxis:
@@ -90,7 +90,7 @@ class SparsityAxis(Settings):
 
 
 class SamplerSpec(Settings):
-    """Who proposes settings: `grid` runs all combinations, the others are Optuna's."""
+    """Sampler of settings: `grid` runs all combinations, the others are Optuna's."""
 
     name: Literal["grid", "random", "tpe", "nsga2"] = "grid"
     seed: int = Field(0, ge=0)
@@ -158,7 +158,7 @@ class SweepConfig(Recipe):
     """A whole sweep file."""
 
     name: Name = Field(description="names the study and its MLflow experiment")
-    sparsity: Annotated[SparsityAxis, BeforeValidator(_listed)] = Field(description="absolute share of zeros")
+    sparsity: Annotated[SparsityAxis, BeforeValidator(_listed)] = Field(description="absolute fraction of zeros")
     methods: tuple[Annotated[MethodEntry, BareName], ...] = Field(min_length=1)
     seeds: Annotated[tuple[Seed, ...], Distinct] = Field((0,), min_length=1, description="every setting runs once each")
     latency: LatencySpec = LatencySpec()

@@ -13,7 +13,7 @@ WORDS = (
 )  # fmt: skip
 LENGTHS = (2, 3)
 
-# Every variant is a timbre of its own and belongs to one split; all accents are heard in every split.
+# Every variant is a timbre of its own and belongs to one split; all accents are in every split.
 ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland")
 VARIANTS: dict[Split, tuple[str, ...]] = {
     "train": (

@@ -27,11 +27,11 @@ def main() -> None:
     os.dup2(2, 1)  # whatever the library prints must not land among the samples
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     data = Path(espeakng_loader.get_data_path())
-    pieces: list[bytes] = []
+    blocks: list[bytes] = []
 
     def collect(samples: object, count: int, _: object) -> int:
         if samples and count > 0:
-            pieces.append(ctypes.string_at(samples, 2 * count))  # type: ignore[arg-type]
+            blocks.append(ctypes.string_at(samples, 2 * count))  # type: ignore[arg-type]
         return 0
 
     callback = CALLBACK(collect)
@@ -44,12 +44,12 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         _choose_voice(library, data, request)
-        pieces.clear()
+        blocks.clear()
         text = request["text"].encode() + b"\0"
         failed = library.espeak_Synth(text, len(text), 0, POSITION_CHARACTER, 0, UTF8, None, None)
-        if failed or library.espeak_Synchronize() or not pieces:
+        if failed or library.espeak_Synchronize() or not blocks:
             sys.exit(f"espeak-ng cannot say {request}")
-        audio = b"".join(pieces)
+        audio = b"".join(blocks)
         out.write(struct.pack("<I", len(audio)) + audio)
     out.flush()
 

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Axis:
-    """How a quantity is drawn.
+    """Looks of a quantity on an axis.
 
     Attributes:
         name: in titles.
@@ -47,7 +47,7 @@ def _plain(values: ArrayLike) -> Floats:
 
 
 def _halvings(sparsity: ArrayLike) -> Floats:
-    """How often the weights were halved: 0, 50, 75, 87.5 % lie evenly, as their difficulty and their gain do."""
+    """Number of times the weights were halved: 0, 50, 75, 87.5 % are equidistant, as their difficulty and gain are."""
     return -np.log2(1 - np.asarray(sparsity, dtype=float))
 
 

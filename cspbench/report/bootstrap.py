@@ -240,7 +240,7 @@ def _units(table: Floats, groups: Sequence[str] | None, strata: Sequence[str] | 
 
 
 def _redraw(rng: np.random.Generator, count: int, resamples: int) -> Floats:
-    """How often each of `count` things comes in `count` - 1 draws, scaled to `count` in all; (resamples, count)."""
+    """Times each of `count` things comes in `count` - 1 draws, scaled to `count` in all: (resamples, count)."""
     if count == 1:
         return np.ones((resamples, 1))
     drawn = rng.multinomial(count - 1, np.full(count, 1 / count), size=resamples)

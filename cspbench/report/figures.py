@@ -83,7 +83,7 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
 
 @dataclass(frozen=True)
 class _Shown:
-    """What pictures of one corpus show: a dot a trial of the chosen settings, a mark a row of their summary."""
+    """Data of the figures of one corpus: a dot a trial of the chosen settings, a mark a row of their summary."""
 
     points: pd.DataFrame
     cells: pd.DataFrame

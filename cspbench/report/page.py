@@ -37,7 +37,7 @@ NOTES = (
     "Latency is the median time of a model step, measured beside the dense recogniser in the same process; “speed-up” "
     "is the dense median over the packed one, “real time” seconds of audio per second of work.",
 )
-"""What a reader must know to read the table; printed under it wherever it goes."""
+"""Notes to the table, printed under it wherever it goes."""
 
 
 def markdown_table(table: pd.DataFrame) -> str:

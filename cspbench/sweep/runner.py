@@ -125,7 +125,7 @@ def close_study(name: str, store: Store, tracker: Tracker, display: Display, com
 
 
 class _Sweep:
-    """Turns proposals of the study into trials, and tells study and MLflow how they ended."""
+    """Makes trials of the proposals of the study, and tells study and MLflow how they ended."""
 
     def __init__(self, plan: Plan, store: Store, study: Study, tracker: Tracker, display: Display) -> None:
         self.summary = Summary(plan.config.name)

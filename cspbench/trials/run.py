@@ -246,16 +246,16 @@ def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int,
         responses=teacher_responses(dense, model, speech, list(weights), CALIBRATION_UTTERANCES),
         learning_rate=lambda step: one_cycle(step, budget, spec.training.learning_rate, spec.training.warmup),
         dense_steps=spec.dense.training.epochs * speech.training().steps_per_epoch(spec.dense.training.batch_size),
-        snapshot=lambda share: _snapshot(dense, share, model.device),
+        snapshot=lambda fraction: _snapshot(dense, fraction, model.device),
         restore=restore,
     )
     return create(spec.method.name, spec.method.params, context)
 
 
-def _snapshot(dense: DenseFolder, share: float, device: torch.device) -> dict[str, Tensor]:
-    path = dense.snapshot(share)
+def _snapshot(dense: DenseFolder, fraction: float, device: torch.device) -> dict[str, Tensor]:
+    path = dense.snapshot(fraction)
     if not path.is_file():
-        raise CspbenchError(f"{path} is missing: the dense run kept no weights at {share:g} of its training")
+        raise CspbenchError(f"{path} is missing: the dense run kept no weights at {fraction:g} of its training")
     return load_file(path, device=str(device))
 
 
@@ -291,11 +291,11 @@ def input_grams(model: Transducer, speech: Speech, names: list[str]) -> Callable
 
 
 def overall_sparsity(weights: Mapping[str, Tensor]) -> float:
-    """Share of zeros among all the weights together, counted."""
+    """Fraction of zeros among all the weights together, counted."""
     total = sum(w.numel() for w in weights.values())
     return sum(int((w == 0).sum()) for w in weights.values()) / total if total else 0.0
 
 
 def layer_sparsity(weights: Mapping[str, Tensor]) -> dict[str, float]:
-    """Share of zeros of each matrix, counted."""
+    """Fraction of zeros of each matrix, counted."""
     return {name: overall_sparsity({name: w}) for name, w in weights.items()}

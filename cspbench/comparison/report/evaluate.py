@@ -19,7 +19,7 @@ COLUMNS = [
     *("trial_id", "state", "dev_wer", "dev_loss", "test_wer", "test_cer", "test_loss", *KINDS, "dense_wer"),
     *("steps", "train_seconds", "learning_rate", "params", "selection", "tuning_trials"),
 ]
-"""What a final trial must say of itself."""
+"""Columns that the table of final trials must have."""
 
 LAYERS = ["corpus", "method", "sparsity_requested", "budget", "layer", "density", "trials"]
 """Columns of layer densities."""

@@ -155,7 +155,7 @@ def _where(row: Mapping[str, Any]) -> str:
 
 
 def _allowance(row: Mapping[str, Any]) -> str:
-    """What can be said where no difference was shown."""
+    """Sentence for a row where no difference was shown."""
     if row["significant"]:
         return ""
     said = "non-inferior" if row["non_inferior"] else "not worse" if row["not_worse"] else "worse by the interval"

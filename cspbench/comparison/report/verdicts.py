@@ -77,7 +77,7 @@ def verdict_table(tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def _within(other: dict[str, Any], row: dict[str, Any]) -> bool:
-    """Whether `other` is the row of a corpus that `row` speaks of."""
+    """Return whether `other` is the row of a corpus that `row` is about."""
     alike = all(other[name] == row[name] for name in SCOPE[1:])
     return alike and other["corpus"] != POOLED and row["corpus"] in (POOLED, other["corpus"])
 

@@ -54,7 +54,7 @@ class Utterances:
     words: Floats
 
     def same(self, other: Utterances) -> bool:
-        """Whether they are the same utterances, of the same speakers, clusters and numbers of words."""
+        """Return whether both have the same utterances, speakers, clusters and numbers of words."""
         columns = ("ids", "speakers", "clusters", "words")
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in columns)
 
@@ -131,7 +131,7 @@ class TrialErrors:
         return float(self.tested[self.test_sets[trial_id]].words.sum()) if trial_id in self.test_sets else float("nan")
 
     def by_speaker(self, corpora: Iterable[str]) -> bool:
-        """Whether these corpora, taken together, have speakers enough to draw."""
+        """Return whether these corpora, taken together, have speakers enough to draw."""
         return sum(self.speakers.get(corpus, 0) for corpus in corpora) >= FEWEST_SPEAKERS
 
     def drawn(self, corpora: Sequence[str]) -> str:

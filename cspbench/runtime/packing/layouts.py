@@ -1,4 +1,4 @@
-"""Where each stored value of a format lies in its matrix: all that sets the formats apart, in numpy.
+"""Position in the matrix of each stored value, format by format, in numpy.
 
 A layout takes the arrays of a matrix as they were read, refuses them (ValueError) if they are not what the format says,
 and returns row and column of every slot of ``values`` in order. Everything else - decoding, checking, counting -
