@@ -224,7 +224,7 @@ class AugmentSpec(Settings):
     frequency_width: int = Field(8, ge=0, description="mel bins, at most")
     time_masks: int = Field(1, ge=0, le=100)
     time_width: int = Field(6, ge=0, description="model steps, at most")
-    start_epoch: int = Field(0, ge=0, description="SpecAugment begins here: earlier it delays alignment")
+    start_epoch: int = Field(0, ge=0, description="masks and changed edges begin here: earlier they delay alignment")
     edges: Annotated[float, Since(2, before=0.0)] = Field(
         0.4, ge=0, le=1, description="probability that an end of an utterance loses background and gets silence"
     )

@@ -52,7 +52,8 @@ class TrainingData:
         def changed(index: int) -> np.ndarray:
             return augment(*features.of(index), spec.augment, np.random.default_rng([seed, epoch, 2, index]))
 
-        return [partial(collate, features, self.targets, rows, changed) for rows in order]
+        change = changed if epoch >= spec.augment.start_epoch else None
+        return [partial(collate, features, self.targets, rows, change) for rows in order]
 
 
 @dataclass

@@ -240,3 +240,18 @@ def test_a_method_observes_the_gradient_of_the_own_loss_unclipped() -> None:
     for name, gradient in seen[0.0].items():
         torch.testing.assert_close(seen[5.0][name], gradient, msg=name)
     assert sum(float(g.norm()) ** 2 for g in seen[0.0].values()) ** 0.5 > 1e-3
+
+
+def test_edges_change_from_the_start_epoch_on_and_are_repeatable() -> None:
+    data = some_data()
+    spec = TrainSpec(batch_size=4, augment=AugmentSpec(start_epoch=2, edges=1.0, silence_frames=6))
+
+    def frames(epoch: int) -> dict[int, int]:
+        batches = [make() for make in data.batches(spec, seed=0, epoch=epoch)]
+        return {i: int(n) for batch in batches for i, n in zip(batch.indices, batch.frames, strict=True)}
+
+    plain = dict(enumerate(data.by_speed[1.0].lengths().tolist()))
+    assert frames(0) == frames(1) == plain
+    assert frames(2) != plain
+    assert frames(2) == frames(2)
+    assert frames(2) != frames(3)
