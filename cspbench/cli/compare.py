@@ -47,6 +47,13 @@ def compare(
     collect: Annotated[
         Path | None, typer.Option(help="First take in a folder `trials run` wrote.", exists=True, file_okay=False)
     ] = None,
+    enter: Annotated[
+        str | None, typer.Option(help="Let one more method take part, by its registered name, and run it alone.")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Take finals not run here from this committed comparison.", exists=True, file_okay=False),
+    ] = None,
     set_: Changes = None,
     workers: OwnWorkers = None,
     device: OwnDevice = None,
@@ -54,11 +61,13 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Tune methods alike, retrain what was chosen on dev with fresh seeds, and test who is better; resumes."""
-    from cspbench.comparison.load import load_comparison_config
+    from cspbench.comparison.load import load_comparison_config, with_entry
     from cspbench.store import Store
 
     signal.signal(signal.SIGTERM, interrupt)
     config = load_comparison_config(file, overrides(set_ or [], workers=workers, device=device))
+    if enter is not None:
+        config, only = with_entry(config, enter), only or enter
     part, store = _part(config, only, sparsity, corpus, budget), Store(root)
     stages: tuple[Stage, ...] = ("tune", "final", "report") if stage is None else (stage.value,)
     if collect is not None:
@@ -69,7 +78,9 @@ def compare(
     elif export:
         _export(config, store, stages, part)
     else:
-        _run(config, store, stages, part, _command(file, set_ or []), as_json)
+        line = _command(file, set_ or [], enter, record)
+        summary = _run(config, store, stages, part, line, record)
+        _show(summary, store, as_json)
 
 
 def _part(
@@ -111,9 +122,12 @@ def _labels(option: str, given: str | None, known: list[str]) -> frozenset[str] 
     return frozenset(labels)
 
 
-def _command(file: Path, changes: list[str]) -> str:
-    """The line that makes the comparison, whatever part of it was asked for now."""
-    return shlex.join(["cspbench", "compare", str(file), *(word for text in changes for word in ("--set", text))])
+def _command(file: Path, changes: list[str], enter: str | None, record: Path | None) -> str:
+    """Line that makes the comparison, whatever part of it was asked for now."""
+    options = [("--set", text) for text in changes]
+    options += [("--enter", enter)] if enter is not None else []
+    options += [("--record", str(record))] if record is not None else []
+    return shlex.join(["cspbench", "compare", str(file), *(word for option in options for word in option)])
 
 
 def _collect(config: ComparisonConfig, folder: Path, store: Store) -> None:
@@ -171,14 +185,19 @@ def _print_plan(config: ComparisonConfig, store: Store, part: Subset, as_json: b
 
 
 def _run(
-    config: ComparisonConfig, store: Store, stages: tuple[Stage, ...], part: Subset, command: str, as_json: bool
-) -> None:
+    config: ComparisonConfig, store: Store, stages: tuple[Stage, ...], part: Subset, command: str, record: Path | None
+) -> ComparisonSummary:
     from cspbench.comparison.run import run_comparison
-    from cspbench.sweep.tracking import ui_command
     from cspbench.trials.progress import make_display
 
     with make_display(messages()) as display:
-        summary = run_comparison(config, store, display, stages=stages, only=part, command=command)
+        return run_comparison(config, store, display, stages=stages, only=part, command=command, record=record)
+
+
+def _show(summary: ComparisonSummary, store: Store, as_json: bool) -> None:
+    """Print what came out; raises TrialsError if trials of this run failed."""
+    from cspbench.sweep.tracking import ui_command
+
     if as_json:
         typer.echo(json.dumps(_json_summary(summary), indent=2))
     else:

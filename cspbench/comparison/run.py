@@ -61,6 +61,7 @@ def run_comparison(
     stages: Sequence[Stage] = STAGES,
     only: Subset = ALL,
     command: str = "",
+    record: Path | None = None,
 ) -> ComparisonSummary:
     """Run what is left to do of a comparison.
 
@@ -72,6 +73,7 @@ def run_comparison(
         stages: those to run, in their own order. Settings are chosen after tuning, whatever comes next.
         only: the part of the trials to run. The tables are of the whole comparison.
         command: the line that asked for it, for the summary.
+        record: folder of a written comparison that supplies the finals which were not run here.
 
     Raises:
         ConfigError: finals are asked for whose settings cannot be chosen yet.
@@ -82,7 +84,7 @@ def run_comparison(
     plan = resolve_comparison(config, store, display.note)
     with study_lock(store.study(config.name)):
         write_json(store.study(config.name).comparison_file, config.model_dump(mode="json"))
-        run = _Run(plan, store, display, command)
+        run = _Run(plan, store, display, command, record)
         try:
             with executor as running:
                 run.stages(stages, only, TrialQueue(running, store, display))
@@ -145,9 +147,10 @@ def collect_comparison(config: ComparisonConfig, folder: Path, store: Store, dis
 class _Run:
     """Runs the stages of a comparison, and keeps its records and MLflow informed."""
 
-    def __init__(self, plan: ComparisonPlan, store: Store, display: Display, command: str) -> None:
+    def __init__(self, plan: ComparisonPlan, store: Store, display: Display, command: str, record: Path | None) -> None:
         self.summary = ComparisonSummary(plan.config.name)
-        self._plan, self._store, self._display, self._command = plan, store, display, command
+        self._plan, self._store, self._display = plan, store, display
+        self._command, self._record = command, record
         self._records = ComparisonRecords(store, plan.config.name)
         self._tracker: Tracker | None = None
 
@@ -189,9 +192,14 @@ class _Run:
                 self._tracker.log(outcome)
         self._display.note("writing the tables")
         self.summary.comparison, self.summary.files = write_tables(
-            self._plan, choices, self._records, self._store, self._command
+            self._plan, choices, self._records, self._store, self._command, self._record
         )
-        self.summary.warnings = list(warnings(self._plan, choices, self._records))
+        doubts = [*warnings(self._plan, choices, self._records)]
+        if self._record is not None and self.summary.comparison is not None:
+            from cspbench.comparison.record import differing_dense_models
+
+            doubts += differing_dense_models(self.summary.comparison.finals)
+        self.summary.warnings = list(dict.fromkeys(doubts))
 
     def _open_tracker(self) -> Tracker:
         plan, config = self._plan, self._plan.config

@@ -16,6 +16,7 @@ from cspbench.store import Store, write_atomic, write_json
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cspbench.comparison.record import Record
     from cspbench.comparison.report import Evaluation
 
 TUNING = [
@@ -95,7 +96,12 @@ def layer_rows(
 
 
 def write_tables(
-    plan: ComparisonPlan, selections: list[Selection], records: ComparisonRecords, store: Store, command: str = ""
+    plan: ComparisonPlan,
+    selections: list[Selection],
+    records: ComparisonRecords,
+    store: Store,
+    command: str = "",
+    record: Path | None = None,
 ) -> tuple[Evaluation | None, list[Path]]:
     """Write the rows of all trials and, once a final has finished, the evaluation that follows from them.
 
@@ -105,36 +111,47 @@ def write_tables(
         records: what has finished.
         store: where it lies.
         command: the line that made the comparison, for its summary.
+        record: folder of a written comparison that supplies the finals which were not run here.
 
     Returns:
         The evaluation, None before there is a final, and the files written.
     """
     import pandas as pd
 
+    from cspbench.comparison.record import Record
     from cspbench.comparison.report import LAYERS, evaluate_finals, write_evaluation
 
     folder = folder_of(plan, store)
     finals = pd.DataFrame(final_rows(plan, selections, records), columns=FINALS)
     tuning = pd.DataFrame(tuning_rows(plan, selections, records), columns=TUNING)
     layers = pd.DataFrame(layer_rows(plan, selections, records), columns=LAYERS)
+    recorded = Record.read(record) if record is not None else None
+    if recorded is not None:
+        finals, layers = recorded.fill(finals), recorded.fill_layers(layers)
     for name, table in {"finals.csv": finals, "tuning.csv": tuning, "layers.csv": layers}.items():
         write_atomic(folder / name, table.to_csv(index=False, float_format="%.6g"))
     write_json(folder / "choices.json", describe_selections(plan, selections))
     files = [folder / name for name in ("finals.csv", "tuning.csv", "layers.csv", "choices.json")]
     if not finals["state"].eq("complete").any():
         return None, files
-    evaluation = evaluate_finals(finals, _hypotheses(plan, finals, store), plan.config.proposed, layers=layers)
+    evaluation = evaluate_finals(
+        finals, _hypotheses(plan, finals, store, recorded), plan.config.proposed, layers=layers
+    )
     return evaluation, [*files[1:], *write_evaluation(evaluation, folder, command)]
 
 
-def _hypotheses(plan: ComparisonPlan, finals: pd.DataFrame, store: Store) -> Callable[[str], pd.DataFrame]:
-    """Test utterances of a trial, with the clusters that its corpus names."""
+def _hypotheses(
+    plan: ComparisonPlan, finals: pd.DataFrame, store: Store, recorded: Record | None
+) -> Callable[[str], pd.DataFrame]:
+    """Test utterances of a trial, of the store or else of the record, with the clusters that its corpus names."""
     from cspbench.report.results import load_hypotheses
 
     by_speaker = {entry.key for entry in plan.config.corpora if entry.cluster == "speaker"}
     corpora = dict(zip(finals["trial_id"], finals["corpus"], strict=True))
 
     def hypotheses(trial_id: str) -> pd.DataFrame:
+        if recorded is not None and not store.trial(trial_id).hypotheses.is_file():
+            return recorded.hypotheses(trial_id)
         found = load_hypotheses(trial_id, store)
         return found.assign(cluster=found["speaker"]) if corpora[trial_id] in by_speaker else found
 

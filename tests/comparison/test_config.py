@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from cspbench.comparison.load import load_comparison_config
+from cspbench.comparison.load import load_comparison_config, with_entry
 from cspbench.config import load_config, parse_override
 from cspbench.errors import ConfigError
 
@@ -155,6 +156,13 @@ def test_the_comparison_people_run_is_valid_and_shares_the_dense_recogniser_of_t
     an4 = next(entry for entry in config.corpora if entry.key == "an4")
     for part in ("corpus", "features", "model", "dense", "prunable"):
         assert getattr(an4, part) == getattr(sweep, part), part
+    assert [budget.times for budget in config.budgets] == [1, 4, 12]
+    assert config.control
+    assert config.dense_seeds is not None
+    assert len(config.dense_seeds) >= 3
+    rows = {"csp", "magnitude", "magnitude_refit", "fisher_magnitude", "movement", "lottery", "obs", "greg"}
+    assert rows <= {entry.key for entry in config.methods if entry.tuned}
+    assert rows <= set(config.budgets[1].methods or ())
 
 
 @pytest.mark.parametrize("corpus", ["an4", "fsdd"])
@@ -175,3 +183,29 @@ def test_the_cross_validation_people_run_tests_every_speaker_once() -> None:
     assert folds is not None
     assert sorted(folds.use) == list(range(folds.of))
     assert len(config.seeds) == folds.of
+
+
+def test_a_method_enters_under_the_rules_for_all(tmp_path: Path) -> None:
+    config = load_comparison_config(
+        write(tmp_path, GOOD), [parse_override("budgets=[1, {times: 4, methods: [csp, magnitude]}]")]
+    )
+    entered = with_entry(config, "lottery")
+    assert entered.methods[-1].key == "lottery"
+    assert entered.methods[-1].tuned
+    assert entered.budgets[1].methods == ("csp", "magnitude", "lottery")
+    assert entered.budgets[0].methods is None
+    untuned = load_comparison_config(write(tmp_path, GOOD), [parse_override("methods=[csp]")])
+    assert not with_entry(untuned.model_copy(update={"tuning": None}), "lottery").methods[-1].tuned
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("csp_plain", "--enter csp_plain: it takes part already; --only csp_plain runs it alone"),
+        ("lotery", "--enter lotery: no such method; did you mean 'lottery'?"),
+    ],
+)
+def test_what_cannot_enter_is_refused(tmp_path: Path, name: str, expected: str) -> None:
+    config = load_comparison_config(write(tmp_path, GOOD))
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        with_entry(config, name)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cspbench.comparison.report.evaluate import Evaluation
 from cspbench.comparison.report.figures import pictures
+from cspbench.comparison.report.leaderboard import leaderboard_page, leaderboard_table
 from cspbench.comparison.report.page import summary_page
 from cspbench.comparison.report.word_errors import ComparisonError, TrialErrors
 from cspbench.report.figures import save
@@ -23,7 +24,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path | str, command: str = 
 
     Written are ``finals.csv`` (one row a trial), ``cells.csv``, ``tests.csv``, ``verdicts.csv``, ``costs.csv``,
     ``layers.csv``; the word errors behind them, ``utterances.csv`` and ``errors.csv``, so that anyone can test again
-    without the trials' folders (see `recorded_errors`); pictures as PNG and SVG; and ``summary.md``. Numbers keep six
+    without the trials' folders (see `recorded_errors`); pictures as PNG and SVG; ``leaderboard.csv``,
+    ``leaderboard.md`` and ``summary.md``. Numbers keep six
     digits.
 
     Args:
@@ -40,6 +42,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path | str, command: str = 
         utterances, errors = _error_tables(evaluation.errors)
         texts |= {"utterances.csv": _csv(utterances), "errors.csv": _csv(errors)}
     drawn = {name: save(picture, folder / name) for name, picture in pictures(evaluation).items()}
+    texts["leaderboard.csv"] = _csv(leaderboard_table(evaluation))
+    texts["leaderboard.md"] = leaderboard_page(evaluation, command)
     texts["summary.md"] = summary_page(evaluation, list(drawn), command)
     for file, text in texts.items():
         write_atomic(folder / file, text)

@@ -452,7 +452,8 @@ def test_everything_is_written_and_read_back(comparison, written):
     assert pngs == {
         f"{kind}_{corpus}.png" for kind in ("wer_vs_sparsity", "wer_vs_cost") for corpus in ("an4", "fsdd")
     } | {f"lead_{corpus}.png" for corpus in ("an4", "fsdd", "pooled")}
-    assert {*(f"{name}.csv" for name in tables), "utterances.csv", "errors.csv", "summary.md"} <= names
+    others = {"utterances.csv", "errors.csv", "leaderboard.csv", "leaderboard.md", "summary.md"}
+    assert {*(f"{name}.csv" for name in tables), *others} <= names
     back = load_evaluation(folder)
     for name in tables:
         expected = getattr(comparison, name).reset_index(drop=True)
