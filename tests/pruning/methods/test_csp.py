@@ -198,6 +198,16 @@ def test_each_part_switched_off_is_what_its_name_says() -> None:
         assert not same(trained(**part), trained()), part
 
 
+def test_the_second_backward_pass_is_asked_for_only_where_it_is_used() -> None:
+    progress = Progress(0, 40, 0, 1e-3)
+    assert build("csp", {}, context_for(toy(), 0.8)).observes_gradients(progress)
+    assert build("csp", {"ranking": "magnitude", "allocation": "dual"}, context_for(toy(), 0.8)).observes_gradients(
+        progress
+    )
+    assert not build("csp", {"ranking": "magnitude"}, context_for(toy(), 0.8)).observes_gradients(progress)
+    assert not build("csp", {}, context_for(toy(), 0.0)).observes_gradients(progress)
+
+
 def test_options_added_later_leave_ids_alone() -> None:
     assert not {"ranking", "target"} & set(CSPParams().model_dump(mode="json"))
     assert CSPParams(recovery="iht", patience=2, rho=0.1, shrink=0.01, measurement_ratio=0.3).patience == 2

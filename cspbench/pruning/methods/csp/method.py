@@ -126,8 +126,9 @@ class CSP(RampedMethod):
 
     def observes_gradients(self, progress: Progress) -> bool:
         """Return True for every `GRADIENT_INTERVAL`-th step until the ramp ends, if anything depends on gradients."""
-        uses_gradients = self.params.ranks_by_fisher or self.params.allocation == "dual"
-        return uses_gradients and progress.step < self.schedule.last and not progress.step % GRADIENT_INTERVAL
+        if not self.context.zeros or not (self.params.ranks_by_fisher or self.params.allocation == "dual"):
+            return False
+        return progress.step < self.schedule.last and not progress.step % GRADIENT_INTERVAL
 
     def observe_gradients(self, progress: Progress, gradients: Mapping[str, Tensor]) -> None:
         """Update the running mean of the squared gradient of each row."""
