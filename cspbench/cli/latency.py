@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cspbench.cli.options import AsJson, messages, output, print_rows
+from cspbench.cli.options import AsJson, messages, output, print_columns, print_rows
 from cspbench.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cspbench.report.columns import Column
     from cspbench.result import Latency, Measured
     from cspbench.runtime.latency.audio import Audio
     from cspbench.runtime.latency.run import LatencyRun
@@ -104,12 +106,8 @@ def _speech(audio: Path | None, corpus: str | None, path: Path | None, rate: int
 
 
 def _print(found: LatencyRun) -> None:
-    rows = [_engine_row(name, one) for name, one in found.measured.engines.items()]
-    told = {heading for row in rows for heading, text in row.items() if text}
-    print_rows(
-        [{heading: text for heading, text in row.items() if heading in told} for row in rows],
-        "Measured: milliseconds, medians unless they say otherwise, [95 % interval]",
-    )
+    engines = found.measured.engines
+    print_columns(_engine_columns(engines), "Measured: medians unless they say otherwise, [95 % interval]")
     ratios = found.measured.ratios
     if ratios:
         rows = [
@@ -128,23 +126,43 @@ def _print(found: LatencyRun) -> None:
     print_rows([{"protocol": name, "": value} for name, value in found.measured.protocol.items()])
 
 
-def _engine_row(name: str, one: Latency) -> dict[str, str]:
-    first, memory, median = one.first_token, one.memory, one.median
-    return {
-        "engine": name,
-        "step ms": f"{one.median_ms:.3f}" + ("" if median is None else f" [{median.low:.3f}, {median.high:.3f}]"),
-        "p95": f"{one.p95_ms:.3f}",
-        "p99": f"{one.p99_ms:.3f}",
-        "first label": "none" if first is None else f"{first.work_ms:.3f}",
-        "since start": "" if first is None else f"{first.since_start_ms:.1f}",
-        "finish": f"{one.finish_ms:.3f}",
-        "RTF": f"{one.rtf:.5f}",
-        "labels": str(one.labels),
-        "weights MB": "" if memory is None else f"{memory.weights / 1e6:.3f}",
-        "MB a step": "" if one.step_bytes is None else f"{one.step_bytes / 1e6:.3f}",
-        "peak MB": "" if memory is None or memory.peak is None else f"{memory.peak / 1e6:.0f}",
-        "for the model": _growth(one),
-    }
+def _engine_columns(engines: Mapping[str, Latency]) -> list[Column]:
+    """One row an engine; columns without a single value are left out."""
+    from cspbench.report.columns import Column
+    from cspbench.units import size_unit, time_unit
+
+    time = time_unit(one.median_ms for one in engines.values())
+    size = size_unit(one.memory.weights for one in engines.values() if one.memory is not None)
+
+    def step(one: Latency) -> str:
+        interval = one.median
+        bounds = "" if interval is None else f" [{time.format(interval.low)}, {time.format(interval.high)}]"
+        return time.format(one.median_ms) + bounds
+
+    def timed(value: float | None) -> str:
+        return "" if value is None else time.format(value)
+
+    def sized(value: float | None) -> str:
+        return "" if value is None else size.format(value)
+
+    described: list[tuple[str, int, Callable[[Latency], str]]] = [
+        (f"step {time.name}", 0, step),
+        (f"p95 {time.name}", 2, lambda one: timed(one.p95_ms)),
+        (f"p99 {time.name}", 5, lambda one: timed(one.p99_ms)),
+        ("real time ×", 3, lambda one: f"{1 / one.rtf:.0f}" if one.rtf else ""),
+        (f"first label {time.name}", 6, lambda one: timed(one.first_token.work_ms) if one.first_token else "none"),
+        ("since start ms", 10, lambda one: f"{one.first_token.since_start_ms:.1f}" if one.first_token else ""),
+        (f"finish {time.name}", 7, lambda one: timed(one.finish_ms)),
+        ("labels", 11, lambda one: "" if one.labels is None else str(one.labels)),
+        (f"file {size.name}", 1, lambda one: sized(one.file_bytes)),
+        (f"weights {size.name}", 4, lambda one: sized(one.memory.weights if one.memory else None)),
+        (f"{size.name} a step", 8, lambda one: sized(one.step_bytes)),
+        ("peak MB", 9, lambda one: f"{one.memory.peak / 1e6:.0f}" if one.memory and one.memory.peak else ""),
+        ("for the model MB", 12, _growth),
+    ]
+    columns = [Column("engine", tuple(engines), right=False)]
+    columns += [Column(heading, tuple(map(cell, engines.values())), rank) for heading, rank, cell in described]
+    return [column for column in columns if any(column.cells)]
 
 
 def _growth(one: Latency) -> str:
@@ -169,17 +187,21 @@ def _print_noise(measured: Measured) -> None:
 
 
 def _print_roofline(roofline: dict[str, Any]) -> None:
+    from cspbench.units import time_unit
+
+    roofs = roofline["engines"]
+    time = time_unit(roof["bound_ms"] for roof in roofs.values())
     rows = [
         {
             "engine": name,
             "MB a step": f"{roof['step_bytes'] / 1e6:.3f}",
             "GB/s where they lie": f"{roof['bandwidth']['gb_per_s']:.1f}",
-            "bound ms": f"{roof['bound_ms']:.4f}",
-            "step ms": f"{roof['step_ms']:.4f}",
+            f"bound {time.name}": time.format(roof["bound_ms"]),
+            f"step {time.name}": time.format(roof["step_ms"]),
             "achieved": f"{roof['achieved']:.0%}",
-            "bound from main memory ms": f"{roof['memory_bound_ms']:.4f}",
+            f"bound from main memory {time.name}": time.format(roof["memory_bound_ms"]),
         }
-        for name, roof in roofline["engines"].items()
+        for name, roof in roofs.items()
     ]
     memory = roofline["main_memory"]
     print_rows(rows, f"Roofline: main memory reads {memory['gb_per_s']:.1f} GB/s on one thread ({memory['how']})")

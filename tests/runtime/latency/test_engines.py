@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,6 +247,7 @@ def test_the_command_in_words(run: Run, folder: Path, tmp_path: Path) -> None:
     code, out, err = run("latency", folder, *options)
     assert code == 0, err
     assert "Measured" in out
+    assert re.search(r"^engine +step µs", out, re.MULTILINE)
     assert "Roofline" in out
     assert "ESTIMATE, not a measurement" in out
     assert ("NOISY" in out) != ("Quiet enough" in out)
