@@ -1,8 +1,10 @@
-// Rows of entries (csr16, csr8) for AVX2: inputs are loaded one by one, weights four at a time. A row's last entries
-// are multiplied with the same code, what follows them masked out, so that no row ends in a loop of its own.
+// Rows of entries (csr16, csr8) for AVX2: inputs are loaded one by one, floating-point weights four at a time. A row's
+// last entries are multiplied with the same code, what follows them masked out, so that no row ends in a loop of its
+// own.
 #include <cstring>
 
 #include "kernels/avx2/common.hpp"
+#include "kernels/shared/gather.hpp"
 
 namespace cspbench {
 namespace {
@@ -78,6 +80,25 @@ void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, in
     }
 }
 
+struct Csr16Bytes {
+    template <int B>
+    static void sum(const Packed& m, int32_t row, const Input* inputs, float* y, ptrdiff_t stride) {
+        alignas(32) int8_t x[kStretch];
+        const uint32_t first = m.starts[row], end = m.starts[row + 1];
+        for (int b = 0; b < B; ++b) {
+            __m256i sums = _mm256_setzero_si256();
+            for (uint32_t start = first; start < end; start += kStretch) {
+                const uint32_t count = end - start < kStretch ? end - start : kStretch;
+                const int8_t* w = static_cast<const int8_t*>(m.values) + start;
+                gather_bytes(inputs[b].q, m.places + start, count, x);
+                for (uint32_t i = 0; i < count; i += 32)
+                    sums = add_products(sums, load_bytes(w + i), load_bytes(x + i));
+            }
+            y[b * stride + row] = result(m, row, inputs[b], static_cast<float>(sum_of(sums)));
+        }
+    }
+};
+
 template <class V>
 void add(Kernels& kernels) {
     set(kernels, Format::csr16, V::kValue, {multiply<Csr16, V>});
@@ -86,11 +107,11 @@ void add(Kernels& kernels) {
 
 }  // namespace
 
-// int8 stays with the portable kernels: integers that are loaded one by one gain nothing from vectors.
 void avx2::add_csr(Kernels& kernels) {
     add<Fp32>(kernels);
     add<Fp16>(kernels);
     add<Bf16>(kernels);
+    set(kernels, Format::csr16, Value::int8, {by_rows<Csr16Bytes>});
 }
 
 }  // namespace cspbench

@@ -21,6 +21,7 @@ namespace cspbench {
 namespace avx512 {
 void add_dense(Kernels& kernels);
 void add_bitmap(Kernels& kernels);
+void add_csr(Kernels& kernels);
 void add_nm(Kernels& kernels);
 void add_blocks(Kernels& kernels);
 void add_window(Kernels& kernels);
