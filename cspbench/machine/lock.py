@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,26 +58,36 @@ class Reservation:
         return self.alone and time.monotonic() - self.began < LONGEST_PAUSE
 
 
+_current: ContextVar[Reservation | None] = ContextVar("reservation", default=None)
+
+
 @contextmanager
 def measuring(patience: float = PATIENCE) -> Iterator[Reservation]:
     """Reserve the machine: no other process of this user measures on it, and work is paused.
 
-    Not to be called from within `working`.
+    Within a reservation of the same thread it yields that one. Not to be called from within `working`.
 
     Args:
         patience: seconds to wait for work to pause. The wait for other measurements has no limit.
     """
+    outer = _current.get()
+    if outer is not None:
+        yield outer
+        return
     began = time.monotonic()
     folder = lock_folder()
     with ExitStack() as held:
         if fcntl is None:
             held.enter_context(FileLock(folder / "gate"))
-            yield Reservation(alone=False, waited=time.monotonic() - began)
-            return
-        gate, room = (held.enter_context(_opened(folder / name)) for name in ("gate", "room"))
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        alone = _try_until(room, fcntl.LOCK_EX, patience)
-        yield Reservation(alone, time.monotonic() - began)
+            alone = False
+        else:
+            gate, room = (held.enter_context(_opened(folder / name)) for name in ("gate", "room"))
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            alone = _try_until(room, fcntl.LOCK_EX, patience)
+        reservation = Reservation(alone, time.monotonic() - began)
+        token = _current.set(reservation)
+        held.callback(_current.reset, token)
+        yield reservation
 
 
 @contextmanager

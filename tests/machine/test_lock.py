@@ -86,6 +86,13 @@ def test_two_processes_never_measure_at_the_same_time(start: Start, tmp_path: Pa
     assert lines == ["in", "out"] * 15
 
 
+def test_a_reservation_within_a_reservation_is_the_same() -> None:
+    with measuring() as outer, measuring() as inner:
+        assert inner is outer
+    with measuring() as next_one:
+        assert next_one is not outer
+
+
 def test_work_steps_aside_while_somebody_measures_and_goes_on_afterwards(start: Start, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a", "b")]  # two of them never let the room fall empty by themselves
     for file in files:

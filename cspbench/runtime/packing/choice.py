@@ -39,8 +39,12 @@ def fastest(weight: np.ndarray, values: str, name: str, say: Callable[[str], Non
     if not extension.available():
         return smallest(weight, values, name, say)
     found = candidates(weight, values, name)
-    costs = measured_costs(found, lambda: say(f"{name}: timing {', '.join(found)}")) if len(found) > 1 else {}
-    return found[choose(costs, {label: m.bytes for label, m in found.items()}) if costs else "dense"]
+    if len(found) == 1:
+        return found["dense"]
+    costs, quiet = measured_costs(found, lambda: say(f"{name}: timing {', '.join(found)}"))
+    if not quiet:
+        say(f"{name}: the machine was too busy to time formats well; they are timed again when it is packed next")
+    return found[choose(costs, {label: m.bytes for label, m in found.items()})]
 
 
 SEARCHES: Mapping[str, Search] = {"auto": fastest, "smallest": smallest}

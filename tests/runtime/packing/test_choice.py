@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.packed_models import pruned, trained
 
+from cspbench.machine.lock import Reservation
 from cspbench.runtime import extension
 from cspbench.runtime.packing import PackedMatrix, PackingError, cost, pack_model
 from cspbench.runtime.packing.choice import candidates, choose, fastest, smallest
@@ -40,7 +42,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     def measure(found: dict[str, PackedMatrix]) -> dict[str, Cost]:
         asked.append(list(found))
-        return {label: Cost(m.bytes * 1e-9, m.bytes * 2e-9) for label, m in found.items()}
+        costs = {label: Cost(m.bytes * 1e-9, m.bytes * 2e-9) for label, m in found.items()}
+        return costs | {cost.AGAIN: costs["dense"]}
 
     monkeypatch.setattr(cost, "measure", measure)
     return asked
@@ -105,13 +108,47 @@ def test_costs_are_measured_once_for_alike_matrices(cache: Path, measured: list[
     assert len(measured) == 5
     entries = json.loads(cache.read_text())["costs"]
     parts = json.loads(next(iter(entries)))
-    assert set(parts) == {"processor", "instructions", "build", "shape", "values", "density", "uneven"}
+    machine = {"processor", "instructions", "build", "threads", "pages"}
+    assert set(parts) == machine | {"shape", "values", "density", "uneven"}
+
+
+@needs_native
+def test_a_measurement_in_noise_is_repeated_marked_and_made_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ratios = [1.0, 1.2, 0.8, 1.2, 1.2, 1.04]  # of dense to itself, cold
+    used: list[float] = []
+
+    def measure(found: dict[str, PackedMatrix]) -> dict[str, Cost]:
+        used.append(ratios.pop())
+        return {label: Cost(1.0, 2.0) for label in found} | {cost.AGAIN: Cost(1.0, 2 * used[-1])}
+
+    monkeypatch.setattr(cost, "measure", measure)
+    lines: list[str] = []
+    fastest(sparse(0.1), "fp32", "first", lines.append)
+    assert used == [1.04]
+    assert not any("too busy" in line for line in lines)
+    fastest(sparse(0.3), "fp32", "second", lines.append)
+    assert used[1:] == [1.2, 1.2, 0.8]
+    assert "second: the machine was too busy" in lines[-1]
+    assert [entry["quiet"] for entry in json.loads(cache.read_text())["costs"].values()] == [True, False]
+    fastest(sparse(0.3), "fp32", "third", lines.append)
+    assert used[4:] == [1.2, 1.0]
+    fastest(sparse(0.3), "fp32", "fourth", lines.append)
+    assert not ratios
+    assert [entry["quiet"] for entry in json.loads(cache.read_text())["costs"].values()] == [True, True]
+
+
+@needs_native
+def test_formats_are_timed_while_the_machine_is_reserved(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "measuring", lambda: nullcontext(Reservation(alone=False, waited=30.0)))
+    lines: list[str] = []
+    fastest(sparse(0.1), "fp32", "m", lines.append)
+    assert "too busy" in lines[-1]
 
 
 @needs_native
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff\xfe", b"[]", b'{"version": 1}', b'{"version": 1, "costs": [1]}', b'{"version": 9, "costs": {}}'],
+    [b"", b"\xff\xfe", b"[]", b'{"version": 2}', b'{"version": 2, "costs": [1]}', b'{"version": 1, "costs": {}}'],
 )
 def test_a_cache_that_makes_no_sense_is_made_anew(content: bytes, cache: Path, measured: list[list[str]]) -> None:
     cache.parent.mkdir(parents=True)
@@ -126,7 +163,7 @@ def test_a_cache_that_makes_no_sense_is_made_anew(content: bytes, cache: Path, m
 def test_a_cost_that_makes_no_sense_is_measured_anew(odd: object, cache: Path, measured: list[list[str]]) -> None:
     fastest(sparse(0.1), "fp32", "m", silent)
     value = json.loads(cache.read_text())
-    next(iter(value["costs"].values()))["dense"] = [odd, 1.0]
+    next(iter(value["costs"].values()))["costs"]["dense"] = [odd, 1.0]
     cache.write_text(json.dumps(value))
     fastest(sparse(0.1), "fp32", "m", silent)
     assert len(measured) == 2
@@ -167,7 +204,7 @@ def test_auto_measures_for_real(cache: Path) -> None:
     costs = json.loads(cache.read_text())["costs"]
     assert len(costs) == len({(m.rows, m.columns) for m in model.matrices.values()}) or len(costs) >= 4
     for known in costs.values():
-        assert all(0 < hot < 1 and 0 < cold < 1 for hot, cold in known.values())
+        assert all(0 < hot < 1 and 0 < cold < 1 for hot, cold in known["costs"].values())
     assert np.array_equal(model.matrices["joint_encoder"].dense(), pruned(0.9).joint_encoder.weight.detach().numpy())
 
 
