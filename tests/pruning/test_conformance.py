@@ -88,13 +88,15 @@ CHECKPOINTS = (0.1, 0.5, 1.0)
 """Fractions of a run after which it is saved: before, in and after the ramp."""
 
 
-def start(name: str, params: dict[str, Any], sparsity: float, seed: int = 0, model: Toy | None = None) -> Loop:
+def start(
+    name: str, params: dict[str, Any], sparsity: float, seed: int = 0, model: Toy | None = None, steps: int = STEPS
+) -> Loop:
     model = toy() if model is None else model
-    return Loop(model, build(name, params, context_for(model, sparsity, STEPS, seed)), STEPS)
+    return Loop(model, build(name, params, context_for(model, sparsity, steps, seed)), steps)
 
 
-def train(name: str, params: dict[str, Any], sparsity: float, seed: int = 0, model: Toy | None = None) -> Loop:
-    loop = start(name, params, sparsity, seed, model)
+def train(name: str, params: dict[str, Any], sparsity: float, **changes: Any) -> Loop:
+    loop = start(name, params, sparsity, **changes)
     loop.run()
     return loop
 
@@ -155,9 +157,9 @@ def assert_resumes(name: str, params: dict[str, Any], fraction: float) -> None:
 
 @every_variant
 def test_a_variant_counts_exactly(name: str, params: dict[str, Any]) -> None:
-    """At a high sparsity, at a moderate one and with tied weights, and in the pattern asked for."""
-    for sparsity, model in ((0.96, toy()), (0.6, toy()), (0.6, tied())):
-        loop = train(name, params, sparsity, model=model)
+    """At a high sparsity, at a moderate one, with tied weights and in one step; and in the pattern asked for."""
+    for sparsity, model, steps in ((0.96, toy(), STEPS), (0.6, toy(), STEPS), (0.6, tied(), STEPS), (0.6, toy(), 1)):
+        loop = train(name, params, sparsity, model=model, steps=steps)
         assert_exact(loop)
         assert_pattern(loop, params.get("pattern", "unstructured"))
 
@@ -272,10 +274,7 @@ def test_a_shared_weight_counts_once(name: str) -> None:
 
 @every_method
 def test_budget_of_one_step(name: str) -> None:
-    model = toy()
-    loop = Loop(model, build(name, {}, context_for(model, 0.6, 1)), 1)
-    loop.run()
-    assert_exact(loop)
+    assert_exact(train(name, {}, 0.6, steps=1))
 
 
 @every_method
