@@ -50,10 +50,11 @@ def test_streaming_agrees_with_the_batch_token_for_token(piece: int) -> None:
     assert len(streaming.labels) > 5
 
 
+@pytest.mark.parametrize("seed", [3, 5, 7])
 @torch.no_grad()
-def test_greedy_search_is_the_best_unit_given_all_labels_before_it() -> None:
+def test_greedy_search_is_the_best_unit_given_all_labels_before_it(seed: int) -> None:
     """A reference without state: the prediction network reads the whole history again for every unit."""
-    model = talkative(seed=2)
+    model = talkative(seed=seed)
     features = torch.randn(20, 12)
     encoded, _ = model.forward_encoder(features[None])
     history: list[int] = [BLANK]
@@ -65,7 +66,7 @@ def test_greedy_search_is_the_best_unit_given_all_labels_before_it() -> None:
                 break
             history.append(best)
     assert greedy(model, features[None], torch.tensor([20])) == [history[1:]]
-    assert len(history) > 10
+    assert len(set(history)) > 2
 
 
 def test_no_frame_emits_more_than_max_symbols() -> None:

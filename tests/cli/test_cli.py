@@ -17,6 +17,7 @@ from cspbench import __version__
 from cspbench.cli import main
 from cspbench.config import load_config, parse_override
 from cspbench.errors import ConfigError
+from cspbench.pruning.registry import methods
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., tuple[int, str, str]]
@@ -128,12 +129,23 @@ def test_results_of_a_study_that_is_not_there(run: Run, tmp_path: Path) -> None:
     assert "did you mean 'demo'?" in err
 
 
+def test_methods_take_a_line_each(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run("methods")
+    lines = out.splitlines()
+    assert code == 0
+    assert [line.split()[0] for line in lines] == methods.names()
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 80
+
+
 def test_methods_and_corpora_describe_themselves(run: Run) -> None:
     code, out, _ = run("methods", "--json")
     assert code == 0
     csp = next(method for method in json.loads(out) if method["name"] == "csp")
     assert {"name", "summary", "source", "options"} == csp.keys()
-    assert "damping" in run("methods")[1]
+    assert "  damping: float, default 0.02, >= 0, <= 1, searched" in run("methods", "csp")[1]
+    assert "did you mean 'csp'" in run("methods", "cps")[2]
     code, out, _ = run("data", "list", "--json")
     assert {"an4", "fsdd", "librispeech", "manifest", "spoken_commands"} <= {c["name"] for c in json.loads(out)}
     assert "SYNTHETIC" in run("data", "list")[1]
