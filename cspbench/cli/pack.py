@@ -26,8 +26,8 @@ def pack(
         Choices,
         typer.Option(
             "--format",
-            help="auto (fastest here, measured), smallest, dense, bitmap, csr16, csr8, window, block:4x4 or nm:2:4; "
-            "PATTERN=FORMAT for some matrices; may be repeated.",
+            help="auto (fastest here, measured), smallest, dense, bitmap, csr16, csr8, window, window:64, block:4x4 or "
+            "nm:2:4; PATTERN=FORMAT for some matrices; may be repeated.",
         ),
     ] = None,
     values: Annotated[
@@ -109,7 +109,7 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
     for key in ("zeros", "over_bound"):
         if isinstance(row.get(key), float):
             shown[key] = f"{row[key]:.1%}"
-    for key in ("bytes_per_weight", "bytes_per_nonzero", "compression"):
+    for key in ("padding", "bytes_per_weight", "bytes_per_nonzero", "compression"):
         if isinstance(row.get(key), float):
             shown[key] = f"{row[key]:.3f}"
     if "shape" in row:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 from support.packed_models import pruned, trained
 
-from cspbench.runtime.packing import PackedModel, pack_model
+from cspbench.runtime.packing import PackedModel, pack_matrix, pack_model
 from cspbench.runtime.packing.report import matrix_rows, size_rows
 from cspbench.training.checkpoint import save_model
 
@@ -46,6 +47,8 @@ def test_json_counts_every_byte(folder: Path, tmp_path: Path, run: Run) -> None:
     assert model.bytes - rest == sum(row["bytes"] for row in rows.values())
     assert rows["joint_encoder"]["nonzeros"] == model.matrices["joint_encoder"].nonzeros
     assert all(row["bytes"] >= row["bound"] and row["over_bound"] >= 0 for row in rows.values())
+    stored = {name: matrix.stored for name, matrix in model.matrices.items()}
+    assert all(row["padding"] == stored[name] / row["nonzeros"] for name, row in rows.items())
 
 
 def test_what_others_would_have_saved() -> None:
@@ -82,7 +85,15 @@ def test_gzip_is_that_of_the_dense_file() -> None:
 def test_an_empty_matrix_has_no_bytes_a_nonzero() -> None:
     rows = matrix_rows(pack_model(trained(pruned(1.0)), format="csr16"))
     assert all(row["nonzeros"] == 0 and row["bytes_per_nonzero"] is None and row["bound"] == 0 for row in rows)
-    assert all(row["over_bound"] is None for row in rows)
+    assert all(row["over_bound"] is None and row["padding"] is None for row in rows)
+
+
+def test_padding_counts_stored_zeros() -> None:
+    weight = np.zeros((8, 64), np.float32)
+    weight[:, :6] = 1  # two steps of four slots a row
+    assert pack_matrix(weight, "window").padding == pytest.approx(8 / 6)
+    assert pack_matrix(weight, "csr16").padding == 1
+    assert pack_matrix(weight, "dense").padding == pytest.approx(64 / 6)
 
 
 def test_table(folder: Path, tmp_path: Path, run: Run) -> None:

@@ -68,6 +68,11 @@ class PackedMatrix:
         return int(np.count_nonzero(stored & 0x7FFF if self.values == "bf16" else stored))
 
     @property
+    def padding(self) -> float | None:
+        """Values stored for each that is not zero: 1 in formats that store no zeros. None without non-zeros."""
+        return self.stored / self.nonzeros if self.nonzeros else None
+
+    @property
     def sparsity(self) -> float:
         """Fraction of zeros."""
         return 1 - self.nonzeros / max(1, self.rows * self.columns)

@@ -28,6 +28,7 @@ def _row(name: str, matrix: PackedMatrix) -> dict[str, Any]:
         "values": matrix.values,
         "zeros": matrix.sparsity,
         "nonzeros": matrix.nonzeros,
+        "padding": matrix.padding,
         "bytes": matrix.bytes,
         "bytes_per_weight": matrix.bytes / cells,
         "bytes_per_nonzero": matrix.bytes / matrix.nonzeros if matrix.nonzeros else None,
