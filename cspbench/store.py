@@ -240,6 +240,8 @@ def naming(path: Path) -> Iterator[None]:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that appears whole or not at all: readers and interrupted runs never see half of it.
 
+    It is on disk, not only in the system's memory, when it appears.
+
     Raises:
         OSError: it cannot be written; the error names `path`, whichever step failed.
     """
@@ -249,6 +251,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
+                file.flush()
+                os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
         except BaseException:

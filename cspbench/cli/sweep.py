@@ -26,6 +26,7 @@ def sweep(
     file: Annotated[Path, typer.Argument(help="The sweep file (YAML).")],
     trials: Annotated[int | None, typer.Option(help="Settings to run, instead of what the file says.")] = None,
     set_: Changes = None,
+    max_failures: Annotated[int | None, typer.Option(help="Failed trials after which the sweep stops.")] = None,
     workers: OwnWorkers = None,
     device: OwnDevice = None,
     root: Root = RUNS,
@@ -39,7 +40,9 @@ def sweep(
     from cspbench.trials.progress import make_display
 
     signal.signal(signal.SIGTERM, interrupt)
-    config = load_config(file, overrides(set_ or [], trials=trials, workers=workers, device=device))
+    config = load_config(
+        file, overrides(set_ or [], trials=trials, max_failures=max_failures, workers=workers, device=device)
+    )
     store = Store(root)
     with make_display(messages()) as display:
         summary = run_sweep(config, store, display)
@@ -58,7 +61,11 @@ def overrides(texts: list[str], **options: int | str | None) -> list[Override]:
     """Return the values that the command line gives in place of the file's."""
     from cspbench.config import Override, parse_override
 
-    given = [Override((key,), value, f"--{key} {value}") for key, value in options.items() if value is not None]
+    given = [
+        Override((key,), value, f"--{key.replace('_', '-')} {value}")
+        for key, value in options.items()
+        if value is not None
+    ]
     return [*map(parse_override, texts), *given]
 
 

@@ -173,4 +173,6 @@ class SweepConfig(Recipe):
         True, description="also train the dense recogniser on, with the budget of `prune` and without pruning"
     )
     workers: int = Field(1, ge=1, le=1024, description="processes on this machine")
+    trial_timeout: float | None = Field(None, gt=0, description="seconds after which a running trial fails")
+    max_failures: int | None = Field(None, ge=1, description="failed trials after which the sweep stops")
     device: Device = "auto"

@@ -28,6 +28,10 @@ class SweepBusyError(CspbenchError):
     """Another process works on the same study."""
 
 
+class TooManyFailuresError(CspbenchError):
+    """As many trials failed as `max_failures` allows."""
+
+
 class InterruptedSweepError(CspbenchError):
     """A person stopped the work; nothing finished is lost."""
 
@@ -90,7 +94,7 @@ def run_sweep(
         with make_display(Console(stderr=True)) as shown:
             return run_sweep(config, root, shown, executor)
     store = Store(root)
-    executor = executor or make_executor(config.workers, store, config.device, display.event)
+    executor = executor or make_executor(config.workers, store, config.device, display.event, config.trial_timeout)
     display.note(f"sweep {config.name}: corpus {config.corpus.name}")
     plan = resolve(config, store, display.note)
     with study_lock(store.study(config.name)):
@@ -147,10 +151,19 @@ class _Sweep:
             self._outcomes[outcome.spec.id] = self.summary.ended[outcome.spec.id] = outcome
             self._tracker.log(outcome)
             self._tell_complete()
+            self._check_failures()
         self.summary.parent_seconds = queue.overhead_seconds
         if self._study.distinct < self._study.asked:
             rest = ": the search space holds no others; done" if self._study.exhausted else "; done"
             self._display.note(f"{self._study.asked} settings, {self._study.distinct} distinct{rest}")
+
+    def _check_failures(self) -> None:
+        failures, limit = self.summary.failures, self._plan.config.max_failures
+        if limit is not None and len(failures) >= limit:
+            shown = "\n".join(f"  {failure}" for failure in failures)
+            raise TooManyFailuresError(
+                f"stopped after {len(failures)} failures (max_failures); the same command retries them:\n{shown}"
+            )
 
     def _to_run(self) -> int:
         """Number of trials of this run, at most, those that ended included."""
@@ -192,10 +205,9 @@ class _Sweep:
     def _tell_complete(self) -> None:
         """Tell the study of every setting whose trials have all ended."""
         for number, specs in list(self._open.items()):
-            outcomes = [self._outcomes.get(spec.id) for spec in specs]
-            results = [o.result for o in outcomes if o is not None and o.result is not None]
-            if all(o is not None for o in outcomes):
-                self._study.tell(number, results if len(results) == len(outcomes) else None)
+            outcomes = [self._outcomes[spec.id] for spec in specs if spec.id in self._outcomes]
+            if len(outcomes) == len(specs):
+                self._study.tell(number, outcomes)
                 del self._open[number]
 
 

@@ -24,9 +24,13 @@ from cspbench.store import Store, StudyFolder, read_json, write_json
 from cspbench.sweep.database import create_database, outdated, sqlite_url
 from cspbench.sweep.plan import Plan
 from cspbench.sweep.space import Setting
+from cspbench.trials.outcome import FailureReason, Outcome
 
 REPLACES = "replaces"
 """User attribute of a trial that repeats one that was killed or failed: the number of that."""
+
+LONGEST_ERROR = 1000
+"""Characters of an error that are kept with a failed trial: the whole is in the list of trials."""
 
 SHOWN = 8
 """Differences listed when a sweep file has changed."""
@@ -63,6 +67,7 @@ class Study:
         self.finished = self.asked = len(finished)
         self._seen = {_values(trial.params) for trial in finished}
         self._size = plan.space.size()
+        self._asked: dict[int, optuna.Trial] = {}
         self._unfinished = deque(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
 
     @property
@@ -99,21 +104,30 @@ class Study:
             trial = self._study.ask()
         try:
             setting = self._plan.space.suggest(trial)
-        except ValueError:
-            self.tell(trial.number, None)
+        except ValueError as error:
+            self._fail(trial, "refused", str(error))
             raise
         finally:
             values = _values(trial.params)
             repeated = values in self._seen
             self._seen.add(values)
+        self._asked[trial.number] = trial
         return Proposal(trial.number, setting, repeated)
 
-    def tell(self, number: int, results: Sequence[TrialResult] | None) -> None:
-        """Report the results of a setting, one a seed; None if any failed."""
-        if results is None:
-            self._study.tell(number, state=TrialState.FAIL)
-        else:
-            self._study.tell(number, [_mean(results, name) for name in self._plan.config.objectives])
+    def tell(self, number: int, outcomes: Sequence[Outcome]) -> None:
+        """Report how the trials of a setting ended, one a seed; if any failed, the setting has, for the same reason."""
+        trial = self._asked.pop(number)
+        results = [outcome.result for outcome in outcomes if outcome.result is not None]
+        if len(results) == len(outcomes):
+            self._study.tell(trial, [_mean(results, name) for name in self._plan.config.objectives])
+            return
+        first = next(outcome for outcome in outcomes if outcome.result is None)
+        self._fail(trial, first.reason, first.error)
+
+    def _fail(self, trial: optuna.Trial, reason: FailureReason | None, error: str | None) -> None:
+        trial.set_user_attr("failure", reason)
+        trial.set_user_attr("error", (error or "")[:LONGEST_ERROR])
+        self._study.tell(trial, state=TrialState.FAIL)
 
 
 def objective(result: TrialResult, name: str) -> float:

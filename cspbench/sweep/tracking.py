@@ -152,6 +152,8 @@ class Tracker:
         tags = self._tags | {"cspbench.kind": "trial", TRIAL: spec.id, PARENT: self.parent}
         if outcome.error is not None:
             tags["cspbench.error"] = outcome.error[:5000]
+        if outcome.reason is not None:
+            tags["cspbench.failure"] = outcome.reason
         if result is not None and result.latency is not None and (noise := result.latency.noise) is not None:
             tags["cspbench.latency"] = noise.verdict or ("quiet" if noise.conclusive else "noisy")
         started = time.time() - (result.seconds if result else 0)

@@ -21,7 +21,7 @@ from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, write_atomic
 from cspbench.training.events import Event, Listener
-from cspbench.trials.outcome import Outcome
+from cspbench.trials.outcome import Outcome, reason_of
 
 MAX_ATTEMPTS = 3
 """Attempts at a trial whose worker dies: the cause may be the machine, or the trial itself."""
@@ -60,18 +60,22 @@ class Executor(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def make_executor(workers: int, store: Store, device: str, progress: Progress) -> Executor:
-    """Return the executor for a number of workers; a single one needs no other process.
+def make_executor(
+    workers: int, store: Store, device: str, progress: Progress, timeout: float | None = None
+) -> Executor:
+    """Return the executor for a number of workers.
 
-    Raises:
-        CspbenchError: a device that this machine does not have.
+    Args:
+        workers: trials that run at the same time.
+        store: keeps the trials.
+        device: as in a sweep file.
+        progress: called with events.
+        timeout: seconds after which a trial is ended; None for no limit. Without a limit, a single worker needs no
+            process of its own.
     """
-    from cspbench.training.dense import resolve_device
-
-    resolve_device(device)
-    if workers == 1:
+    if workers == 1 and timeout is None:
         return InProcess(store, device, progress)
-    return LocalProcesses(workers, store, device, progress)
+    return LocalProcesses(workers, store, device, progress, timeout)
 
 
 def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener) -> Outcome:
@@ -91,11 +95,12 @@ def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener) -> O
     except Exception as error:  # whatever it was, the other trials go on
         with suppress(OSError):  # on a full disk the reason is told, if not kept
             write_atomic(report, traceback.format_exc())
+        reason = reason_of(error)
         if isinstance(error, CspbenchError):
-            return Outcome(spec, error=str(error))
+            return Outcome(spec, error=str(error), reason=reason)
         if isinstance(error, OSError):
-            return Outcome(spec, error=str(FileAccessError.of(error)))
-        return Outcome(spec, error=f"{type(error).__name__}: {error} (see {report})")
+            return Outcome(spec, error=str(FileAccessError.of(error)), reason=reason)
+        return Outcome(spec, error=f"{type(error).__name__}: {error} (see {report})", reason=reason)
     report.unlink(missing_ok=True)
     return Outcome(spec, result)
 
@@ -146,11 +151,14 @@ class LocalProcesses:
     """Spawned processes with one trial at a time each; the cores of the machine are divided among them.
 
     Not a `ProcessPoolExecutor`: there the death of one worker fails the trials of all. Here a new worker takes the
-    place of a dead one and resumes its trial from the checkpoint, `MAX_ATTEMPTS` times at most. Messages are JSON.
+    place of a dead one and resumes its trial from the checkpoint, `MAX_ATTEMPTS` times at most. A trial that runs for
+    longer than `timeout` seconds fails, and its worker is ended. Messages are JSON.
     """
 
-    def __init__(self, workers: int, store: Store, device: str, progress: Progress) -> None:
-        self.workers = workers
+    def __init__(
+        self, workers: int, store: Store, device: str, progress: Progress, timeout: float | None = None
+    ) -> None:
+        self.workers, self._timeout = workers, timeout
         self._store, self._device, self._progress = store, device, progress
         self._idle: list[_Worker] = []
         self._running: dict[Connection, _Worker] = {}
@@ -175,11 +183,25 @@ class LocalProcesses:
 
     def wait(self) -> Outcome:
         while True:
-            for ready in wait(list(self._running)):
+            for ready in wait(list(self._running), self._seconds_left()):
                 assert isinstance(ready, Connection)
                 outcome = self._receive(self._running[ready])
                 if outcome is not None:
                     return outcome
+            for worker in self._running.values():
+                if worker.deadline is not None and time.monotonic() > worker.deadline:
+                    return self._expire(worker)
+
+    def _seconds_left(self) -> float | None:
+        """Seconds until the first running trial has taken too long, None if none ever does."""
+        deadlines = [worker.deadline for worker in self._running.values() if worker.deadline is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _expire(self, worker: _Worker) -> Outcome:
+        assert worker.spec is not None
+        del self._running[worker.connection]
+        worker.stop()
+        return Outcome(worker.spec, error=f"it took longer than {self._timeout:g} seconds", reason="timeout")
 
     def _receive(self, worker: _Worker) -> Outcome | None:
         assert worker.spec is not None
@@ -187,13 +209,17 @@ class LocalProcesses:
             message = json.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
             return self._replace(worker)
+        if "started" in message:
+            worker.deadline = None if self._timeout is None else time.monotonic() + self._timeout
+            return None
         if "event" in message:
             self._progress(worker.spec, Event(**message["event"]))
             return None
         del self._running[worker.connection]
         self._idle.append(worker)
         result = message["result"] and TrialResult.model_validate(message["result"])
-        return Outcome(worker.spec, result, message["error"])
+        worker.deadline = None
+        return Outcome(worker.spec, result, message["error"], message["reason"])
 
     def _replace(self, worker: _Worker) -> Outcome | None:
         """Restart a dead worker and retry its trial, at most `MAX_ATTEMPTS` times."""
@@ -206,7 +232,8 @@ class LocalProcesses:
             self._progress(spec, Event("worker", message=f"a worker died ({_cause(code)}); its trial starts again"))
             self.submit(spec)
             return None
-        return Outcome(spec, error=f"its worker died {MAX_ATTEMPTS} times, at last by {_cause(code)}")
+        error = f"its worker died {MAX_ATTEMPTS} times, at last by {_cause(code)}"
+        return Outcome(spec, error=error, reason="killed")
 
     def _start(self) -> _Worker:
         taken = {worker.index for worker in [*self._idle, *self._running.values()]}
@@ -224,12 +251,13 @@ class LocalProcesses:
 
 
 class _Worker:
-    """A worker process, the pipe to it, and the trial it runs."""
+    """A worker process, the pipe to it, the trial it runs, and the time by which that must have ended."""
 
     def __init__(self, index: int, workers: int, store: Store, device: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.index = index
         self.spec: TrialSpec | None = None
+        self.deadline: float | None = None
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, store.root, index, workers, device), daemon=True)
         self._process.start()
@@ -269,9 +297,10 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             spec = TrialSpec.model_validate_json(connection.recv_bytes())
+            _send(connection, {"started": True})
             outcome = attempt(spec, store, place, _Sender(connection))
             result = outcome.result and outcome.result.model_dump(mode="json")
-            _send(connection, {"result": result, "error": outcome.error})
+            _send(connection, {"result": result, "error": outcome.error, "reason": outcome.reason})
 
 
 def _divide_cores(workers: int) -> None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from cspbench.errors import CspbenchError
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
+
+FailureReason = Literal["refused", "diverged", "memory", "storage", "killed", "timeout", "crashed"]
+"""Kind of a failure: a request that cannot be met, a loss that is not finite, too little memory, a file that cannot be
+read or written, a worker that died again and again, a trial that took too long, any other exception."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +21,24 @@ class Outcome:
     Attributes:
         spec: the trial.
         result: its result; None if it failed.
-        error: the reason of a failure, for people; None if it finished.
+        error: the cause of a failure, for people; None if it finished.
+        reason: the kind of failure, for programs; None if it finished.
     """
 
     spec: TrialSpec
     result: TrialResult | None = None
     error: str | None = None
+    reason: FailureReason | None = None
+
+
+def reason_of(error: Exception) -> FailureReason:
+    """Return the kind of failure that an exception is."""
+    if isinstance(error, CspbenchError):
+        return "refused"
+    if isinstance(error, FloatingPointError):
+        return "diverged"
+    if isinstance(error, OSError):
+        return "storage"
+    # CUDA's error by name, so that torch need not be imported; on the CPU torch raises a plain RuntimeError.
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return "memory" if out_of_memory or "can't allocate memory" in str(error) else "crashed"

@@ -3,14 +3,15 @@
 There is one way of replacing training in a test: the fixture `fake_trials`, or in a process of its own `install`. Call
 the fixture with another function to put that in the place of `run_trial`.
 
-Sparsities with a meaning: 0.13 raises, 0.17 kills its process every time, 0.19 kills it the first time. A file
-``kill-after`` in the store's root holds the number of trials after which the process is killed.
+Sparsities with a meaning: 0.13 raises, 0.17 kills its process every time, 0.19 kills it the first time, 0.23 hangs. A
+file ``kill-after`` in the store's root holds the number of trials after which the process is killed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,8 @@ def _misbehave(spec: TrialSpec, store: Store) -> None:
     tried = calls(store.root).count(spec.id)
     if spec.sparsity == 0.13:
         raise PruningError("thirteen is not possible")
+    if spec.sparsity == 0.23:
+        time.sleep(600)
     if spec.sparsity == 0.17 or (spec.sparsity == 0.19 and tried == 1):
         os.kill(os.getpid(), signal.SIGKILL)
     if limit.exists() and len(calls(store.root)) > int(limit.read_text()):

@@ -23,7 +23,7 @@ from cspbench.report.results import load_results
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, read_json
 from cspbench.sweep.database import sqlite_url
-from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, run_sweep, study_lock
+from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, TooManyFailuresError, run_sweep, study_lock
 from cspbench.training.events import Event
 from cspbench.trials.executors import InProcess, LocalProcesses
 from cspbench.trials.progress import Lines
@@ -249,12 +249,31 @@ def test_two_workers_do_the_same_work(configure: Configure, store: Store, displa
     summary = run_sweep(config, store, display, executor)
     assert [trial.result is not None for trial in summary.ended.values()].count(True) == 2
     by_sparsity = {o.spec.sparsity: o for o in summary.ended.values()}
+    assert [by_sparsity[s].reason for s in (0.13, 0.17, 0.19, 0.5)] == ["refused", "killed", None, None]
+    failures = {trial.params["sparsity"]: trial.user_attrs["failure"] for trial in study_of(store).trials[:2]}
+    assert failures == {0.13: "refused", 0.17: "killed"}
     assert by_sparsity[0.13].error == "thirteen is not possible"
     assert by_sparsity[0.17].error == "its worker died 3 times, at last by SIGKILL, perhaps for lack of memory"
     tried = calls(store.root)
     assert [tried.count(by_sparsity[s].spec.id) for s in (0.13, 0.17, 0.19, 0.5)] == [1, 3, 2, 1]
     assert Event("prune", 1, 2, metrics={"loss": 1.0}) in seen
     assert any("its trial starts again" in event.message for event in seen)
+
+
+def test_a_trial_that_hangs_fails_and_the_others_go_on(configure: Configure, store: Store, display: Lines) -> None:
+    config = configure(sparsity=[0.23, 0.5], methods=["csp"], trial_timeout=1)
+    ended = {o.spec.sparsity: o for o in run_sweep(config, store, display).ended.values()}
+    assert (ended[0.23].reason, ended[0.23].error) == ("timeout", "it took longer than 1 seconds")
+    assert ended[0.5].result is not None
+
+
+def test_a_hopeless_sweep_stops(configure: Configure, store: Store, display: Lines) -> None:
+    config = configure(sparsity=[0.5, 0.13, 0.9], methods=["csp", "magnitude"], max_failures=1)
+    with pytest.raises(TooManyFailuresError, match=r"stopped after 1 failures .*\n  csp 13 % seed 0: thirteen"):
+        run_sweep(config, store, display)
+    assert len(calls(store.root)) == 3
+    assert run_sweep(configure(sparsity=[0.5, 0.13, 0.9]), store, display).failures
+    assert len(set(calls(store.root))) == 6
 
 
 def test_a_changed_sweep_is_not_mixed_into_the_old_study(configure: Configure, store: Store, display: Lines) -> None:
