@@ -188,7 +188,7 @@ class Tracker:
 
 
 def trial_params(spec: TrialSpec) -> dict[str, Any]:
-    """What distinguishes a trial, flat; hyperparameters under their method's name, as in Optuna."""
+    """Return what distinguishes a trial, flat; hyperparameters under their method's name, as in Optuna."""
     return {
         "method": spec.method.name,
         "sparsity": spec.sparsity,

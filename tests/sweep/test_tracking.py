@@ -14,7 +14,7 @@ from support import fake_trial
 from support.fake_studies import result, spec
 
 from cspbench.config import SweepConfig
-from cspbench.result import METRICS
+from cspbench.result import METRICS, Noise
 from cspbench.store import Store
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.tracking import PARENT, TRIAL, Tracker, database_uri, open_client, thinned, trial_metrics
@@ -99,6 +99,16 @@ def test_a_half_logged_or_failed_trial_is_replaced(store: Store) -> None:
     children = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
     assert [run.info.status for run in children] == ["FINISHED"]
     assert children[0].info.run_id != half
+
+
+def test_a_noisy_latency_is_a_tag_of_its_run(store: Store) -> None:
+    client, trial = open_client(store), spec()
+    found = result(trial, 0.1)
+    report = found.latency.model_copy(update={"noise": Noise(conclusive=False)})
+    Tracker(client, store, "demo", {"a": 1}).log(Outcome(trial, found.model_copy(update={"latency": report})))
+    (child,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
+    assert child.data.tags["cspbench.latency"] == "noisy"
+    assert child.data.metrics["latency_conclusive"] == 0
 
 
 def test_another_content_gets_a_parent_of_its_own(store: Store) -> None:
