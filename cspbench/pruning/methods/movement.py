@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.optim.adam import adam
 
 from cspbench.hyper import Search
 from cspbench.pruning.bases import RampedMethod, RampParams
@@ -100,28 +100,41 @@ class Movement(RampedMethod):
     def after_backward(self, progress: Progress) -> None:
         """Bring the stored weights back, and let the scores learn."""
         self._unmask()
+        slopes = {}
         for name, weight in self.context.weights.items():
             if weight.grad is None:
                 continue
             # Loss scaling skips the optimiser step of an overflowing gradient; the scores skip it too.
-            slope = (weight.grad.float() * weight).nan_to_num_(0.0, 0.0, 0.0)
+            slopes[name] = (weight.grad.float() * weight).nan_to_num_(0.0, 0.0, 0.0)
             if self.params.variant == "soft":
                 sigmoid = self._s[name].sigmoid()
-                slope += self.params.regulariser * sigmoid * (1 - sigmoid)
-            self._descend(name, slope, progress.step)
+                slopes[name] += self.params.regulariser * sigmoid * (1 - sigmoid)
+        self._descend(slopes, progress.step)
         super().after_backward(progress)
 
-    def _descend(self, name: str, slope: Tensor, step: int) -> None:
-        """Take a step of the scores of one matrix."""
+    def _descend(self, slopes: dict[str, Tensor], step: int) -> None:
+        """Take a step of the scores."""
         rate = self.params.score_rate * self.context.relative_rate(step)
+        scores = [self._s[name] for name in slopes]
         if self.params.optimiser == "sgd":
-            self._s[name].sub_(slope, alpha=rate)
+            torch._foreach_sub_(scores, list(slopes.values()), alpha=rate)
             return
-        mean = self._mean[name].lerp_(slope, 1 - BETAS[0])
-        square = self._square[name].mul_(BETAS[1]).addcmul_(slope, slope, value=1 - BETAS[1])
-        scale = math.sqrt(1 - BETAS[1] ** (step + 1))
-        size = torch.sqrt(square, out=slope).add_(EPSILON * scale)
-        self._s[name].addcdiv_(mean, size, value=-rate * scale / (1 - BETAS[0] ** (step + 1)))
+        adam(
+            scores,
+            list(slopes.values()),
+            [self._mean[name] for name in slopes],
+            [self._square[name] for name in slopes],
+            [],
+            [torch.tensor(float(step), device=score.device) for score in scores],
+            fused=True,  # one pass over memory in place of five
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=rate,
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
 
     def finish(self) -> None:
         """Leave exactly `context.zeros` zeros."""
@@ -146,12 +159,11 @@ class Movement(RampedMethod):
 
     @torch.no_grad()
     def _unmask(self) -> None:
-        for name, weight in self.context.weights.items():
-            weight.add_(self._stored[name])
+        if self._stored:
+            torch._foreach_add_(list(self.context.weights.values()), list(self._stored.values()))
 
     @torch.no_grad()
     def _apply(self) -> None:
         for name, weight in self.context.weights.items():
-            self._stored[name].copy_(weight)
-            weight.mul_(self._factor(name))
-            self._stored[name].sub_(weight)
+            torch.mul(weight, 1 - self._factor(name), out=self._stored[name])
+        super()._apply()
