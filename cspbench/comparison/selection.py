@@ -46,7 +46,7 @@ class ComparisonRecords:
         return self._results.get(id)
 
     def error(self, task: Task) -> str | None:
-        """Why the last attempt at an unfinished task failed, if one did."""
+        """Error of the last attempt at an unfinished task; None if there is none."""
         return None if self.result(task) is not None else self._errors.get(task.spec.id)
 
     def outcome(self, task: Task) -> Outcome | None:

@@ -5,26 +5,15 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 from cspbench.report.display import NOISY, display_notes, display_rows
 from cspbench.report.figures import heading
+from cspbench.report.templating import render
 from cspbench.store import Store
 from cspbench.version import __version__
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
-img { max-width: 100%; height: auto }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
-code, pre { background: #f4f4f4; padding: .1rem .3rem }
-.warn { background: #fff3d6; padding: .5rem .8rem; border-left: 4px solid #e69f00 }
-"""
 
 NOTES = (
     "WER is measured on the test set, corpus level: edits over reference words. Its interval is a 95 % bootstrap over "
@@ -64,20 +53,18 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame,
         table: its `summary`.
         pictures: SVG files to embed, in order.
     """
-    title = f"Study {heading(frame, name)}"
-    parts = [f"<h1>{escape(title)}</h1>", _warning(frame), *map(_warn, doubts(frame))]
-    parts.append(f"<p>{escape(_counts(frame))}</p>")
-    parts += [f'<p><img alt="{escape(path.stem.replace("_", " "))}" src="{_inline(path)}"></p>' for path in pictures]
-    parts += ["<h2>Methods by sparsity</h2>", _html_table(display_rows(table))]
-    parts += ["<ul>", *(f"<li>{escape(note)}</li>" for note in (*display_notes(table), *NOTES)), "</ul>"]
-    parts += ["<h2>How latency was measured</h2>", _html_table(protocol_rows(frame))]
-    parts += [_troubles(frame), "<h2>Made by</h2>", f"<pre>{escape(command(name, store))}</pre>"]
-    parts.append(f"<p>cspbench {escape(__version__)}</p>")
-    body = "\n".join(filter(None, parts))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    return render(
+        "study.html.j2",
+        title=f"Study {heading(frame, name)}",
+        warnings=[*_synthetic(frame), *doubts(frame)],
+        counts=_counts(frame),
+        pictures=[(path.stem.replace("_", " "), _inline(path)) for path in pictures],
+        table=display_rows(table),
+        notes=(*display_notes(table), *NOTES),
+        protocol=protocol_rows(frame),
+        failed=_failed(frame),
+        command=command(name, store),
+        version=__version__,
     )
 
 
@@ -105,10 +92,10 @@ def _counts(frame: pd.DataFrame) -> str:
     return "Trials: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
 
 
-def _warning(frame: pd.DataFrame) -> str:
+def _synthetic(frame: pd.DataFrame) -> list[str]:
     if not frame["synthetic"].eq(True).any():
-        return ""
-    return _warn("The speech of this study is synthetic: it was made by a machine, not recorded from people.")
+        return []
+    return ["The speech of this study is synthetic: it was made by a machine, not recorded from people."]
 
 
 def doubts(frame: pd.DataFrame) -> list[str]:
@@ -130,13 +117,8 @@ def doubts(frame: pd.DataFrame) -> list[str]:
     return found
 
 
-def _warn(text: str) -> str:
-    return f'<p class="warn">{escape(text)}</p>'
-
-
-def _troubles(frame: pd.DataFrame) -> str:
-    bad = frame[frame["error"].notna()]
-    rows = [
+def _failed(frame: pd.DataFrame) -> list[dict[str, str]]:
+    return [
         {
             "trial": str(row["trial_id"]),
             "method": str(row["method"]),
@@ -144,17 +126,8 @@ def _troubles(frame: pd.DataFrame) -> str:
             "state": str(row["state"]),
             "error": str(row["error"]).strip().splitlines()[-1] if str(row["error"]).strip() else "",
         }
-        for row in bad.to_dict("records")
+        for row in frame[frame["error"].notna()].to_dict("records")
     ]
-    return "<h2>Trials that failed</h2>\n" + _html_table(rows) if rows else ""
-
-
-def _html_table(rows: list[dict[str, str]]) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th>{escape(key)}</th>" for key in rows[0])
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row.values()) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
 def _inline(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -93,13 +93,19 @@ def _sentence(outcome: Outcome, cached: bool) -> str:
         return f"{label}: FAILED: {outcome.error}"
     # WER of dev: whoever watches may still change settings, and test is to be looked at when they stand.
     metrics = result.metrics()
-    unit = time_unit([metrics["latency_ms"], metrics["dense_latency_ms"]])
     size = f"{size_unit([metrics['size_bytes']]).text(metrics['size_bytes'])}, " if "size_bytes" in metrics else ""
     return (
         f"{label}: dev WER {100 * metrics['dev_wer']:.1f} % (dense {100 * metrics['dense_dev_wer']:.1f} %), "
-        f"{unit.text(metrics['latency_ms'])} a step (dense {unit.format(metrics['dense_latency_ms'])}), "
-        f"{size}{'had finished before' if cached else duration(result.seconds)}"
+        f"{_step_time(metrics)}{size}{'had finished before' if cached else duration(result.seconds)}"
     )
+
+
+def _step_time(metrics: Mapping[str, float]) -> str:
+    """Median latency with a comma behind it; empty for a trial that only served to choose settings."""
+    if "latency_ms" not in metrics:
+        return ""
+    unit = time_unit([metrics["latency_ms"], metrics["dense_latency_ms"]])
+    return f"{unit.text(metrics['latency_ms'])} a step (dense {unit.format(metrics['dense_latency_ms'])}), "
 
 
 class Lines:

@@ -1,4 +1,4 @@
-"""What a comparison file may say, and how people are told what is wrong with it."""
+"""Comparison files: their content, and the messages on what is wrong with them."""
 
 from __future__ import annotations
 

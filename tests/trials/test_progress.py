@@ -47,6 +47,18 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     assert len(lines) == 3
 
 
+def test_a_trial_for_selection_only_has_no_latency_to_show() -> None:
+    stream = io.StringIO()
+    trial = spec("csp", 0.9)
+    seen = result(trial, 0.051).model_copy(update={"test": None, "latency": None})
+    with make_display(Console(file=stream)) as display:
+        display.expect(1)
+        display.ended(Outcome(trial, seen), cached=False)
+    line = stream.getvalue()
+    assert line.startswith("[1/1] csp 90 % seed 0: dev WER 5.1 % (dense 2.0 %), ")
+    assert "a step" not in line
+
+
 def test_bars_on_a_terminal() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=120)

@@ -28,8 +28,9 @@ NOTES = (
     "Intervals of WERs are 95 % bootstrap over speakers and dense models. Methods share the test speech, so their "
     "intervals may overlap where the paired tests tell them apart. The unit of replication is the dense model: the "
     "first ± is the standard deviation over dense models, the second that over pruning runs of one model.",
-    "The best rival of a row is the one with the lowest test WER: the luckiest must be beaten. “Mean reduction” of the "
-    "pool is the mean of the corpora's, each against its own best rival. Variants of the proposed one are no rivals.",
+    "The best rival of a row is the one with the lowest test WER: picking it on test is in its favour. “Mean "
+    "reduction” of the pool is the mean of the corpora's, each against its own best rival. Variants of the proposed "
+    "method are no rivals.",
     "Differences are in percentage points, with the 95 % interval of a paired bootstrap that draws whole speakers "
     "within each corpus, studentised because speakers are few.",
     "p-values: the exact sign-flip test by speaker, that bootstrap, and MAPSSWE (the matched-pairs test of Gillick and "

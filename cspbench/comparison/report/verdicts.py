@@ -34,10 +34,10 @@ VERDICTS = [
 def verdict_table(tests: pd.DataFrame) -> pd.DataFrame:
     """Judge the proposed method by its best rival, which is the one with the lowest test WER of the row.
 
-    That the rival is picked on test is to the rivals' advantage: the luckiest of them must be beaten. A row is one
-    claim. Where the proposed method has the lower WER, the claim is that it is better than every rival, and its p-value
-    is the largest over rivals (an intersection-union test; Berger 1982, Technometrics 24(4)). Where the best rival has
-    the lower WER, its p-value is multiplied by the number of rivals that it was picked from (Bonferroni).
+    Picking the rival on test is in its favour, since the one that chance helped most is picked. A row is one claim.
+    Where the proposed method has the lower WER, the claim is that it is better than every rival, and its p-value is the
+    largest over rivals (an intersection-union test; Berger 1982, Technometrics 24(4)). Where the best rival has the
+    lower WER, its p-value is multiplied by the number of rivals that it was picked from (Bonferroni).
 
     Variants of the proposed method, named ``<proposed>_…``, are tested but are no rivals of it.
 
