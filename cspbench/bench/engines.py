@@ -74,7 +74,7 @@ def run(
     """
     _check(models, zeros)
     pruned = open_pruned(masks) if masks else None
-    task = end_to_end.make_task(model, path)
+    task = end_to_end.make_decoding(model, path)
     with _pinned() as processors:
         evict = Evictor(4 * last_cache_bytes())
         meter, reserved = _Bandwidth(evict.bytes), _Reservations()

@@ -32,11 +32,11 @@ Solve = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Rows to recover.
+class Signals:
+    """Sparse signals to recover, one a row.
 
     Attributes:
-        operator: what measured them, shape (q, n).
+        operator: sensing operator, shape (q, n).
         measurements: shape (rows, q), with noise.
         correlations: shape (rows, n).
         penalty: of the LASSO, shape (rows, 1).
@@ -50,7 +50,7 @@ class Problem:
     nonzeros: int
 
 
-def make_problem(rows: int, columns: int, nonzeros: int, ratio: float, seed: int, device: str = "cpu") -> Problem:
+def make_signals(rows: int, columns: int, nonzeros: int, ratio: float, seed: int, device: str = "cpu") -> Signals:
     """Rows of `nonzeros` normal entries at random places, measured by ``ratio * columns`` gaussian rows."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(rows, columns, generator=generator)
@@ -61,12 +61,12 @@ def make_problem(rows: int, columns: int, nonzeros: int, ratio: float, seed: int
     measurements = exact + NOISE * noise * exact.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
     correlations = operator.adjoint(measurements)
     penalty = PENALTY * correlations.abs().amax(1, keepdim=True)
-    return Problem(operator, measurements, correlations, penalty, nonzeros)
+    return Signals(operator, measurements, correlations, penalty, nonzeros)
 
 
-def lasso_solvers(problem: Problem) -> dict[str, Solve]:
+def lasso_solvers(signals: Signals) -> dict[str, Solve]:
     """Ours, each at its cheapest setting that is at least as accurate as the peer."""
-    o, b, penalty = problem.operator, problem.correlations, problem.penalty
+    o, b, penalty = signals.operator, signals.correlations, signals.penalty
     return {
         "ista": lambda: sensing.ista(o, b, penalty, tolerance=1e-6, polish=20).solution,
         "fista": lambda: sensing.fista(o, b, penalty, tolerance=1e-6, polish=8).solution,
@@ -75,9 +75,9 @@ def lasso_solvers(problem: Problem) -> dict[str, Solve]:
     }
 
 
-def greedy_solvers(problem: Problem) -> dict[str, Solve]:
+def greedy_solvers(signals: Signals) -> dict[str, Solve]:
     """Ours, constrained to the number of entries."""
-    o, b, count = problem.operator, problem.correlations, problem.nonzeros
+    o, b, count = signals.operator, signals.correlations, signals.nonzeros
     rule = sensing.keep_per_row(count)
     return {
         "iht": lambda: sensing.iht(o, b, rule, tolerance=1e-4).solution,
@@ -87,7 +87,7 @@ def greedy_solvers(problem: Problem) -> dict[str, Solve]:
     }
 
 
-def peers(problem: Problem) -> dict[str, Solve]:
+def peers(signals: Signals) -> dict[str, Solve]:
     """scikit-learn on the same numbers.
 
     Raises:
@@ -97,11 +97,11 @@ def peers(problem: Problem) -> dict[str, Solve]:
         linear = importlib.import_module("sklearn.linear_model")
     except ImportError as error:
         raise CspbenchError("the benchmark compares with scikit-learn: pip install scikit-learn") from error
-    phi = problem.operator.measure(torch.eye(problem.operator.columns, device=problem.operator.device)).T
-    design, y = np.asfortranarray(phi.cpu().numpy()), problem.measurements.cpu().numpy()
+    phi = signals.operator.measure(torch.eye(signals.operator.columns, device=signals.operator.device)).T
+    design, y = np.asfortranarray(phi.cpu().numpy()), signals.measurements.cpu().numpy()
     gram = np.ascontiguousarray(design.T @ design)
     correlations = np.asfortranarray((y @ design).T)
-    penalties, count = problem.penalty[:, 0].tolist(), problem.nonzeros
+    penalties, count = signals.penalty[:, 0].tolist(), signals.nonzeros
 
     def lasso() -> Tensor:
         found = np.empty((len(y), design.shape[1]), dtype=np.float32)
@@ -157,50 +157,50 @@ def run(
     Raises:
         CspbenchError: scikit-learn is not installed.
     """
-    problem = make_problem(rows, columns, nonzeros, ratio, seed, device)
-    theirs = peers(problem)
-    prepare(problem)
+    signals = make_signals(rows, columns, nonzeros, ratio, seed, device)
+    theirs = peers(signals)
+    prepare(signals)
     measured: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
     groups = (
-        (lasso_solvers(problem), {"sklearn": "lasso", "lars": "lars"}, lasso_gap),
-        (greedy_solvers(problem), {"sklearn": "omp", "omp_one_call": "omp_one_call"}, misfit),
+        (lasso_solvers(signals), {"sklearn": "lasso", "lars": "lars"}, lasso_gap),
+        (greedy_solvers(signals), {"sklearn": "omp", "omp_one_call": "omp_one_call"}, misfit),
     )
     for ours, against, inaccuracy in groups:
         found: dict[str, Tensor] = {}
         entrants = ours | {f"sklearn {peer}": theirs[peer] for peer in against.values()}
         times = interleaved({name: _keeping(found, name, solve, device) for name, solve in entrants.items()}, repeats)
-        measured += [_row(name, times[name], inaccuracy(problem, x)) for name, x in found.items()]
+        measured += [_row(name, times[name], inaccuracy(signals, x)) for name, x in found.items()]
         for label, peer in against.items():
             ratios |= {f"ours/{label}@{name}": median_ratio(times[f"sklearn {peer}"], times[name]) for name in ours}
-    return Benchmark(measured, ratios, _protocol(problem, repeats))
+    return Benchmark(measured, ratios, _protocol(signals, repeats))
 
 
-def prepare(problem: Problem) -> None:
+def prepare(signals: Signals) -> None:
     """Compute what an operator keeps: Gram, step size, factorisation. The peers get their Gram beforehand, too."""
-    operator = problem.operator
+    operator = signals.operator
     operator.gram()
-    operator.resolvent(problem.correlations[:1], operator.mean_curvature)
-    operator.normal(problem.correlations[:1] / operator.lipschitz)
+    operator.resolvent(signals.correlations[:1], operator.mean_curvature)
+    operator.normal(signals.correlations[:1] / operator.lipschitz)
 
 
-def lasso_gap(problem: Problem, x: Tensor) -> dict[str, float]:
+def lasso_gap(signals: Signals, x: Tensor) -> dict[str, float]:
     """Largest relative duality gap of a row, in 64 bits: a bound on how far its objective is from the least one."""
-    x = x.double().to(problem.measurements.device)
-    y, penalty = problem.measurements.double(), problem.penalty[:, 0].double()
-    phi = problem.operator.measure(torch.eye(x.shape[1], device=x.device)).T.double()
+    x = x.double().to(signals.measurements.device)
+    y, penalty = signals.measurements.double(), signals.penalty[:, 0].double()
+    phi = signals.operator.measure(torch.eye(x.shape[1], device=x.device)).T.double()
     residual = y - x @ phi.T
-    # Scaled until no correlation exceeds the penalty, a residual is feasible in the dual problem.
+    # Scaled until no correlation exceeds the penalty, a residual is feasible in the dual signals.
     scaled = residual * (penalty / (residual @ phi).abs().amax(1)).clamp_max(1)[:, None]
     primal = residual.square().sum(1) / 2 + penalty * x.abs().sum(1)
     dual = y.square().sum(1) / 2 - (y - scaled).square().sum(1) / 2
     return {"gap": float(((primal - dual) / primal).max())}
 
 
-def misfit(problem: Problem, x: Tensor) -> dict[str, float]:
+def misfit(signals: Signals, x: Tensor) -> dict[str, float]:
     """Mean over rows of ``||x Phi^T - y|| / ||y||``."""
-    y = problem.measurements
-    found = problem.operator.measure(x.to(y.device, y.dtype))
+    y = signals.measurements
+    found = signals.operator.measure(x.to(y.device, y.dtype))
     return {"misfit": float(((found - y).norm(dim=1) / y.norm(dim=1)).mean())}
 
 
@@ -219,16 +219,16 @@ def _row(name: str, seconds: list[float], accuracy: dict[str, float]) -> dict[st
     return {"solver": name, **times, "gap": None, "misfit": None} | accuracy
 
 
-def _protocol(problem: Problem, repeats: int) -> dict[str, Any]:
-    rows, columns = problem.correlations.shape
+def _protocol(signals: Signals, repeats: int) -> dict[str, Any]:
+    rows, columns = signals.correlations.shape
     return machine() | {
         "scikit_learn": importlib.import_module("sklearn").__version__,
-        "device": str(problem.operator.device),
+        "device": str(signals.operator.device),
         "dtype": "fp32, both sides",
         "rows": rows,
         "columns": columns,
-        "measurements": problem.operator.measurements,
-        "nonzeros": problem.nonzeros,
+        "measurements": signals.operator.measurements,
+        "nonzeros": signals.nonzeros,
         "noise": NOISE,
         "penalty": f"{PENALTY} of that which leaves nothing",
         "repeats": repeats,

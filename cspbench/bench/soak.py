@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from cspbench.bench import Benchmark, machine
-from cspbench.bench.peers.end_to_end import Task, make_task
+from cspbench.bench.peers.end_to_end import Decoding, make_decoding
 from cspbench.errors import ConfigError
 from cspbench.runtime.latency.audio import Samples
 from cspbench.runtime.packing import pack_model
@@ -99,7 +99,7 @@ def run(
     """
     if hours <= 0 or streams < 1:
         raise ConfigError(f"soak: hours and streams have to be positive, got {hours:g} and {streams}")
-    task = make_task(model, path)
+    task = make_decoding(model, path)
     recogniser = Recogniser(task.packed or pack_model(task.recogniser), threads)
     soak = _Soak(recogniser, task.audio.utterances, streams, seed)
     progress(f"first pass done: {len(soak.expected)} recordings, {sum(map(len, soak.expected))} labels")
@@ -206,7 +206,7 @@ def _growth(tally: Tally) -> float:
     return statistics.linear_regression(hours, sizes).slope
 
 
-def _protocol(task: Task, recogniser: Recogniser, tally: Tally, streams: int, elapsed: float) -> dict[str, Any]:
+def _protocol(task: Decoding, recogniser: Recogniser, tally: Tally, streams: int, elapsed: float) -> dict[str, Any]:
     return machine() | {
         "recogniser": str(task),
         "engine": "native" if recogniser.native else "torch CSR: the native module is not installed",

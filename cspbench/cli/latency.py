@@ -173,11 +173,13 @@ def _growth(one: Latency) -> str:
 
 def _print_noise(measured: Measured) -> None:
     noise, console = measured.noise, output()
+    trusted = "only ratios called faster or slower lie beyond the noise that was seen"
     if noise.conclusive:
         console.print("Quiet enough: nothing speaks against these numbers.")
+    elif noise.verdict == "throttled":
+        console.print(f"THROTTLED: {trusted}. Measure again with fewer --threads, or with a larger CPU quota.")
     else:
-        told = "only ratios called faster or slower lie beyond the noise that was seen"
-        console.print(f"TOO NOISY TO TELL: {told}. Measure again on a quieter machine, or with more --repeats.")
+        console.print(f"TOO NOISY TO TELL: {trusted}. Measure again on a quieter machine, or with more --repeats.")
     for reason in noise.reasons:
         console.print(f"  - {reason}", soft_wrap=True)
     figures = {name.replace("_", " "): f"{value:.4g}" for name, value in noise.figures.items()}

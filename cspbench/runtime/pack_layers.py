@@ -78,6 +78,9 @@ def packed(
         batch: rows of input a call, for which a layer is measured.
         progress: called with a line for each layer.
 
+    Returns:
+        The copy. `packed_layers` lists its packed matrices; its ``state_dict`` holds them packed (see `load_packed`).
+
     Raises:
         NativeError: there is no native module.
         ConfigError: more threads than can run at a time.

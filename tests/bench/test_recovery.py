@@ -15,23 +15,23 @@ pytest.importorskip("sklearn")
 
 
 def test_every_solver_is_as_accurate_as_its_peer() -> None:
-    problem = recovery.make_problem(24, 160, 8, 0.5, seed=3)
-    theirs = recovery.peers(problem)
-    bound = recovery.lasso_gap(problem, theirs["lasso"]())["gap"]
-    for name, solve in recovery.lasso_solvers(problem).items():
-        assert recovery.lasso_gap(problem, solve())["gap"] <= bound, name
-    least = recovery.misfit(problem, theirs["omp"]())["misfit"]
-    for name, solve in recovery.greedy_solvers(problem).items():
-        assert recovery.misfit(problem, solve())["misfit"] <= least * 1.05, name
+    signals = recovery.make_signals(24, 160, 8, 0.5, seed=3)
+    theirs = recovery.peers(signals)
+    bound = recovery.lasso_gap(signals, theirs["lasso"]())["gap"]
+    for name, solve in recovery.lasso_solvers(signals).items():
+        assert recovery.lasso_gap(signals, solve())["gap"] <= bound, name
+    least = recovery.misfit(signals, theirs["omp"]())["misfit"]
+    for name, solve in recovery.greedy_solvers(signals).items():
+        assert recovery.misfit(signals, solve())["misfit"] <= least * 1.05, name
     assert torch.allclose(theirs["lasso"](), theirs["lars"](), atol=1e-2)
     assert torch.allclose(theirs["omp"](), theirs["omp_one_call"](), atol=1e-5)
 
 
 def test_the_duality_gap_vanishes_at_the_solution_only() -> None:
-    problem = recovery.make_problem(4, 80, 4, 0.5, seed=0)
-    solution = recovery.lasso_solvers(problem)["fista"]()
-    assert 0 <= recovery.lasso_gap(problem, solution)["gap"] < 1e-4
-    assert recovery.lasso_gap(problem, 0.9 * solution)["gap"] > 1e-2
+    signals = recovery.make_signals(4, 80, 4, 0.5, seed=0)
+    solution = recovery.lasso_solvers(signals)["fista"]()
+    assert 0 <= recovery.lasso_gap(signals, solution)["gap"] < 1e-4
+    assert recovery.lasso_gap(signals, 0.9 * solution)["gap"] > 1e-2
 
 
 def test_turns_are_paired() -> None:
@@ -66,4 +66,4 @@ def test_without_the_peer_it_says_what_to_install(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(CspbenchError, match="pip install scikit-learn"):
-        recovery.peers(recovery.make_problem(2, 20, 2, 0.5, seed=0))
+        recovery.peers(recovery.make_signals(2, 20, 2, 0.5, seed=0))

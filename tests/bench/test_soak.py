@@ -24,7 +24,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = end_to_end.random_recogniser("tiny")
     bursts = noise(16_000, 5)
     audio = Audio([x[: 8_000 + 3_000 * i] for i, x in enumerate(bursts.utterances)], bursts.origin)
-    monkeypatch.setattr(soak, "make_task", lambda model, path: end_to_end.Task(tiny, audio, "tiny"))
+    monkeypatch.setattr(soak, "make_decoding", lambda model, path: end_to_end.Decoding(tiny, audio, "tiny"))
     monkeypatch.setattr(soak, "SAVED", 0.2)
 
 

@@ -36,7 +36,7 @@ NOISE = 8
 
 
 @dataclass(frozen=True)
-class Task:
+class Decoding:
     """A recogniser and the audio that it decodes.
 
     Attributes:
@@ -61,7 +61,7 @@ class Task:
         return f"{self.words}, decodes {self.audio.origin} ({len(self.audio.utterances)} recordings)"
 
 
-def make_task(model: Path | None, path: Path | None, corpus: str = "an4") -> Task:
+def make_decoding(model: Path | None, path: Path | None, corpus: str = "an4") -> Decoding:
     """A recogniser and the test audio of a corpus; random weights and noise in the place of what is not given.
 
     Args:
@@ -75,11 +75,11 @@ def make_task(model: Path | None, path: Path | None, corpus: str = "an4") -> Tas
     recogniser, packed = open_recogniser(model) if model else (random_recogniser(), None)
     words = "trained and pruned" if model else f"preset small, random weights, {RANDOM_ZEROS:.0%} random zeros"
     if path is None:
-        return Task(recogniser, noise(recogniser.sample_rate, NOISE), words, packed)
+        return Decoding(recogniser, noise(recogniser.sample_rate, NOISE), words, packed)
     with tempfile.TemporaryDirectory() as cache:
         speech = load_corpus(CorpusSpec(name=corpus, path=str(path)), Path(cache)).split("test")
     audio = from_utterances(speech, recogniser.sample_rate, len(speech), f"{corpus}, all of its test split")
-    return Task(recogniser, audio, words, packed)
+    return Decoding(recogniser, audio, words, packed)
 
 
 def random_recogniser(preset: str = "small", seed: int = 0) -> TrainedModel:
@@ -106,7 +106,9 @@ class Runner:
     steps: list[float]
 
 
-def measure(task: Task, rounds: int, progress: Callable[[str], None]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def measure(
+    task: Decoding, rounds: int, progress: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Rows and ratios; the engines are interleaved by utterances, in chunks of one model step."""
     engines = [x for x in NAMES if x == "torch" or extension.available()]
     runners = [Runner(NAMES[x], make_engine(x, task.recogniser, packed=task.packed), [], [], []) for x in engines]
@@ -134,7 +136,7 @@ def _keep(runner: Runner, done: Streamed, first: bool) -> None:
         runner.steps += done.steps.tolist()
 
 
-def _row(runner: Runner, torch_runner: Runner, task: Task, seconds_of_audio: float) -> dict[str, Any]:
+def _row(runner: Runner, torch_runner: Runner, task: Decoding, seconds_of_audio: float) -> dict[str, Any]:
     differ = sum(a != b for a, b in zip(runner.labels, torch_runner.labels, strict=True))
     return {
         "engine": f"recogniser {runner.name}",

@@ -96,7 +96,7 @@ class Session(Stepping):
         return self.states[1 - self.parity][self.top].numpy().reshape(-1)
 
 
-class WholeSequence(StepEngine):
+class OnnxSequence(StepEngine):
     """The LSTM graph over many steps in one call."""
 
     def __init__(self, inner: Session) -> None:
@@ -177,8 +177,8 @@ CONTESTANTS = [
     Contestant("onnxruntime_int8_lstm", "int8", _quantised_lstm),
     Contestant("onnxruntime_uint8_lstm", "int8", lambda work: _quantised_lstm(work, signed=False)),
     Contestant("onnxruntime_int8_cell", "int8", _quantised_cell),
-    Contestant("onnxruntime_lstm_sequence", "fp32", lambda work: WholeSequence(lstm(work)), lookahead=True),
+    Contestant("onnxruntime_lstm_sequence", "fp32", lambda work: OnnxSequence(lstm(work)), lookahead=True),
     Contestant(
-        "onnxruntime_int8_lstm_sequence", "int8", lambda work: WholeSequence(_quantised_lstm(work)), lookahead=True
+        "onnxruntime_int8_lstm_sequence", "int8", lambda work: OnnxSequence(_quantised_lstm(work)), lookahead=True
     ),
 ]

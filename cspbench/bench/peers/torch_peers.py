@@ -163,7 +163,7 @@ class QuantisedLSTM(LSTM):
         self.setting = f"quantize_dynamic of nn.LSTM, engine {torch.backends.quantized.engine}"
 
 
-class WholeSequence(StepEngine):
+class TorchSequence(StepEngine):
     """An LSTM of torch over many steps in one call."""
 
     def __init__(self, inner: LSTM) -> None:
@@ -216,6 +216,6 @@ CONTESTANTS = [
     Contestant("torch_csr_int32", "fp32", lambda work: csr_cell(work, torch.int32)),
     Contestant("torch_int8_lstm", "int8", QuantisedLSTM),
     Contestant("torch_int8_cell", "int8", quantised_cell),
-    Contestant("torch_lstm_sequence", "fp32", lambda work: WholeSequence(LSTM(work)), lookahead=True),
-    Contestant("torch_int8_lstm_sequence", "int8", lambda work: WholeSequence(QuantisedLSTM(work)), lookahead=True),
+    Contestant("torch_lstm_sequence", "fp32", lambda work: TorchSequence(LSTM(work)), lookahead=True),
+    Contestant("torch_int8_lstm_sequence", "int8", lambda work: TorchSequence(QuantisedLSTM(work)), lookahead=True),
 ]

@@ -3,7 +3,7 @@
 from cspbench.runtime.packing.choice import SEARCHES
 from cspbench.runtime.packing.container import PackedFileError
 from cspbench.runtime.packing.encode import pack_matrix, parse_format
-from cspbench.runtime.packing.header import Header
+from cspbench.runtime.packing.header import PackedHeader
 from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix, information_bound
 from cspbench.runtime.packing.model import PackedModel
 from cspbench.runtime.packing.pack import MatrixOption, dense_bytes, open_folder, open_model, pack_model, packed_bytes
@@ -13,9 +13,9 @@ __all__ = [
     "FORMATS",
     "SEARCHES",
     "VALUE_TYPES",
-    "Header",
     "MatrixOption",
     "PackedFileError",
+    "PackedHeader",
     "PackedMatrix",
     "PackedModel",
     "PackingError",

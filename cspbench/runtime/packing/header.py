@@ -47,7 +47,7 @@ class ModelHeader(Frozen):
     mels: Size
 
 
-class Header(Frozen):
+class PackedHeader(Frozen):
     """Everything about a packed model but its arrays.
 
     Attributes:
@@ -75,7 +75,7 @@ class Header(Frozen):
     vectors: dict[str, list[Size]]
 
 
-def parse_header(value: Mapping[str, Any]) -> Header:
+def parse_header(value: Mapping[str, Any]) -> PackedHeader:
     """Check a header for sense; ValueError in words if it makes none."""
     if value.get("format") != "cspbench-packed":
         raise ValueError("it is no packed model")
@@ -87,7 +87,7 @@ def parse_header(value: Mapping[str, Any]) -> Header:
     if isinstance(value.get("features"), Mapping):
         value = {**value, "features": as_of(FeatureSpec, value["features"], version)}
     try:
-        header = Header.model_validate(value)
+        header = PackedHeader.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"header: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -95,7 +95,7 @@ def parse_header(value: Mapping[str, Any]) -> Header:
     return header
 
 
-def _check_shapes(header: Header) -> None:
+def _check_shapes(header: PackedHeader) -> None:
     shape = header.model.shape
     if header.features.mels != header.model.mels or shape.inputs != header.features.mels * header.features.stack:
         raise ValueError(f"{shape.inputs} inputs do not fit {header.features.mels} mels x {header.features.stack}")

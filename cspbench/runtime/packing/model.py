@@ -11,7 +11,7 @@ import numpy as np
 
 from cspbench.runtime.packing import container
 from cspbench.runtime.packing.container import PackedFileError
-from cspbench.runtime.packing.header import Header, MatrixHeader, parse_header
+from cspbench.runtime.packing.header import MatrixHeader, PackedHeader, parse_header
 from cspbench.runtime.packing.matrix import PackedMatrix
 from cspbench.store import write_atomic
 
@@ -31,13 +31,13 @@ class PackedModel:
     """A packed recogniser: made by `pack_model`, held by a packed file.
 
     Attributes:
-        header: what is known about it; see `Header`.
+        header: what is known about it; see `PackedHeader`.
         matrices: packed, by name: ``encoder.layers.0`` (4H, in + H), gates i f g o, ..., ``prediction.layers.0``,
             ``joint_encoder``, ``joint_prediction``, ``joint_output``.
         vectors: biases, embedding and statistics of the features, float32, by the Transducer's names.
     """
 
-    header: Header
+    header: PackedHeader
     matrices: Mapping[str, PackedMatrix]
     vectors: Mapping[str, np.ndarray]
 
@@ -123,7 +123,7 @@ class PackedModel:
         return TrainedModel(model.eval(), self.tokenizer, header.features, header.sample_rate, note)
 
 
-def _check_tokenizer(header: Header) -> None:
+def _check_tokenizer(header: PackedHeader) -> None:
     from cspbench.asr.tokenizer import load_tokenizer
 
     try:
@@ -134,7 +134,7 @@ def _check_tokenizer(header: Header) -> None:
         raise ValueError(f"its tokenizer has {size} units, and its model {header.model.shape.units}")
 
 
-def _from_arrays(header: Header, arrays: dict[str, np.ndarray]) -> PackedModel:
+def _from_arrays(header: PackedHeader, arrays: dict[str, np.ndarray]) -> PackedModel:
     vectors = {name: _vector(name, arrays, shape) for name, shape in header.vectors.items()}
     matrices = {name: _matrix(name, own, arrays) for name, own in header.matrices.items()}
     if arrays:
@@ -165,7 +165,7 @@ def _matrix(name: str, header: MatrixHeader, arrays: dict[str, np.ndarray]) -> P
 
 
 def matrix_header(matrix: PackedMatrix) -> MatrixHeader:
-    """Header of a matrix."""
+    """PackedHeader of a matrix."""
     return MatrixHeader(
         format=matrix.format,
         values=matrix.values,

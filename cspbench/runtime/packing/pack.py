@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from cspbench.errors import CspbenchError, did_you_mean
 from cspbench.runtime.packing.choice import SEARCHES
 from cspbench.runtime.packing.encode import pack_matrix, parse_format
-from cspbench.runtime.packing.header import Header, ModelHeader, matrix_shapes
+from cspbench.runtime.packing.header import ModelHeader, PackedHeader, matrix_shapes
 from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
 from cspbench.runtime.packing.model import PackedModel, joined, matrix_header
 from cspbench.runtime.packing.values import VALUE_TYPES, PackingError
@@ -57,7 +57,7 @@ def pack_model(
     vectors = {n: v.astype(np.float32) for n, v in state.items() if not _in_matrix(n, names)}
     if odd := next((n for n, v in vectors.items() if not np.isfinite(v).all()), None):
         raise PackingError(f"'{odd}' is not finite; train again")
-    header = Header(
+    header = PackedHeader(
         model=ModelHeader.model_validate(model.config()),
         matrices={name: matrix_header(m) for name, m in matrices.items()},
         vectors={name: list(v.shape) for name, v in vectors.items()},

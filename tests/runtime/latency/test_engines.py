@@ -253,6 +253,21 @@ def test_the_command_in_words(run: Run, folder: Path, tmp_path: Path) -> None:
     assert ("NOISY" in out) != ("Quiet enough" in out)
 
 
+def test_more_threads_than_can_run_are_refused(run: Run, folder: Path, tmp_path: Path) -> None:
+    for command in (("latency", folder, "--engines", "torch"), ("transcribe", folder, tmp_path / "a.wav")):
+        code, _, err = run(*command, "--threads", 99)
+        assert code == 2
+        assert "99 threads cannot run at a time here" in err
+
+
+def test_a_throttled_measurement_says_so(monkeypatch: pytest.MonkeyPatch, run: Run, folder: Path) -> None:
+    monkeypatch.setattr("cspbench.runtime.latency.noise.Watch.figures", lambda self: {"throttled_share": 0.9})
+    code, out, _ = run("latency", folder, "--engines", "torch", "--utterances", 1, "--repeats", 2, "--no-memory")
+    assert code == 0
+    assert "THROTTLED" in out
+    assert "quota stopped this process in 90% of its periods" in " ".join(out.split())
+
+
 def test_one_source_of_audio_at_a_time(run: Run, folder: Path, tmp_path: Path) -> None:
     code, _, err = run("latency", folder, "--audio", tmp_path, "--corpus", "an4", "--engines", "torch")
     assert (code, "not both" in err) == (2, True)
