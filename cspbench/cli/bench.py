@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cspbench.cli.options import AsJson, Root, messages, print_rows
-from cspbench.errors import ConfigError
+from cspbench.errors import ConfigError, CspbenchError
 
 if TYPE_CHECKING:
     from cspbench.bench import Benchmark
+    from cspbench.bench.inputs import Outcome
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
@@ -132,6 +133,39 @@ def edges(
 
     found = run(model=model, corpus=corpus, path=path, utterances=utterances, root=root, progress=say)
     print_benchmark(found, as_json)
+
+
+@app.command()
+def inputs(
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed gives other inputs of the same kinds.")] = 0,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Passes over all kinds, with inputs of their own.")
+    ] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Give hundreds of unusual and damaged inputs to the real commands, and count those that are taken wrongly."""
+    from cspbench.bench.inputs import run
+
+    found = run(_invoke, seed=seed, rounds=rounds, say=lambda line: messages().print(line, soft_wrap=True))
+    print_benchmark(found, as_json)
+
+
+def _invoke(words: list[str], stdin: bytes | None) -> Outcome:
+    """Run ``cspbench`` in this process, as its entry point does."""
+    import traceback
+
+    from typer.testing import CliRunner
+
+    from cspbench.bench.inputs import Outcome
+    from cspbench.cli import app as commands
+
+    result = CliRunner().invoke(commands, words, input=stdin)
+    error = result.exception
+    if isinstance(error, CspbenchError):
+        return Outcome(error.exit_code, result.stdout, f"{result.stderr}error: {error}")
+    if error is not None and not isinstance(error, SystemExit):
+        return Outcome(1, result.stdout, result.stderr, "".join(traceback.format_exception(error)))
+    return Outcome(result.exit_code, result.stdout, result.stderr)
 
 
 def _numbers(option: str, text: str) -> list[float]:

@@ -90,8 +90,11 @@ def check(
     from cspbench.store import Store
 
     given = Path(target).expanduser()
-    if path is None and target not in corpora.names() and given.suffix not in SWEEP_FILES and given.exists():
-        target, path = detect(given), given
+    if path is None and target not in corpora.names() and given.suffix not in SWEEP_FILES:
+        if given.exists():
+            target, path = detect(given), given
+        elif given.name != target:
+            raise CorpusError(f"{given}: no such file or folder")
     spec = _spec(target, path, option or [])
     found = inspect_corpus(spec, Store(root).corpora, messages().print)
     summary = found.summary() | {"path": spec.path}

@@ -47,6 +47,8 @@ def missing_fraction(file: BinaryIO) -> float:
     elif head[:4] == b".snd":
         start, length = (int.from_bytes(head[at : at + 4], "big") for at in (4, 8))
         stated = None if _streamed(length) else Stated(start, length)
+    elif head[:4] == b"caff":
+        stated = _of_caf(file, size)
     elif head[:4] == b"riff":
         stated = _of_wave64(file, size)
     elif head[:7] == b"NIST_1A":
@@ -105,6 +107,18 @@ def _of_wave64(file: BinaryIO, size: int) -> Stated | None:
         if name[:4] == b"data":
             return Stated(at + 24, length - 24)
         at += max(24, length + -length % 8)
+    return None
+
+
+def _of_caf(file: BinaryIO, size: int) -> Stated | None:
+    """Stated audio of a Core Audio file: chunks of a 4-byte name and 8 bytes of length; -1 where it is unknown."""
+    at = 8
+    while at + 12 <= size:
+        file.seek(at)
+        name, length = file.read(4), int.from_bytes(file.read(8), "big", signed=True)
+        if name == b"data":
+            return Stated(at + 12, length)
+        at += 12 + max(0, length)
     return None
 
 

@@ -119,12 +119,19 @@ def span(offset: float | None, duration: float | None, audio: Path) -> tuple[flo
     if offset is not None and not 0 <= offset < LONGEST:
         raise CorpusError(f"offset {offset:g} is not a number of seconds from 0 to a day")
     if offset is None:
-        return None, read_header(audio).duration if duration is None else duration
+        return None, _whole(audio) if duration is None else duration
     if duration is None:
-        duration = read_header(audio).duration - offset
+        duration = _whole(audio) - offset
         if duration <= 0:
             raise CorpusError(f"offset {offset:g} lies behind the end of the audio, at {duration + offset:.2f} s")
     return (None if offset == 0 and _is_whole(audio, duration) else offset), duration
+
+
+def _whole(audio: Path) -> float:
+    try:
+        return read_header(audio).duration
+    except CorpusError as error:
+        raise CorpusError(f"{audio}: {error}") from error
 
 
 def _is_whole(audio: Path, duration: float) -> bool:
