@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(sweep.sweep)
+app.command()(sweep.retry)
 app.command()(compare.compare)
 app.add_typer(trials.app, name="trials")
 app.command()(plugins.methods)

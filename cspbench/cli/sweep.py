@@ -57,6 +57,26 @@ def sweep(
         raise TrialsError(f"{len(summary.failures)} of this run's trials failed; start it again to retry:\n{lines}")
 
 
+def retry(
+    name: Annotated[str, typer.Argument(help="The sweep.")],
+    only: Annotated[str, typer.Option(help="'failed' for all failed trials, or the id of one.")] = "failed",
+    root: Root = RUNS,
+) -> None:
+    """Run failed trials of a sweep again, and nothing else of it."""
+    from cspbench.store import Store
+    from cspbench.sweep.retry import retry as retry_trials
+    from cspbench.trials.progress import label_of, make_display
+
+    signal.signal(signal.SIGTERM, interrupt)
+    with make_display(messages()) as display:
+        outcomes = retry_trials(name, Store(root), display, only)
+    failures = [f"  {label_of(outcome.spec)}: {outcome.error}" for outcome in outcomes if outcome.result is None]
+    finished = f"{len(outcomes) - len(failures)} of {len(outcomes)} trials finished"
+    output().print(f"{finished}; `cspbench sweep` goes on with them", soft_wrap=True)
+    if failures:
+        raise TrialsError("\n".join([f"{len(failures)} trials failed again:", *failures]))
+
+
 def overrides(texts: list[str], **options: int | str | None) -> list[Override]:
     """Return the values that the command line gives in place of the file's."""
     from cspbench.config import Override, parse_override

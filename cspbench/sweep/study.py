@@ -82,8 +82,8 @@ class Study:
 
     @property
     def remaining(self) -> int:
-        """Number of settings still to be proposed; 0 once the space is exhausted."""
-        return 0 if self.exhausted else max(0, _target(self._plan) - self.asked)
+        """Number of settings still to be proposed; once the space is exhausted, those that a dead process left."""
+        return len(self._unfinished) if self.exhausted else max(0, _target(self._plan) - self.asked)
 
     @property
     def to_run(self) -> int:

@@ -27,7 +27,7 @@ def test_version_and_help(run: Run) -> None:
     assert run("--version") == (0, f"cspbench {__version__}\n", "")
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("sweep", "compare", "trials", "methods", "data", "results", "report", "ui"):
+    for command in ("sweep", "retry", "compare", "trials", "methods", "data", "results", "report", "ui"):
         assert re.search(rf"\b{command}\b", out)
 
 

@@ -133,6 +133,18 @@ def test_an_exhausted_space_ends_the_sweep(configure: Configure, store: Store) -
     assert len(calls(store.root)) == 2
 
 
+def test_an_exhausted_space_leaves_no_setting_running(configure: Configure, store: Store, display: Lines) -> None:
+    """A killed process may leave a repeated setting behind."""
+    config = configure(sampler="tpe", trials=4, sparsity=[0.5], methods=["csp"])
+    run_sweep(config, store, display)
+    study = study_of(store)
+    values = {"fixed_params": study.trials[0].params}
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, system_attrs=values))
+    run_sweep(config, store, display)
+    assert [trial.state.name for trial in study_of(store).trials] == ["COMPLETE"] * 2
+    assert len(calls(store.root)) == 1
+
+
 def test_finished_trials_are_shared_between_studies(configure: Configure, store: Store, display: Lines) -> None:
     run_sweep(configure(), store, display)
     run_sweep(configure(name="other"), store, display)
