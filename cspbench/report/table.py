@@ -71,27 +71,28 @@ def select_on_dev(frame: pd.DataFrame) -> pd.DataFrame:
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Tabulate methods by sparsity, the dense recogniser first, and after it the control.
 
+    The columns are plain numbers and text:
+
+    - ``corpus, schema, method, sparsity_requested``; the dense recogniser's method is "dense", its sparsity 0;
+    - means over seeds of the metrics `MEANS`, named as in `cspbench.result.METRICS`. The bounds of the WER too are
+      means of the bounds of the seeds: seeds share the test utterances, so averaging them narrows the interval little,
+      and this errs on the wide side;
+    - ``test_wer_std``: standard deviation over seeds, NaN for one seed;
+    - ``wer_change``: relative change of the WER to that of the dense recogniser; ``control_change``: to that of the
+      control, NaN without one;
+    - ``latency_conclusive``: 0 if a latency of any seed was too noisy to believe, NaN where that was not recorded;
+    - ``seeds`` of the chosen setting, ``settings`` it was chosen from, ``failed`` trials of the cell;
+    - ``params``: the chosen hyperparameters that vary within the study, e.g. ``"rounds=3"``;
+    - ``formats`` of the packed file that size and latency describe;
+    - ``wer``: second name of ``test_wer``.
+
+    A cell whose trials all failed, or have not finished, has NaN measures and 0 seeds.
+
     Args:
         frame: as from `load_results`.
 
     Returns:
-        One row a corpus, schema version, method and requested sparsity (the dense recogniser's method is "dense", its
-        sparsity 0), columns plain numbers and text:
-
-        - ``corpus, schema, method, sparsity_requested``;
-        - means over seeds of the metrics `MEANS`, named as in `cspbench.result.METRICS`. The bounds of the WER too are
-          means of the seeds' bounds: seeds share the test utterances, so averaging them narrows the interval little,
-          and this errs on the wide side;
-        - ``test_wer_std``: standard deviation over seeds, NaN for one seed;
-        - ``wer_change``: relative change of the WER to that of the dense recogniser; ``control_change``: to that of the
-          control, NaN without one;
-        - ``latency_conclusive``: 0 if a latency of any seed was too noisy to believe, NaN where that was not recorded;
-        - ``seeds`` of the chosen setting, ``settings`` it was chosen from, ``failed`` trials of the cell;
-        - ``params``: the chosen hyperparameters that vary within the study, e.g. ``"rounds=3"``;
-        - ``formats`` of the packed file that size and latency describe;
-        - ``wer``: second name of ``test_wer``.
-
-        A cell whose trials all failed, or have not finished, has NaN measures and 0 seeds.
+        One row a corpus, schema version, method and requested sparsity, with the columns `SUMMARY`.
     """
     chosen = select_on_dev(frame)
     varied = _varied_params(frame)
