@@ -61,10 +61,11 @@ class AudioFile:
         self.sample_rate: int = self._sound.samplerate
         self.channels: int = self._sound.channels
         self.frames: int | None = self._sound.frames if self._sound.frames < UNKNOWN_FRAMES else None
-        if not RATES[0] <= self.sample_rate <= RATES[1]:
-            raise CorpusError(f"states a sample rate of {self.sample_rate} Hz, which no recording of speech has")
-        if missing and self.frames is not None:
-            raise self._cut_off(self.frames, round(self.frames / (1 - missing)) if missing < 1 else None)
+        try:
+            self._check(missing)
+        except CorpusError:
+            self._sound.close()
+            raise
 
     def __enter__(self) -> AudioFile:
         return self
@@ -121,6 +122,12 @@ class AudioFile:
     def _estimated(self) -> bool:
         """True where the length that libsndfile reports is an estimate."""
         return bool(self._sound.format == "MP3")
+
+    def _check(self, missing: float) -> None:
+        if not RATES[0] <= self.sample_rate <= RATES[1]:
+            raise CorpusError(f"states a sample rate of {self.sample_rate} Hz, which no recording of speech has")
+        if missing and self.frames is not None:
+            raise self._cut_off(self.frames, round(self.frames / (1 - missing)) if missing < 1 else None)
 
     def _check_channel(self, channel: int | None) -> None:
         if channel is not None and not 0 <= channel < self.channels:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -51,8 +53,9 @@ def read_manifest(
 def json_lines(file: Path, problems: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ``file:line`` and JSON object of each line that is one; note a problem for every other line."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would part at U+2028 too
-    except (OSError, UnicodeDecodeError) as error:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        lines = content.decode("utf-8-sig").split("\n")  # splitlines() would part at U+2028 too
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         problems.add(file, f"cannot be read as UTF-8 text ({error})", "file")
         return
     for number, line in enumerate(lines, start=1):
@@ -84,14 +87,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _utterance(row: dict[str, Any], folder: Path, split: Split | None, normalise: Normalise, origin: str) -> Utterance:
-    audio = audio_path(_text(row, "audio", "audio_filepath"), folder)
-    offset, duration = span(_seconds(row, "offset"), _seconds(row, "duration"), audio)
+    audio = audio_path(text_field(row, "audio", "audio_filepath"), folder)
+    offset, duration = span(seconds(row, "offset"), seconds(row, "duration"), audio)
     return Utterance(
         id=name(row, "id"),
         audio=audio,
         duration=duration,
         speaker=name(row, "speaker"),
-        text=normalise(_text(row, "text")),
+        text=normalise(text_field(row, "text")),
         split=split or _split(row),
         origin=origin,
         offset=offset,
@@ -141,7 +144,8 @@ def _is_whole(audio: Path, duration: float) -> bool:
         return True  # the check of all headers says what is wrong
 
 
-def _text(row: dict[str, Any], *names: str) -> str:
+def text_field(row: dict[str, Any], *names: str) -> str:
+    """Return the first of some fields that holds a string; CorpusError if none does."""
     for field in names:
         if isinstance(row.get(field), str):
             return str(row[field])
@@ -149,7 +153,8 @@ def _text(row: dict[str, Any], *names: str) -> str:
     raise CorpusError(f"no field {wanted} that holds a string; found the fields {', '.join(sorted(row)) or 'none'}")
 
 
-def _seconds(row: dict[str, Any], field: str) -> float | None:
+def seconds(row: dict[str, Any], field: str) -> float | None:
+    """Return a field in seconds, None where it is absent; CorpusError if it is no number."""
     value = row.get(field)
     if value is None:
         return None
