@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
-from cspbench.errors import ConfigError
+from cspbench.errors import ConfigError, FileAccessError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -272,8 +272,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+        FileAccessError: it is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise FileAccessError(f"{path} is damaged: no JSON ({error}); put a copy back, or delete it") from None
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

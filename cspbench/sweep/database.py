@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock
@@ -28,10 +30,14 @@ def create_database(path: Path, make: Callable[[str], object]) -> None:
     Args:
         path: of the database; its folder is made if needed.
         make: called with the address of a temporary file, makes all tables in it.
+
+    Raises:
+        DatabaseError: the file is there and is damaged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
-        if path.exists():
+        if path.exists() or path.is_symlink():
+            _check(path)
             return
         temporary = path.with_name(f".{path.name}.new")
         temporary.unlink(missing_ok=True)
@@ -40,6 +46,21 @@ def create_database(path: Path, make: Callable[[str], object]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+
+
+def _check(path: Path) -> None:
+    """Refuse a file that is no database, or holds no tables."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        reason = "" if tables else "it is empty"
+    except sqlite3.DatabaseError as error:
+        reason = str(error)
+    if reason:
+        raise DatabaseError(
+            f"{path} is damaged ({reason}): put a copy back, or move it away, and start again; "
+            "finished trials are reused"
+        )
 
 
 def outdated(path: Path, library: str, upgrade: str) -> DatabaseError:

@@ -127,36 +127,43 @@ WRITING: dict[str, list[str]] = {
 
 
 @pytest.fixture
-def words(
+def places(
     run: Run, tmp_path: Path, sweep_file: Path, corpus: dict, study: Store, recogniser: Path, fsdd_path: Path
-) -> Callable[..., list[str]]:
-    """Put the files of this test in place of the names in capitals."""
-    specs = tmp_path / "specs.jsonl"
+) -> dict[str, Path]:
+    """Files and folders that stand for the names in capitals."""
+    specs, comparison, finished = tmp_path / "specs.jsonl", tmp_path / "comparison.yaml", tmp_path / "finished"
     specs.write_text(run("trials", "export", sweep_file, "--set", "sparsity=[0.6]")[1])
-    assert run("trials", "run", specs, "--out", tmp_path / "finished")[0] == 0
+    assert run("trials", "run", specs, "--out", finished)[0] == 0
     specs.write_text(run("trials", "export", sweep_file, "--set", "sparsity=[0.8]")[1])
-    comparison = tmp_path / "comparison.yaml"
     comparison.write_text(COMPARISON.replace("CORPUS", json.dumps(corpus)))
-    places = {"SWEEP": sweep_file, "COMPARISON": comparison, "SPECS": specs, "FINISHED": tmp_path / "finished"}
-    places |= {"MODEL": recogniser / "model", "FSDD": fsdd_path}
+    found = {"SWEEP": sweep_file, "COMPARISON": comparison, "SPECS": specs, "FINISHED": finished, "FSDD": fsdd_path}
+    found |= {
+        "MODEL": recogniser / "model",
+        "PACKED": recogniser / "packed.safetensors",
+        "WAV": recogniser / "speech.wav",
+    }
+    return found | {"CORPUS": Path(corpus["path"]), "ROOT": study.root}
 
-    def fill_in(command: list[str], root: Path) -> list[str]:
-        found = [str(places.get(word, word)) for word in command]
-        return [str(root) + word.removeprefix("ROOT") if word.startswith("ROOT") else word for word in found]
 
-    return fill_in
+def filled(command: list[str], places: dict[str, Path]) -> list[str]:
+    """Command in which places stand for the names in capitals, also at the beginning of a path."""
+    parts = [word.partition("/") for word in command]
+    return [
+        str(places[name] / rest) if name in places else word
+        for word, (name, _, rest) in zip(command, parts, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("damage", [make_read_only, fill])
 @pytest.mark.parametrize("command", WRITING.values(), ids=WRITING)
 def test_a_disk_that_cannot_be_written_to_is_one_message(
-    run: Run, words: Callable[..., list[str]], study: Store, disk: Path, command: list[str], damage: Callable
+    run: Run, places: dict[str, Path], study: Store, disk: Path, command: list[str], damage: Callable[[Path], None]
 ) -> None:
     root = disk / "runs"
     shutil.copytree(study.root, root)
     before = contents(root)
     damage(disk)
-    message = assert_refused(run(*words(command, root)))
+    message = assert_refused(run(*filled(command, places | {"ROOT": root})))
     assert str(disk) in message or "sqlite" in message
     assert {path: path.read_bytes() for path in before} == before
 
@@ -166,3 +173,56 @@ def test_no_folder_is_made_for_an_output_file(run: Run, recogniser: Path, tmp_pa
         message = assert_refused(run(command, recogniser / "model", tmp_path / "nope" / file))
         assert f"there is no folder {tmp_path / 'nope'}" in message
     assert not (tmp_path / "nope").exists()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "noise": lambda path: path.write_bytes(bytes(range(256)) * 8),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "unreadable": lambda path: (path.unlink(), path.symlink_to(path)),
+}
+
+READING: dict[str, tuple[str, list[list[str]]]] = {
+    "sweep file": ("SWEEP", [["sweep", "SWEEP", "--root", "ROOT"], ["data", "stats", "SWEEP"]]),
+    "comparison file": ("COMPARISON", [["compare", "COMPARISON", "--root", "ROOT"]]),
+    "specs": ("SPECS", [["trials", "run", "SPECS", "--out", "ROOT/there"]]),
+    "manifest": ("CORPUS/train.jsonl", [["data", "stats", "SWEEP"], ["sweep", "SWEEP", "--root", "ROOT"]]),
+    "recording": ("CORPUS/test0.wav", [["data", "stats", "SWEEP"], ["sweep", "SWEEP", "--root", "ROOT"]]),
+    "result": ("ROOT/trials/*/result.json", [["results", "s"], ["report", "s"], ["sweep", "SWEEP", "--root", "ROOT"]]),
+    "list of trials": ("ROOT/studies/s/trials.jsonl", [["results", "s"], ["report", "s"]]),
+    "study": ("ROOT/studies/s/sweep.json", [["sweep", "SWEEP", "--root", "ROOT"]]),
+    "optuna": ("ROOT/studies/s/optuna.db", [["sweep", "SWEEP", "--root", "ROOT"]]),
+    "collected": ("FINISHED/trials.jsonl", [["trials", "collect", "FINISHED", "--name", "far", "--root", "ROOT"]]),
+    "weights": (
+        "MODEL/*.safetensors",
+        [["pack", "MODEL", "ROOT/x"], ["transcribe", "MODEL", "WAV"], ["export", "MODEL", "ROOT/x"]],
+    ),
+    "model": ("MODEL/model.json", [["pack", "MODEL", "ROOT/x"], ["transcribe", "MODEL", "WAV"], ["latency", "MODEL"]]),
+    "packed file": ("PACKED", [["transcribe", "PACKED", "WAV"], ["latency", "PACKED"], ["export", "PACKED", "ROOT/x"]]),
+    "mlflow": ("ROOT/mlflow/mlflow.db", [["sweep", "SWEEP", "--root", "ROOT"]]),
+}
+
+
+def test_a_damaged_file_is_one_message(
+    run: Run, places: dict[str, Path], study: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is wrong with a file, and whoever reads it; a command may also do without the file, and say so."""
+    wrong = []
+    for kind, (target, commands) in READING.items():
+        base, _, rest = target.partition("/")
+        path, *_ = sorted(places[base].glob(rest)) if rest else [places[base]]
+        kept = path.read_bytes()
+        for damage, apply in DAMAGES.items():
+            for command in commands:
+                apply(path)
+                words = filled(command, places)
+                try:
+                    code, _, err = run(*words, *(["--root", study.root] if command[0] in ("results", "report") else []))
+                    if code and (code not in (1, 2) or err.lower().count("error") < 1 or "Traceback" in err):
+                        wrong.append(f"{kind}, {damage}: {command[:2]} ended with {code}: {err[-300:]}")
+                except Exception as error:
+                    capsys.readouterr()
+                    wrong.append(f"{kind}, {damage}: {command[:2]}: {type(error).__name__}: {str(error)[:200]}")
+                path.unlink(missing_ok=True)
+                path.write_bytes(kept)
+    assert not wrong, "\n".join(wrong)
