@@ -208,6 +208,16 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
 
 
+class _Memory(io.BytesIO):
+    """Bytes that libsndfile may seek anywhere in: an exception in its callback would be printed, not raised."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
 def _open(source: Path | BinaryIO) -> tuple[soundfile.SoundFile, float]:
     """Open a file or stream; return it with the fraction of its stated audio that is missing."""
     if isinstance(source, Path):
@@ -215,9 +225,9 @@ def _open(source: Path | BinaryIO) -> tuple[soundfile.SoundFile, float]:
             if file.seekable():
                 missing = missing_fraction(file)
                 return soundfile.SoundFile(source), missing
-            whole = io.BytesIO(file.read())
+            whole = _Memory(file.read())
     else:
-        whole = io.BytesIO(source.read())
+        whole = _Memory(source.read())
     missing = missing_fraction(whole)
     return soundfile.SoundFile(whole), missing
 
