@@ -215,7 +215,7 @@ def test_the_commands_run_natively_and_the_ui_sees_the_sweep(data, environment, 
     experiments = ask(ui, "experiments/search", max_results=10)["experiments"]
     (experiment,) = [each["experiment_id"] for each in experiments if each["name"] == "container"]
     runs = ask(ui, "runs/search", experiment_ids=[experiment])["runs"]
-    assert sorted(run["info"]["status"] for run in runs) == ["FINISHED", "FINISHED"]
+    assert sorted(run["info"]["status"] for run in runs) == ["FINISHED"] * 3  # the sweep, its control and its trial
     children = [run for run in runs if any(tag["key"] == "mlflow.parentRunId" for tag in run["data"]["tags"])]
     assert len(children) == 1
     assert any("wer" in metric["key"] for metric in children[0]["data"]["metrics"])

@@ -72,7 +72,13 @@ def make_executor(
         progress: called with events.
         timeout: seconds after which a trial is ended; None for no limit. Without a limit, a single worker needs no
             process of its own.
+
+    Raises:
+        CspbenchError: the device is not there; better said before any work.
     """
+    from cspbench.training.dense import resolve_device  # imports torch, which a process that only plans does without
+
+    resolve_device(device)
     if workers == 1 and timeout is None:
         return InProcess(store, device, progress)
     return LocalProcesses(workers, store, device, progress, timeout)

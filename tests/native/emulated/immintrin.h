@@ -1,7 +1,7 @@
 // The instructions that the AVX-512 kernels use, in plain C++, for machines that lack them. Written after Intel's
 // manual.
 //
-// SIMDe, which emulates them as well, is no substitute: Debian's libsimde-dev (0.7.4) lacks 17 of the 95 that are used
+// SIMDe, which emulates them as well, is no substitute: Debian's libsimde-dev (0.7.4) lacks 19 of the 95 that are used
 // here, among them vpexpandb, vpexpandw, masked gathers and the conversions between 8, 16 and 32 bits, and it is no
 // package of PyPI, so that `make test` could not install it.
 #pragma once

@@ -272,7 +272,7 @@ def test_one_source_of_audio_at_a_time(run: Run, folder: Path, tmp_path: Path) -
     code, _, err = run("latency", folder, "--audio", tmp_path, "--corpus", "an4", "--engines", "torch")
     assert (code, "not both" in err) == (2, True)
     code, _, err = run("latency", folder, "--path", tmp_path, "--engines", "torch")
-    assert (code, "--path says where the audio of a --corpus lies" in err) == (2, True)
+    assert (code, "--path is the folder of a --corpus" in err) == (2, True)
 
 
 @needs_native
