@@ -75,9 +75,9 @@ def _quick_costs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_turns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Whoever measures on this machine does not hold up the tests, nor they him."""
-    folder = tmp_path_factory.mktemp("turns")
+def _own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Measurements on this machine do not hold up the tests, nor the other way round."""
+    folder = tmp_path_factory.mktemp("locks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cspbench.machine.lock.lock_folder", lambda: folder)
         yield
