@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cspbench.asr.model import State, Transducer
+from cspbench.asr.model import LSTMState, Transducer
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 
 
@@ -44,7 +44,7 @@ class GreedyDecoder:
             self._advance(rows, best[rows])
 
     def _advance(self, rows: Tensor, labels: Tensor) -> None:
-        chosen: State = [(h[:, rows], c[:, rows]) for h, c in self._state]
+        chosen: LSTMState = [(h[:, rows], c[:, rows]) for h, c in self._state]
         predicted, after = self.model.forward_prediction(labels[:, None], chosen)
         self._predicted[rows] = self.model.joint_prediction(predicted[:, 0])
         for (h, c), (new_h, new_c) in zip(self._state, after, strict=True):
@@ -75,7 +75,7 @@ class StreamingGreedy:
     def __init__(self, model: Transducer, max_symbols: int = MAX_SYMBOLS) -> None:
         self.model = model
         self._decoder = GreedyDecoder(model, 1, max_symbols)
-        self._state: State | None = None
+        self._state: LSTMState | None = None
 
     @property
     def labels(self) -> list[int]:
@@ -103,7 +103,7 @@ class Hypothesis:
 class _Open:
     score: float
     predicted: Tensor  # (1, J)
-    state: State
+    state: LSTMState
 
 
 @torch.no_grad()

@@ -61,7 +61,7 @@ def resolve_shape(spec: ModelSpec, features: FeatureSpec, units: int) -> Shape:
     return Shape(inputs=features.mels * features.stack, units=units, **{**PRESETS[spec.preset], **given})
 
 
-State = list[tuple[Tensor, Tensor]]
+LSTMState = list[tuple[Tensor, Tensor]]
 """Hidden and cell state of each LSTM layer, each (1, N, H)."""
 
 
@@ -74,9 +74,9 @@ class LSTMStack(nn.Module):
         self.layers = nn.ModuleList(nn.LSTM(size, width, batch_first=True) for size in sizes)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
         """Run over T steps from `state` (zeros if None); padding at the end of x does not reach earlier outputs."""
-        after: State = []
+        after: LSTMState = []
         for index, layer in enumerate(self.layers):
             x, step = layer(x if index == 0 else self.dropout(x), None if state is None else state[index])
             after.append(step)
@@ -118,11 +118,11 @@ class Transducer(nn.Module):
         split = features.unflatten(-1, (-1, self.mels))
         return ((split - self.feature_mean) * self.feature_scale).flatten(-2)
 
-    def forward_encoder(self, features: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward_encoder(self, features: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
         """Normalised features (N, T, C) -> encodings (N, T, H) and the state after the last step."""
         return self.encoder(features, state)
 
-    def forward_prediction(self, labels: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward_prediction(self, labels: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
         """Labels (N, U) -> predictions (N, U, P) and the state after the last label."""
         return self.prediction(self.dropout(self.embedding(labels)), state)
 

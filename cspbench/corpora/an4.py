@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, Utterance, register
+from cspbench.corpora.base import Corpus, CorpusLoader, Notify, Split, Utterance, register
 from cspbench.corpora.carve import carve_dev
 from cspbench.corpora.jsonl import read_manifest
 from cspbench.corpora.problems import Problems, measured, normalised
@@ -35,7 +35,7 @@ class AN4(CorpusLoader):
         dev_share: float = Field(0.1, gt=0, lt=1, description="fraction of the train speakers held out as dev")
         seed: int = Field(0, ge=0, description="selects the speakers that become dev")
 
-    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Notify) -> Corpus:
         """Read either layout, at `path` or in its sub-folder ``an4``."""
         assert path is not None
         utterances = carve_dev(_published(path), options.dev_share, options.seed)

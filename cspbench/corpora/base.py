@@ -19,11 +19,11 @@ from cspbench.registry import Registry
 from cspbench.spec import CorpusSpec
 
 __all__ = [
-    "SPLITS", "Corpus", "CorpusLoader", "Progress", "Split", "Utterance", "corpora", "load_corpus", "parse_options",
+    "SPLITS", "Corpus", "CorpusLoader", "Notify", "Split", "Utterance", "corpora", "load_corpus", "parse_options",
     "read_corpus", "register",
 ]  # fmt: skip
 
-Progress = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 class CorpusLoader(ABC):
@@ -40,7 +40,7 @@ class CorpusLoader(ABC):
     needs_path: ClassVar[bool] = True
 
     @abstractmethod
-    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Notify) -> Corpus:
         """Read the corpus; where its audio must be made, make it under `cache` first.
 
         Args:
@@ -70,7 +70,7 @@ def _silent(_: str) -> None:
     return None
 
 
-def load_corpus(spec: CorpusSpec, cache: Path, progress: Progress = _silent, *, check_audio: bool = True) -> Corpus:
+def load_corpus(spec: CorpusSpec, cache: Path, progress: Notify = _silent, *, check_audio: bool = True) -> Corpus:
     """Load the corpus a spec names, validated and with its fingerprint checked.
 
     Args:
@@ -91,7 +91,7 @@ def load_corpus(spec: CorpusSpec, cache: Path, progress: Progress = _silent, *, 
     return corpus
 
 
-def read_corpus(spec: CorpusSpec, cache: Path, progress: Progress = _silent) -> Corpus:
+def read_corpus(spec: CorpusSpec, cache: Path, progress: Notify = _silent) -> Corpus:
     """Read the corpus a spec names, without the checks that `load_corpus` makes.
 
     Args:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from cspbench.corpora.audio import DURATION_TOLERANCE, read_header
-from cspbench.corpora.problems import Problem, Problems
+from cspbench.corpora.problems import CorpusProblem, Problems
 from cspbench.corpora.utterance import SPLITS, Corpus, Utterance
 from cspbench.errors import CorpusError
 
@@ -31,7 +31,7 @@ def check_corpus(corpus: Corpus, *, audio: bool = True, made_in: Path | None = N
     problems.check()
 
 
-def corpus_problems(corpus: Corpus, *, audio: bool = True) -> list[Problem]:
+def corpus_problems(corpus: Corpus, *, audio: bool = True) -> list[CorpusProblem]:
     """Return all problems of a corpus: those its loader met, then those of splits, ids, speakers, texts and audio.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from cspbench.corpora.audio import read_audio, read_header
-from cspbench.corpora.base import SPLITS, Corpus, CorpusLoader, Progress, Split, register
+from cspbench.corpora.base import SPLITS, Corpus, CorpusLoader, Notify, Split, register
 from cspbench.corpora.carve import ranked
 from cspbench.corpora.derived import Clip, derived
 from cspbench.corpora.problems import Problems
@@ -69,7 +69,7 @@ class FSDD(CorpusLoader):
                 raise ValueError("min_digits and min_pause may not exceed max_digits and max_pause")
             return self
 
-    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Notify) -> Corpus:
         """Join the recordings of ``recordings/`` into strings under `cache`, unless they lie there."""
         assert path is not None
         takes = _takes(path)

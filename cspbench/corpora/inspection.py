@@ -9,7 +9,7 @@ from typing import Any
 
 from cspbench.corpora.base import corpora, read_corpus
 from cspbench.corpora.checks import corpus_problems
-from cspbench.corpora.problems import Problem, Problems
+from cspbench.corpora.problems import CorpusProblem, Problems
 from cspbench.corpora.scan import scan, scan_problems
 from cspbench.corpora.text import printable
 from cspbench.corpora.utterance import Corpus
@@ -30,8 +30,8 @@ class Inspection:
     """
 
     corpus: Corpus | None
-    problems: list[Problem]
-    notes: list[Problem]
+    problems: list[CorpusProblem]
+    notes: list[CorpusProblem]
 
     def summary(self) -> dict[str, Any]:
         """JSON value: counts and the first examples of each kind of problem and note."""
@@ -45,9 +45,9 @@ class Inspection:
         }
 
 
-def by_kind(problems: list[Problem]) -> list[dict[str, Any]]:
+def by_kind(problems: list[CorpusProblem]) -> list[dict[str, Any]]:
     """Group problems: `kind`, `count` and the first `examples`, the most frequent kind first."""
-    kinds: dict[str, list[Problem]] = {}
+    kinds: dict[str, list[CorpusProblem]] = {}
     for problem in problems:
         kinds.setdefault(problem.kind, []).append(problem)
     grouped = sorted(kinds.items(), key=lambda item: -len(item[1]))
@@ -71,7 +71,7 @@ def inspect_corpus(spec: CorpusSpec, cache: Path, progress: Callable[[str], None
     try:
         corpus = read_corpus(spec, cache, progress)
     except CorpusError as error:
-        return Inspection(None, [Problem("corpus", spec.path or spec.name, str(error))], [])
+        return Inspection(None, [CorpusProblem("corpus", spec.path or spec.name, str(error))], [])
     decoding = Problems()
     scans = scan(corpus, decoding, progress)
     of_samples, notes = scan_problems(scans)
@@ -83,12 +83,12 @@ def inspect_corpus(spec: CorpusSpec, cache: Path, progress: Callable[[str], None
     return Inspection(corpus, problems, notes)
 
 
-def unseen_characters(corpus: Corpus) -> list[Problem]:
+def unseen_characters(corpus: Corpus) -> list[CorpusProblem]:
     """Return a problem for each utterance of dev and test with characters that no transcript of train has."""
     known = {character for u in corpus.split("train") for character in u.text}
     remedy = "correct it, add such speech to train, or set options.unseen_characters to score"
     return [
-        Problem("unseen characters", u.origin, f"{u.split} has {', '.join(map(printable, unseen))}; {remedy}")
+        CorpusProblem("unseen characters", u.origin, f"{u.split} has {', '.join(map(printable, unseen))}; {remedy}")
         for u in corpus.utterances
         if u.split != "train" and (unseen := sorted(set(u.text) - known))
     ]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, Utterance, register
+from cspbench.corpora.base import Corpus, CorpusLoader, Notify, Split, Utterance, register
 from cspbench.corpora.jsonl import Normalise, span
 from cspbench.corpora.own import OwnOptions, own_corpus
 from cspbench.corpora.problems import Problems
@@ -41,7 +41,7 @@ class Kaldi(CorpusLoader):
         dev: str = Field("dev", description="data folder of the dev split; where there is none, taken from train")
         test: str = Field("test", description="data folder of the test split")
 
-    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Notify) -> Corpus:
         """Read the data folders below `path`."""
         assert path is not None
         problems = Problems("Kaldi data folders cannot be read:")

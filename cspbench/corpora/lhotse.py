@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, Utterance, register
+from cspbench.corpora.base import Corpus, CorpusLoader, Notify, Split, Utterance, register
 from cspbench.corpora.jsonl import Normalise, json_lines, name, seconds, shown, span, text_field
 from cspbench.corpora.own import OwnOptions, own_corpus
 from cspbench.corpora.problems import Problems
@@ -30,7 +30,7 @@ class Lhotse(CorpusLoader):
         dev: str | None = Field(None, description="cuts of the dev split; unset: files named *cuts*dev*")
         test: str | None = Field(None, description="cuts of the test split; unset: files named *cuts*test*")
 
-    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Notify) -> Corpus:
         """Read the cuts below `path`."""
         assert path is not None
         problems = Problems("Lhotse cuts cannot be read:")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, Utterance, register
+from cspbench.corpora.base import Corpus, CorpusLoader, Notify, Split, Utterance, register
 from cspbench.corpora.problems import Problems, measured, normalised
 from cspbench.errors import CorpusError
 from cspbench.hyper import Hyperparameters
@@ -28,7 +28,7 @@ class LibriSpeech(CorpusLoader):
         dev: tuple[str, ...] = Field(("dev-clean",), min_length=1)
         test: tuple[str, ...] = Field(("test-clean",), min_length=1)
 
-    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Notify) -> Corpus:
         """Read the transcripts and the length of every file, at `path` or in its sub-folder ``LibriSpeech``."""
         assert path is not None
         root = path / "LibriSpeech" if (path / "LibriSpeech").is_dir() else path

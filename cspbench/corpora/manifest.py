@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, register
+from cspbench.corpora.base import Corpus, CorpusLoader, Notify, Split, register
 from cspbench.corpora.jsonl import read_manifest
 from cspbench.corpora.own import OwnOptions, own_corpus
 from cspbench.corpora.problems import Problems
@@ -27,7 +27,7 @@ class Manifest(CorpusLoader):
         dev: str | None = Field(None, description="manifest of the dev split; unset: taken from train")
         test: str | None = Field(None, description="manifest of the test split")
 
-    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Notify) -> Corpus:
         """Read the manifest at `path`, or those the options name below it (``train.jsonl`` … by default)."""
         assert path is not None
         problems = Problems("manifest cannot be read:")

@@ -12,7 +12,7 @@ from cspbench.errors import CorpusError
 MOST_SHOWN = 10
 
 
-class Problem(NamedTuple):
+class CorpusProblem(NamedTuple):
     """One problem: its kind in two or three words, where it is, and what is wrong and what to do."""
 
     kind: str
@@ -28,11 +28,11 @@ class Problems:
 
     def __init__(self, heading: str = "") -> None:
         self.heading = heading
-        self.found: list[Problem] = []
+        self.found: list[CorpusProblem] = []
 
     def add(self, where: object, what: str, kind: str = "line") -> None:
         """Note one problem: where it is, what is wrong and what to do, and its kind."""
-        self.found.append(Problem(kind, str(where), what))
+        self.found.append(CorpusProblem(kind, str(where), what))
 
     def check(self) -> None:
         """Raise one CorpusError with the first problems and the count of the others; return if there are none."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cspbench.corpora.audio import read_utterance
-from cspbench.corpora.problems import Problem, Problems
+from cspbench.corpora.problems import CorpusProblem, Problems
 from cspbench.corpora.utterance import Corpus, Split, Utterance
 from cspbench.errors import CorpusError
 
@@ -69,7 +69,7 @@ def _measure(utterance: Utterance, samples: np.ndarray) -> Scan:
     return Scan(utterance, level, clipped, hashlib.sha256(whole.tobytes()).digest())
 
 
-def scan_problems(scans: list[Scan]) -> tuple[list[Problem], list[Problem]]:
+def scan_problems(scans: list[Scan]) -> tuple[list[CorpusProblem], list[CorpusProblem]]:
     """Return the problems of decoded audio, and notes on what is unusual but usable."""
     problems, notes = Problems(), Problems()
     _check_repeated(scans, problems, notes)

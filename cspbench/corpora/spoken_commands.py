@@ -17,7 +17,7 @@ import numpy as np
 import soxr
 from pydantic import Field, model_validator
 
-from cspbench.corpora.base import Corpus, CorpusLoader, Progress, Split, register
+from cspbench.corpora.base import Corpus, CorpusLoader, Notify, Split, register
 from cspbench.corpora.carve import ranked
 from cspbench.corpora.commands import sentences, voices
 from cspbench.corpora.derived import Clip, derived
@@ -63,7 +63,7 @@ class SpokenCommands(CorpusLoader):
                 raise ValueError("min_snr_db may not exceed max_snr_db")
             return self
 
-    def load(self, path: Path | None, options: Any, cache: Path, progress: Progress) -> Corpus:
+    def load(self, path: Path | None, options: Any, cache: Path, progress: Notify) -> Corpus:
         """Synthesise under `cache`, unless it was done before."""
         plan = _plan(options)
         identity = {
@@ -108,7 +108,7 @@ def _divide(seed: int) -> dict[Split, list[str]]:
     return {"train": train, "dev": held[test:], "test": held[:test]}
 
 
-def _speak(plan: list[Planned], options: Any, progress: Progress) -> Iterator[Clip]:
+def _speak(plan: list[Planned], options: Any, progress: Notify) -> Iterator[Clip]:
     progress(f"spoken_commands: synthesising {len(plan)} utterances with espeak-ng (synthetic speech, once)")
     spoken = synthesise(planned.request for planned in plan)
     for number, (planned, (audio, rate)) in enumerate(zip(plan, spoken, strict=True)):

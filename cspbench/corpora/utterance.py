@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cspbench.spec import content_id
 
 if TYPE_CHECKING:
-    from cspbench.corpora.problems import Problem
+    from cspbench.corpora.problems import CorpusProblem
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -67,7 +67,7 @@ class Corpus:
     synthetic: bool = False
     shared_speakers: bool = False
     score_unseen: bool = False
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[CorpusProblem, ...] = ()
 
     def split(self, name: Split) -> list[Utterance]:
         """Utterances of one split, in corpus order."""

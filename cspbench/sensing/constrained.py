@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cspbench.sensing.debias import debias, debias_exact
 from cspbench.sensing.operators import Operator
-from cspbench.sensing.recovery import Recovery, State, beginning, iterate, same_support, unchanged
+from cspbench.sensing.recovery import Recovery, SolverState, beginning, iterate, same_support, unchanged
 from cspbench.sensing.subspace import normal_of_sparse
 from cspbench.sensing.supports import RowRule, SupportRule, keep_per_row, project
 
@@ -57,7 +57,7 @@ def iht(
     def total(products: Tensor) -> Tensor:
         return products.sum(-1, keepdim=True) if alone else products.sum()
 
-    def step(now: State) -> State:
+    def step(now: SolverState) -> SolverState:
         x, image = now["x"], now["image"]
         gradient = now["b"] - image
         inside = gradient * now["support"]
@@ -110,7 +110,7 @@ def htp(
     state = {"x": x, "b": correlations, "support": x != 0}
     rate = 1 / operator.mean_curvature
 
-    def step(now: State) -> State:
+    def step(now: SolverState) -> SolverState:
         image = normal_of_sparse(operator, now["x"], now["support"])
         support = rule(now["x"] + rate * (now["b"] - image))
         return {"x": _fit(operator, now["b"], support, now["x"], debias_steps), "support": support}
@@ -149,7 +149,7 @@ def cosamp(
     x = project(x, keep)
     state = {"x": x, "b": correlations, "support": x != 0}
 
-    def step(now: State) -> State:
+    def step(now: SolverState) -> SolverState:
         # Inside the support the residual has no correlation left but rounding, or that of an inexact fit.
         proxy = now["b"] - normal_of_sparse(operator, now["x"], now["support"])
         wide = join(proxy) | now["support"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cspbench.sensing.operators import Operator
-from cspbench.sensing.recovery import Finish, Recovery, State, beginning, iterate, residual, unchanged
+from cspbench.sensing.recovery import Finish, Recovery, SolverState, beginning, iterate, residual, unchanged
 from cspbench.sensing.subspace import Subspace, normal_of_sparse, sparse_normal
 
 _GUESSES = 3
@@ -67,7 +67,7 @@ def ista(
     state = _begin(operator, correlations, penalty, start)
     rate = 1 / operator.lipschitz
 
-    def step(now: State) -> State:
+    def step(now: SolverState) -> SolverState:
         gradient = now["b"] - normal_of_sparse(operator, now["x"], now["x"] != 0)
         return {"x": soft_threshold(now["x"] + rate * gradient, rate * now["penalty"])}
 
@@ -95,7 +95,7 @@ def fista(
     state |= {"ahead": state["x"], "age": torch.ones_like(state["penalty"])}
     rate = 1 / operator.lipschitz
 
-    def step(now: State) -> State:
+    def step(now: SolverState) -> SolverState:
         ahead, age = now["ahead"], now["age"]
         moved = soft_threshold(ahead + rate * (now["b"] - operator.normal(ahead)), rate * now["penalty"])
         change = moved - now["x"]
@@ -148,14 +148,14 @@ def admm(
         u = _clip(residual(operator, correlations, start, start), state["penalty"]) / shift
     state |= {"u": u, "gap": state["x"]}
 
-    def step(now: State) -> State:
+    def step(now: SolverState) -> SolverState:
         z, u = now["x"], now["u"]
         x = operator.resolvent(now["b"] + shift * (z - u), shift)
         mixed = relaxation * x + (1 - relaxation) * z + u
         moved = soft_threshold(mixed, now["penalty"] / shift)
         return {"x": moved, "u": mixed - moved, "gap": x - moved}
 
-    def settled(before: State, moved: State) -> Tensor:
+    def settled(before: SolverState, moved: SolverState) -> Tensor:
         near = moved["gap"].norm(dim=-1) <= tolerance * moved["x"].norm(dim=-1)
         return near & unchanged(tolerance)(before, moved)
 
@@ -204,7 +204,7 @@ def amp(
     noise = r.square().mean(-1, keepdim=True).sqrt()
     state |= {"r": r, "mean": state["x"], "level": torch.maximum(state["penalty"], 1.5 * noise)}
 
-    def step(now: State) -> State:
+    def step(now: SolverState) -> SolverState:
         x = soft_threshold(now["mean"] + scale * now["r"], scale * now["level"])
         onsager = (x != 0).sum(-1, keepdim=True) / operator.measurements
         mean = torch.lerp(now["mean"], x, damping) if damping < 1 else x
@@ -263,7 +263,7 @@ def _finish(operator: Operator) -> Finish:
     return lambda now: exact_finish(operator, now["b"], now["penalty"], now["x"])
 
 
-def _begin(operator: Operator, correlations: Tensor, penalty: Tensor | float, start: Tensor | None) -> State:
+def _begin(operator: Operator, correlations: Tensor, penalty: Tensor | float, start: Tensor | None) -> SolverState:
     x = beginning(operator, correlations, start)
     level = torch.as_tensor(penalty, dtype=x.dtype, device=x.device)
     if level.ndim not in (0, 2) or (level.ndim == 2 and level.shape != (len(x), 1)):

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from cspbench.sensing.operators import Operator
 
-State = dict[str, Tensor]
+SolverState = dict[str, Tensor]
 """State carried from one iteration to the next, one row a signal in every tensor; "x" is the estimate."""
 
-Finish = Callable[[State], tuple[Tensor, Tensor]]
+Finish = Callable[[SolverState], tuple[Tensor, Tensor]]
 """Of a state: offered solutions, shape (rows, n), and bool of shape (rows,): which of them are exact."""
 
 _COMPACT = 8
@@ -48,9 +48,9 @@ class Recovery:
 
 
 def iterate(
-    state: State,
-    step: Callable[[State], State],
-    settled: Callable[[State, State], Tensor],
+    state: SolverState,
+    step: Callable[[SolverState], SolverState],
+    settled: Callable[[SolverState, SolverState], Tensor],
     iterations: int,
     together: bool = False,
     finish: Finish | None = None,
@@ -130,16 +130,16 @@ def _check_finite(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: NaN or infinity in {len(bad)} of {len(x)} rows, the first is row {int(bad[0])}")
 
 
-def unchanged(tolerance: float) -> Callable[[State, State], Tensor]:
+def unchanged(tolerance: float) -> Callable[[SolverState, SolverState], Tensor]:
     """Stopping rule: the step changed the estimate by at most this fraction of its norm."""
 
-    def settled(before: State, moved: State) -> Tensor:
+    def settled(before: SolverState, moved: SolverState) -> Tensor:
         return (moved["x"] - before["x"]).norm(dim=-1) <= tolerance * moved["x"].norm(dim=-1)
 
     return settled
 
 
-def same_support(before: State, moved: State) -> Tensor:
+def same_support(before: SolverState, moved: SolverState) -> Tensor:
     """Stopping rule: the step chose the support it began with, or one that differs by entries of rounding."""
     rounding = 16 * torch.finfo(moved["x"].dtype).eps
     return (moved["support"] == before["support"]).all(-1) | unchanged(rounding)(before, moved)

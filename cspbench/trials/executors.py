@@ -29,7 +29,7 @@ MAX_ATTEMPTS = 3
 EVENT_INTERVAL = 0.2
 """Seconds between the events a worker passes on."""
 
-Progress = Callable[[TrialSpec | DenseSpec, Event], None]
+TrialProgress = Callable[[TrialSpec | DenseSpec, Event], None]
 """Called with the progress of a trial, or of the training of a dense recogniser."""
 
 
@@ -61,7 +61,7 @@ class Executor(Protocol):
 
 
 def make_executor(
-    workers: int, store: Store, device: str, progress: Progress, timeout: float | None = None
+    workers: int, store: Store, device: str, progress: TrialProgress, timeout: float | None = None
 ) -> Executor:
     """Return the executor for a number of workers.
 
@@ -111,7 +111,7 @@ def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener) -> O
     return Outcome(spec, result)
 
 
-def train_dense_models(specs: Iterable[DenseSpec], store: Store, device: str, progress: Progress) -> None:
+def train_dense_models(specs: Iterable[DenseSpec], store: Store, device: str, progress: TrialProgress) -> None:
     """Train dense recognisers one after the other in this process, unless they are there."""
     from cspbench.trials import run
 
@@ -124,7 +124,7 @@ class InProcess:
 
     workers = 1
 
-    def __init__(self, store: Store, device: str, progress: Progress) -> None:
+    def __init__(self, store: Store, device: str, progress: TrialProgress) -> None:
         self._store, self._device, self._progress = store, device, progress
         self._submitted: deque[TrialSpec] = deque()
 
@@ -162,7 +162,7 @@ class LocalProcesses:
     """
 
     def __init__(
-        self, workers: int, store: Store, device: str, progress: Progress, timeout: float | None = None
+        self, workers: int, store: Store, device: str, progress: TrialProgress, timeout: float | None = None
     ) -> None:
         self.workers, self._timeout = workers, timeout
         self._store, self._device, self._progress = store, device, progress

@@ -11,7 +11,7 @@ from cspbench.store import Store
 from cspbench.trials.executors import Executor
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display
-from cspbench.trials.records import State, TrialLog, read_result
+from cspbench.trials.records import TrialLog, TrialStatus, read_result
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TrialQueue:
         self.overhead_seconds += time.monotonic() - began - waited
 
     def _settle(self, outcome: Outcome, log: TrialLog, cached: bool) -> Outcome:
-        state: State = "failed" if outcome.result is None else "complete"
+        state: TrialStatus = "failed" if outcome.result is None else "complete"
         log.write(outcome.spec, state, outcome.error, self._numbers[outcome.spec.id])
         self._display.ended(outcome, cached)
         return outcome

@@ -22,7 +22,7 @@ from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, TrialFolder, naming
 
-State = Literal["running", "complete", "failed", "pruned"]
+TrialStatus = Literal["running", "complete", "failed", "pruned"]
 
 
 class ResultsError(CspbenchError):
@@ -72,7 +72,7 @@ class TrialRecord:
     """
 
     trial_id: str
-    state: State
+    state: TrialStatus
     spec: dict[str, Any]
     error: str | None
     number: int | None
@@ -115,7 +115,7 @@ class TrialLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def write(self, spec: TrialSpec, state: State, error: str | None = None, number: int | None = None) -> None:
+    def write(self, spec: TrialSpec, state: TrialStatus, error: str | None = None, number: int | None = None) -> None:
         """Add a line.
 
         Args:

@@ -11,7 +11,7 @@ import numpy as np
 from cspbench.result import Latency, LatencyReport, TrialResult, WordErrors
 from cspbench.spec import CorpusSpec, DenseSpec, MethodSpec, TrainSpec, TrialSpec
 from cspbench.store import Store, write_json, write_jsonl
-from cspbench.trials.records import State, TrialLog
+from cspbench.trials.records import TrialLog, TrialStatus
 
 WORDS = 5
 REFERENCE = "one two three four five"
@@ -98,7 +98,9 @@ def result(trial: TrialSpec, wer: float, dev: float | None = None, dense: float 
     return TrialResult.model_validate(values | changes)
 
 
-def record(store: Store, study: str, trial: TrialSpec, state: State = "complete", error: str | None = None) -> None:
+def record(
+    store: Store, study: str, trial: TrialSpec, state: TrialStatus = "complete", error: str | None = None
+) -> None:
     """Append a line to the study's list of trials."""
     log = TrialLog(store.study(study).trials)
     log.write(trial, state, error, number=len(log.records()))

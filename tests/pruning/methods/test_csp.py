@@ -10,7 +10,7 @@ from cspbench.pruning.fisher import importance
 from cspbench.pruning.mask import select
 from cspbench.pruning.methods.csp.dual import dual_counts, update_left
 from cspbench.pruning.methods.csp.method import CSPParams
-from cspbench.pruning.methods.csp.recovery import Problem, build_operators, compression_error, recover
+from cspbench.pruning.methods.csp.recovery import RecoveryProblem, build_operators, compression_error, recover
 from cspbench.pruning.registry import methods
 from cspbench.sensing import Gram
 
@@ -31,7 +31,7 @@ def cut(weights: dict[str, torch.Tensor], zeros: int) -> dict[str, torch.Tensor]
 @pytest.mark.parametrize("zeros", [50, 300, 600])
 def test_the_measured_error_is_at_most_that_of_the_plain_cut(ensemble: str, zeros: int) -> None:
     weights, operators, params = problem(ensemble=ensemble)
-    masks, values = recover(Problem(weights, operators, zeros, {}), params)
+    masks, values = recover(RecoveryProblem(weights, operators, zeros, {}), params)
     assert sum(int((~m).sum()) for m in masks.values()) == zeros
     error = compression_error(weights, values, operators)
     plain = compression_error(weights, cut(weights, zeros), operators)
@@ -44,7 +44,9 @@ def test_more_debiasing_and_regrowth_only_lower_the_error() -> None:
     errors = []
     for steps, iterations in [(0, 1), (4, 1), (12, 1), (40, 1), (40, 5)]:
         weights, operators, params = problem(debias_steps=steps, iterations=iterations)
-        errors.append(compression_error(weights, recover(Problem(weights, operators, 400, {}), params)[1], operators))
+        errors.append(
+            compression_error(weights, recover(RecoveryProblem(weights, operators, 400, {}), params)[1], operators)
+        )
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < errors[0]
 
@@ -52,7 +54,7 @@ def test_more_debiasing_and_regrowth_only_lower_the_error() -> None:
 @pytest.mark.parametrize("recovery", ["htp", "iht", "ista", "fista"])
 def test_identity_sensing_is_magnitude_pruning(recovery: str) -> None:
     weights, operators, params = problem(ensemble="identity", recovery=recovery, iterations=3)
-    masks, values = recover(Problem(weights, operators, 400, {}), params)
+    masks, values = recover(RecoveryProblem(weights, operators, 400, {}), params)
     for name, plain in cut(weights, 400).items():
         assert torch.equal(masks[name], plain != 0)
         assert torch.allclose(values[name], plain, atol=1e-6)
@@ -77,7 +79,7 @@ def test_sensing_replaces_the_weights_by_their_recovery() -> None:
     no_gradient = {name: torch.zeros(w.shape[0], 1) for name, w in weights.items()}
     powers = {name: operator.gram().diagonal() for name, operator in operators.items()}
     worth = importance(powers, no_gradient, params.sensitivity)
-    _, expected = recover(Problem(weights, operators, context.zeros, worth), params)
+    _, expected = recover(RecoveryProblem(weights, operators, context.zeros, worth), params)
     build("csp", {"schedule": "one_shot"}, context).start()
     for name, weight in matrices(model).items():
         assert torch.equal(weight, expected[name])

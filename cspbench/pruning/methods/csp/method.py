@@ -42,7 +42,13 @@ from cspbench.pruning.calibration import check_calibration
 from cspbench.pruning.fisher import GRADIENT_INTERVAL, fisher_diagonal, importance, update_rows
 from cspbench.pruning.method import Phase, Progress, PruningContext
 from cspbench.pruning.methods.csp.dual import dual_counts, update_left
-from cspbench.pruning.methods.csp.recovery import Problem, SensingParams, build_operators, recover, teacher_targets
+from cspbench.pruning.methods.csp.recovery import (
+    RecoveryProblem,
+    SensingParams,
+    build_operators,
+    recover,
+    teacher_targets,
+)
 from cspbench.pruning.registry import register
 from cspbench.sensing import Operator
 
@@ -178,9 +184,9 @@ class CSP(RampedMethod):
 
     def _problem(
         self, weights: dict[str, Tensor], operators: dict[str, Operator], zeros: int, utterances: tuple[int, ...]
-    ) -> Problem:
+    ) -> RecoveryProblem:
         """Recovery problem of this sensing, as the options have it."""
-        problem = Problem(weights, operators, zeros, {})
+        problem = RecoveryProblem(weights, operators, zeros, {})
         if self.params.ranks_by_fisher or self.params.allocation == "dual":
             powers = {name: operator.gram().diagonal() for name, operator in operators.items()}
             if self.params.ranks_by_fisher:

@@ -147,7 +147,7 @@ def teacher_targets(weights: Matrices, operators: Mapping[str, Operator], respon
 
 
 @dataclass(frozen=True)
-class Problem:
+class RecoveryProblem:
     """Recovery of all matrices: sparse matrices whose measurements are close to the targets'.
 
     Attributes:
@@ -193,7 +193,7 @@ class Problem:
 
 
 @torch.no_grad()
-def recover(problem: Problem, params: SensingParams) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def recover(problem: RecoveryProblem, params: SensingParams) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Solve a problem by the solver that the options name.
 
     Returns:
@@ -220,7 +220,7 @@ def _penalised(operator: Operator, target: Tensor, weight: Tensor, params: Sensi
 
 
 def _constrained(
-    problem: Problem, targets: Matrices, params: SensingParams
+    problem: RecoveryProblem, targets: Matrices, params: SensingParams
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Hard thresholding of all matrices in lockstep, because a global budget couples them.
 
