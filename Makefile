@@ -10,7 +10,7 @@ sweep: $(VENV)/.installed
 	$(BIN)/cspbench sweep $(SWEEP)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from cspbench.cli import main
 
 HERE = Path(__file__).resolve().parent
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables follow it
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before any test imports onnxruntime by itself
 
 # The same examples in every run, so that a change is judged by itself; none is judged by the clock.
@@ -61,7 +62,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture(autouse=True, scope="session")
 def _two_threads() -> None:
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    """One where pytest runs several processes, which fill the processors already."""
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(autouse=True, scope="session")
