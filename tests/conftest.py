@@ -61,8 +61,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads() -> None:
-    """One where pytest runs several processes, which fill the processors already."""
+def _threads() -> None:
+    """Two threads at most; one where pytest runs several processes, which fill the processors already."""
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
