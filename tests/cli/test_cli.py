@@ -181,7 +181,7 @@ def test_ui_listens_on_the_loopback_address_only(run: Run, tmp_path: Path, monke
     _, command, environment = started[0]
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--backend-store-uri") + 1] == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    assert command[command.index("--backend-store-uri") + 1] == f"sqlite+pysqlite:///{tmp_path}/mlflow/mlflow.db"
 
 
 @pytest.mark.parametrize(

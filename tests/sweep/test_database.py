@@ -41,8 +41,7 @@ def test_mlflow_under_an_odd_root(tmp_path: Path, mlflow_database: Path) -> None
     store.mlflow.mkdir(parents=True)
     (store.mlflow / "mlflow.db").write_bytes(mlflow_database.read_bytes())
     Tracker(open_client(store), store, "demo", {"a": 1}).log(Outcome(spec(), result(spec(), 0.1)))
-    # MLflow makes an empty folder beside it, named as the address is quoted.
-    assert all(path.is_relative_to(store.root) for path in tmp_path.rglob("*") if path.is_file())
+    assert [path.name for path in tmp_path.iterdir()] == [store.root.name]
     assert ui_command(store) == f"cspbench ui --root '{store.root}'"
 
 
@@ -91,7 +90,7 @@ def test_a_study_of_an_older_optuna_is_one_line(configure: Configure, store: Sto
         run_sweep(configure(trials=1), store, display)
     assert str(caught.value) == (
         f"{path} was made by an older Optuna. Back it up and upgrade it, then start again (finished trials are "
-        f"reused): cp {path} {path}.backup && optuna storage upgrade --storage sqlite:///{path}"
+        f"reused): cp {path} {path}.backup && optuna storage upgrade --storage sqlite+pysqlite:///{path}"
     )
 
 
@@ -99,5 +98,5 @@ def test_a_database_of_an_older_mlflow_is_one_line(store: Store) -> None:
     path = store.mlflow / "mlflow.db"
     with sqlite3.connect(path) as database:
         database.execute("update alembic_version set version_num = 'acf3f17fdcc7'")
-    with pytest.raises(DatabaseError, match=r"was made by an older MLflow.* && mlflow db upgrade sqlite:///"):
+    with pytest.raises(DatabaseError, match=r"was made by an older MLflow.* && mlflow db upgrade sqlite\+pysqlite:///"):
         open_client(store)
