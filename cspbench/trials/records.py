@@ -1,8 +1,8 @@
 """Records on disk: the list of a study's trials, training curves, hypotheses and results, written and read in one way.
 
 Damaged lines are treated alike everywhere. A last line without its end is what a killed process leaves: it is left
-out. A damaged line anywhere else is left out with a warning that names file and line. A line that is sound JSON but
-not a record is an error.
+out. Damaged lines anywhere else are left out with one warning a file, which tells their number and the first of them.
+A line that is sound JSON but not a record is an error.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from cspbench.spec import TrialSpec
 from cspbench.store import Store, TrialFolder, naming
 
 TrialStatus = Literal["running", "complete", "failed", "pruned"]
+MOST_SHOWN = 3
+"""Damaged lines of a file that a warning names."""
 
 
 class ResultsError(CspbenchError):
@@ -194,21 +196,34 @@ def study_rows(store: Store) -> list[dict[str, Any]]:
     return rows
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _numbered(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """JSON objects beside the numbers of their lines; see the top of this file for damaged ones."""
+    rows, damaged = [], []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             if number < len(lines):
-                warnings.warn(f"{path}:{number}: damaged line left out", stacklevel=2)
+                damaged.append(number)
             continue
         if not isinstance(row, dict):
             raise ResultsError(f"{path}:{number}: not a record: {line[:80]}")
-        yield number, row
+        rows.append((number, row))
+    if damaged:
+        warnings.warn(f"{path}: {_left_out(damaged)}", stacklevel=2)
+    return rows
+
+
+def _left_out(damaged: list[int]) -> str:
+    """Words for damaged lines: their number, and the first of them."""
+    first = ", ".join(map(str, damaged[:MOST_SHOWN]))
+    if len(damaged) == 1:
+        return f"damaged line {first} left out"
+    others = f" and {len(damaged) - MOST_SHOWN} more" if len(damaged) > MOST_SHOWN else ""
+    return f"{len(damaged)} damaged lines left out: {first}{others}"
 
 
 def _ends_in_newline(path: Path) -> bool:

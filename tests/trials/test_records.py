@@ -21,11 +21,21 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path: Path, recwarn: pytest.
     assert not recwarn.list
 
 
-def test_a_damaged_line_is_left_out_and_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damaged", "told"),
+    [
+        (1, "damaged line 2 left out"),
+        (3, "3 damaged lines left out: 2, 3, 4"),
+        (9, "9 damaged lines left out: 2, 3, 4 and 6 more"),
+    ],
+)
+def test_damaged_lines_of_a_file_are_left_out_with_one_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, damaged: int, told: str
+) -> None:
     path = tmp_path / "hypotheses.jsonl"
-    path.write_text('{"id": "a"}\n{"id": "b\n{"id": "c"}\n')
-    with pytest.warns(UserWarning, match=r"hypotheses\.jsonl:2: damaged line left out"):
-        assert read_rows(path) == [{"id": "a"}, {"id": "c"}]
+    path.write_text('{"id": "a"}\n' + '{"id": "b\n' * (damaged - 1) + "[" * 100_000 + '\n{"id": "c"}\n')
+    assert read_rows(path) == [{"id": "a"}, {"id": "c"}]
+    assert [str(warning.message) for warning in recwarn] == [f"{path}: {told}"]
 
 
 def test_lines_that_are_no_records_and_files_that_are_missing_are_errors(tmp_path: Path) -> None:
@@ -42,7 +52,7 @@ def test_a_log_goes_on_after_a_line_cut_short(tmp_path: Path) -> None:
     with log.path.open("a") as file:
         file.write('{"trial_id": "ab')
     log.write(spec(seed=1), "failed", "no space left")
-    with pytest.warns(UserWarning, match=r"trials\.jsonl:2: damaged"):
+    with pytest.warns(UserWarning, match=r"trials\.jsonl: damaged line 2 left out"):
         failures = log.failures()
     assert failures == {spec(seed=0).id: "diverged", spec(seed=1).id: "no space left"}
     log.path.write_text("")
