@@ -24,8 +24,9 @@ import numpy as np
 import soxr
 
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
+from cspbench.corpora.audio import check_samples
 from cspbench.corpora.frames import flush
-from cspbench.errors import CspbenchError
+from cspbench.errors import CorpusError, CspbenchError
 from cspbench.runtime import extension
 from cspbench.runtime.packing import MatrixOption, PackedModel, open_model
 
@@ -260,8 +261,11 @@ class Recogniser:
         rate = sample_rate or self._rate or self.sample_rate
         if rate != (self._rate or rate):
             raise RecogniserError(f"the utterance began with {self._rate} Hz and cannot go on with {rate} Hz")
-        if rate != self.sample_rate and not np.isfinite(samples).all():
-            raise RecogniserError("samples must be finite")  # a resampler would remember them
+        if rate != self.sample_rate or not self.native:  # a resampler would remember them; the native engine checks
+            try:
+                check_samples(samples)
+            except CorpusError as error:
+                raise RecogniserError(str(error)) from error
         return samples, rate
 
     def _resampled(self, samples: np.ndarray, rate: int) -> np.ndarray:

@@ -379,13 +379,14 @@ def test_a_resampled_stream_ends_with_what_the_resampler_held(recogniser: Recogn
         stream.snapshot()
 
 
-def test_a_piece_that_is_refused_is_lost_to_no_other_stream(recogniser: Recogniser) -> None:
+@pytest.mark.parametrize(("value", "told"), [(np.nan, "finite"), (3000.0, "divide 16-bit")])
+def test_a_piece_that_is_refused_is_lost_to_no_other_stream(recogniser: Recogniser, value: float, told: str) -> None:
     alone, one, other = (recogniser.stream() for _ in range(3))
     samples = speech(1.0, rate=8_000)
     alone.accept(samples, 8_000)
-    broken = np.full(10, np.nan, np.float32)
+    broken = np.full(10, value, np.float32)
     for half in np.split(samples, 2):
-        with pytest.raises(RecogniserError, match="finite"):
+        with pytest.raises(RecogniserError, match=told):
             recogniser.advance([one, other], [half, broken], 8_000)
         recogniser.advance([one, other], [half, half], 8_000)
     assert one.finish() == other.finish() == alone.finish()
