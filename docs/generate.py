@@ -102,7 +102,9 @@ def _cell(value: object) -> str:
 
 
 COMMANDS = """
+doctor
 sweep
+retry
 compare
 results
 report

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cspbench import __version__
-from cspbench.cli import bench, compare, data, latency, pack, plugins, results, sweep, transcribe, trials, ui
+from cspbench.cli import bench, compare, data, doctor, latency, pack, plugins, results, sweep, transcribe, trials, ui
 from cspbench.errors import CspbenchError, FileAccessError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.add_typer(bench.app, name="bench")
 app.command()(pack.pack)
 app.command()(pack.export)
 app.command()(transcribe.transcribe)
+app.command()(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:
