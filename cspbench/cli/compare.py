@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cspbench.cli.options import AsJson, Changes, OwnDevice, OwnWorkers, Root, messages, output, print_rows
+from cspbench.cli.options import (
+    AsJson,
+    Changes,
+    OwnDevice,
+    OwnTrialsPerGpu,
+    OwnWorkers,
+    Root,
+    messages,
+    output,
+    print_rows,
+)
 from cspbench.cli.sweep import RUNS, TrialsError, interrupt, overrides
 from cspbench.errors import ConfigError, did_you_mean
 
@@ -56,6 +66,7 @@ def compare(
     ] = None,
     set_: Changes = None,
     workers: OwnWorkers = None,
+    trials_per_gpu: OwnTrialsPerGpu = None,
     device: OwnDevice = None,
     root: Root = RUNS,
     as_json: AsJson = False,
@@ -65,7 +76,8 @@ def compare(
     from cspbench.store import Store
 
     signal.signal(signal.SIGTERM, interrupt)
-    config = load_comparison_config(file, overrides(set_ or [], workers=workers, device=device))
+    place = {"workers": workers, "trials_per_gpu": trials_per_gpu, "device": device}
+    config = load_comparison_config(file, overrides(set_ or [], **place))
     if enter is not None:
         config, only = with_entry(config, enter), only or enter
     part, store = _part(config, only, sparsity, corpus, budget), Store(root)
@@ -152,6 +164,7 @@ def _export(config: ComparisonConfig, store: Store, stages: tuple[Stage, ...], p
 def _print_plan(config: ComparisonConfig, store: Store, part: Subset, as_json: bool) -> None:
     from cspbench.comparison.estimate import dense_missing, stage_estimates
     from cspbench.comparison.plan import resolve_comparison
+    from cspbench.trials.gpus import worker_count
     from cspbench.trials.progress import duration
 
     plan = resolve_comparison(config, store, messages().print)
@@ -179,7 +192,8 @@ def _print_plan(config: ComparisonConfig, store: Store, part: Subset, as_json: b
     output().print(f"dense recognisers to train first: {dense_missing(plan, store, part)}", soft_wrap=True)
     known = [row.seconds for row in rows if row.seconds is not None]
     if len(known) == len(rows):
-        output().print(f"about {duration(sum(known) / config.workers)} with {config.workers} workers", soft_wrap=True)
+        workers = worker_count(config.workers, config.trials_per_gpu, config.device)
+        output().print(f"about {duration(sum(known) / workers)} with {workers} workers", soft_wrap=True)
     else:
         output().print("no estimate where no trial has finished", soft_wrap=True)
 

@@ -26,6 +26,10 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="Override a key
 OwnWorkers = Annotated[
     int | None, typer.Option("--workers", help="Processes on this machine, instead of what the file says.")
 ]
+OwnTrialsPerGpu = Annotated[
+    str | None,
+    typer.Option("--trials-per-gpu", help="Processes that share a GPU: a number, or auto; instead of --workers there."),
+]
 OwnDevice = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N, instead of what the file says.")
 ]

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cspbench.cli.options import AsJson, Changes, OwnDevice, OwnWorkers, Root, messages, output, print_columns
+from cspbench.cli.options import (
+    AsJson,
+    Changes,
+    OwnDevice,
+    OwnTrialsPerGpu,
+    OwnWorkers,
+    Root,
+    messages,
+    output,
+    print_columns,
+)
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
@@ -28,6 +38,7 @@ def sweep(
     set_: Changes = None,
     max_failures: Annotated[int | None, typer.Option(help="Failed trials after which the sweep stops.")] = None,
     workers: OwnWorkers = None,
+    trials_per_gpu: OwnTrialsPerGpu = None,
     device: OwnDevice = None,
     root: Root = RUNS,
     as_json: AsJson = False,
@@ -40,9 +51,8 @@ def sweep(
     from cspbench.trials.progress import make_display
 
     signal.signal(signal.SIGTERM, interrupt)
-    config = load_config(
-        file, overrides(set_ or [], trials=trials, max_failures=max_failures, workers=workers, device=device)
-    )
+    place = {"workers": workers, "trials_per_gpu": trials_per_gpu, "device": device}
+    config = load_config(file, overrides(set_ or [], trials=trials, max_failures=max_failures, **place))
     store = Store(root)
     with make_display(messages()) as display:
         summary = run_sweep(config, store, display)

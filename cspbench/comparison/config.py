@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cspbench.config.schema import BareName, Device, Distinct, Fraction, MethodEntry, Name, Recipe, Seed
+from cspbench.config.schema import (
+    BareName,
+    Device,
+    Distinct,
+    Fraction,
+    MethodEntry,
+    Name,
+    Recipe,
+    Seed,
+    TrialsPerGpu,
+)
 from cspbench.hyper import Settings
 from cspbench.pruning.registry import methods
 from cspbench.spec import LatencySpec, TrainSpec
@@ -165,6 +175,9 @@ class ComparisonConfig(Settings):
     seeds: Seeds = Field((1, 2, 3), min_length=1, description="of the pruning runs: never that of the tuning")
     latency: LatencySpec = LatencySpec()
     workers: int = Field(1, ge=1, description="processes on this machine")
+    trials_per_gpu: TrialsPerGpu = Field(
+        None, description="processes that share a GPU, in place of `workers` where there is one; `auto` by its memory"
+    )
     device: Device = "auto"
 
     def tuned_corpora(self) -> list[ComparedCorpus]:

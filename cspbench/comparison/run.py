@@ -80,7 +80,9 @@ def run_comparison(
         CspbenchError: a corpus is unusable, the study is busy, or a person interrupted the work. A failing trial does
             not raise: see `ComparisonSummary.failures`.
     """
-    executor = executor or make_executor(config.workers, store, config.device, display.event)
+    executor = executor or make_executor(
+        config.workers, store, config.device, display.event, trials_per_gpu=config.trials_per_gpu
+    )
     plan = resolve_comparison(config, store, display.note)
     with study_lock(store.study(config.name)):
         write_json(store.study(config.name).comparison_file, config.model_dump(mode="json"))
@@ -205,7 +207,7 @@ class _Run:
         plan, config = self._plan, self._plan.config
         corpora = [entry.key for entry in config.corpora]
         tags = {"synthetic": str(plan.synthetic).lower(), "corpus": ",".join(corpora)}
-        content = config.model_dump(mode="json", exclude={"workers", "device"})
+        content = config.model_dump(mode="json", exclude={"workers", "trials_per_gpu", "device"})
         tracker = Tracker(open_client(self._store), self._store, config.name, content, tags)
         params = {"corpora": corpora, "methods": [entry.key for entry in config.methods]}
         tracker.log_sweep(params, [self._store.study(config.name).comparison_file])

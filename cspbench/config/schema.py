@@ -34,12 +34,19 @@ def _known_device(device: str) -> str:
     return device
 
 
+def _number_or_auto(value: Any) -> Any:
+    if isinstance(value, str) and value != "auto" and not value.isdecimal():
+        raise ValueError(f"'{value}' is not allowed (allowed: auto, or a whole number)")
+    return value
+
+
 def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
 Name = Annotated[str, AfterValidator(_names_a_folder)]
 Device = Annotated[str, AfterValidator(_known_device)]
+TrialsPerGpu = Annotated[Annotated[int, Field(ge=1, le=64)] | Literal["auto"] | None, BeforeValidator(_number_or_auto)]
 Distinct = AfterValidator(_all_different)
 BareName = BeforeValidator(_named)
 """A mapping with a name, for which the name alone may be written."""
@@ -173,6 +180,9 @@ class SweepConfig(Recipe):
         True, description="also train the dense recogniser on, with the budget of `prune` and without pruning"
     )
     workers: int = Field(1, ge=1, le=1024, description="processes on this machine")
+    trials_per_gpu: TrialsPerGpu = Field(
+        None, description="processes that share a GPU, in place of `workers` where there is one; `auto` by its memory"
+    )
     trial_timeout: float | None = Field(None, gt=0, description="seconds after which a running trial fails")
     max_failures: int | None = Field(None, ge=1, description="failed trials after which the sweep stops")
     device: Device = "auto"

@@ -47,7 +47,7 @@ def retry(
             if not jobs:
                 raise ConfigError(f"sweep '{name}' has no failed trial '{only}'; see `cspbench results {name}`")
         with executor or make_executor(
-            config.workers, store, config.device, display.event, config.trial_timeout
+            config.workers, store, config.device, display.event, config.trial_timeout, config.trials_per_gpu
         ) as running:
             queue = TrialQueue(running, store, display)
             return list(queue.run(jobs, log, dense=[job.spec.dense for job in jobs], total=len(jobs)))

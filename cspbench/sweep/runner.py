@@ -94,7 +94,9 @@ def run_sweep(
         with make_display(Console(stderr=True)) as shown:
             return run_sweep(config, root, shown, executor)
     store = Store(root)
-    executor = executor or make_executor(config.workers, store, config.device, display.event, config.trial_timeout)
+    executor = executor or make_executor(
+        config.workers, store, config.device, display.event, config.trial_timeout, config.trials_per_gpu
+    )
     display.note(f"sweep {config.name}: corpus {config.corpus.name}")
     plan = resolve(config, store, display.note)
     with study_lock(store.study(config.name)):

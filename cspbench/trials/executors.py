@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from cspbench.errors import CspbenchError, FileAccessError
 from cspbench.machine.cpu import usable_threads
@@ -61,7 +61,12 @@ class Executor(Protocol):
 
 
 def make_executor(
-    workers: int, store: Store, device: str, progress: TrialProgress, timeout: float | None = None
+    workers: int,
+    store: Store,
+    device: str,
+    progress: TrialProgress,
+    timeout: float | None = None,
+    trials_per_gpu: int | Literal["auto"] | None = None,
 ) -> Executor:
     """Return the executor for a number of workers.
 
@@ -72,13 +77,14 @@ def make_executor(
         progress: called with events.
         timeout: seconds after which a trial is ended; None for no limit. Without a limit, a single worker needs no
             process of its own.
+        trials_per_gpu: trials that share a GPU, in place of `workers` where there is one: see `worker_count`.
 
     Raises:
         CspbenchError: the device is not there; better said before any work.
     """
-    from cspbench.training.dense import resolve_device  # imports torch, which a process that only plans does without
+    from cspbench.trials.gpus import worker_count  # imports torch, which a process that only plans does without
 
-    resolve_device(device)
+    workers = worker_count(workers, trials_per_gpu, device)
     if workers == 1 and timeout is None:
         return InProcess(store, device, progress)
     return LocalProcesses(workers, store, device, progress, timeout)

@@ -119,6 +119,8 @@ def test_export_lists_what_is_missing_now(compare: Run) -> None:
         (("--stage", "choose"), "'choose' is not one of"),
         (("--set", "tuning.seed=1"), "--set tuning.seed=1: tuning.seed: 1 is among the final seeds"),
         (("--workers", "0"), "--workers 0: workers: should be greater than or equal to 1"),
+        (("--trials-per-gpu", "many"), "trials_per_gpu: 'many' is not allowed (allowed: auto, or a whole number)"),
+        (("--trials-per-gpu", "0"), "trials_per_gpu: should be greater than or equal to 1"),
     ],
 )
 def test_wrong_options_are_one_message(compare: Run, words: tuple[str, ...], expected: str) -> None:
