@@ -34,7 +34,7 @@ from cspbench.spec import CorpusSpec, DenseSpec, ModelSpec, TrainSpec
 from cspbench.store import Store
 from cspbench.training.loop import TrainingRun, flushed_denormals
 from cspbench.training.speech import Speech, prepare_speech
-from cspbench.trials.run import input_grams
+from cspbench.trials.calibration import input_grams
 
 PEER = "torch_prune"
 SPARSITY = 0.9

@@ -8,7 +8,7 @@ stages repeats neither; one killed while it trains resumes from the last checkpo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cspbench.asr.model import Transducer, observe_inputs, prunable_weights
+from cspbench.asr.model import Transducer, prunable_weights
 from cspbench.corpora.base import Split
 from cspbench.errors import CspbenchError
 from cspbench.machine.lock import working
 from cspbench.pruning import PruningContext, PruningMethod
+from cspbench.pruning.moments import layer_sparsity, overall_sparsity
 from cspbench.pruning.registry import create
 from cspbench.result import TrialResult
 from cspbench.runtime import extension
@@ -38,10 +39,8 @@ from cspbench.training.evaluate import dev_metrics, errors, recognise
 from cspbench.training.events import Event, Listener, silent
 from cspbench.training.loop import TrainingRun, one_cycle
 from cspbench.training.speech import Speech, prepare_speech
+from cspbench.trials.calibration import input_grams, teacher_responses
 from cspbench.trials.records import read_result
-from cspbench.trials.teacher import teacher_responses
-
-CALIBRATION_UTTERANCES = 192
 
 __all__ = ["run_trial", "train_dense"]
 
@@ -243,7 +242,7 @@ def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int,
         steps=budget,
         seed=spec.seed,
         grams=input_grams(model, speech, list(weights)),
-        responses=teacher_responses(dense, model, speech, list(weights), CALIBRATION_UTTERANCES),
+        responses=teacher_responses(dense, model, speech, list(weights)),
         learning_rate=lambda step: one_cycle(step, budget, spec.training.learning_rate, spec.training.warmup),
         dense_steps=spec.dense.training.epochs * speech.training().steps_per_epoch(spec.dense.training.batch_size),
         snapshot=lambda fraction: _snapshot(dense, fraction, model.device),
@@ -263,39 +262,3 @@ def prunable(model: Transducer, spec: TrialSpec) -> dict[str, nn.Parameter]:
     """Weight matrices whose name matches one of the spec's patterns."""
     matrices = prunable_weights(model)
     return {n: w for n, w in matrices.items() if any(fnmatchcase(n, pattern) for pattern in spec.prunable)}
-
-
-def input_grams(model: Transducer, speech: Speech, names: list[str]) -> Callable[..., dict[str, Tensor]]:
-    """Return a function that computes ``E[x x^T]`` of each named matrix's inputs over calibration utterances."""
-    wanted = set(names)
-
-    def grams(utterances: int = CALIBRATION_UTTERANCES, skip: int = 0) -> dict[str, Tensor]:
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
-
-        def see(name: str, inputs: Tensor) -> None:
-            if name in wanted:
-                sums[name] = sums.get(name, 0) + inputs.T @ inputs
-                counts[name] = counts.get(name, 0) + len(inputs)
-
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            for batch in (b.to(model.device) for b in speech.calibration(utterances, skip)):
-                features = model.normalise(batch.features)
-                observe_inputs(model, features, batch.frames, batch.targets, batch.labels, see)
-        model.train(was_training)
-        return {name: sums[name] / counts[name] for name in names}
-
-    return grams
-
-
-def overall_sparsity(weights: Mapping[str, Tensor]) -> float:
-    """Fraction of zeros among all the weights together, counted."""
-    total = sum(w.numel() for w in weights.values())
-    return sum(int((w == 0).sum()) for w in weights.values()) / total if total else 0.0
-
-
-def layer_sparsity(weights: Mapping[str, Tensor]) -> dict[str, float]:
-    """Fraction of zeros of each matrix, counted."""
-    return {name: overall_sparsity({name: w}) for name, w in weights.items()}
