@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from cspbench.cli.options import AsJson, Root, messages, output, print_rows
 from cspbench.cli.sweep import RUNS
@@ -42,7 +43,8 @@ def list_(as_json: AsJson = False) -> None:
         return
     for corpus in described:
         path = " (needs --path)" if corpus["needs_path"] else ""
-        output().print(f"\n[bold]{corpus['name']}[/bold]{path}: {corpus['summary']}", soft_wrap=True)
+        line = Text.assemble("\n", (corpus["name"], "bold"), f"{path}: {corpus['summary']}")
+        output().print(line, soft_wrap=True)
         if corpus["options"]:
             print_rows(corpus["options"])
 
@@ -110,14 +112,14 @@ def check(
 def _print_check(summary: dict[str, Any]) -> None:
     for heading in ("problems", "notes"):
         for group in summary[heading]:
-            output().print(f"{heading[:-1]}: {group['kind']} ({group['count']})", soft_wrap=True, markup=False)
+            output().print(f"{heading[:-1]}: {group['kind']} ({group['count']})", soft_wrap=True)
             for example in group["examples"]:
-                output().print(f"  {example}", soft_wrap=True, markup=False)
+                output().print(f"  {example}", soft_wrap=True)
             if group["count"] > len(group["examples"]):
                 output().print(f"  and {group['count'] - len(group['examples'])} more")
     if not summary["problems"]:
         fine = f"{summary['corpus']}: {summary['utterances']} utterances are fine"
-        output().print(f"{fine}; fingerprint {summary['fingerprint']}", soft_wrap=True, markup=False)
+        output().print(f"{fine}; fingerprint {summary['fingerprint']}", soft_wrap=True)
 
 
 def _options(options: type[Hyperparameters]) -> list[dict[str, str]]:

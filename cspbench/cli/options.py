@@ -83,7 +83,7 @@ def print_columns(columns: Sequence[Column], title: str) -> None:
     console = output()
     kept = fit(columns, console.width)
     for line in (title, *lines_of(kept)):
-        console.print(line, markup=False, no_wrap=True, crop=False)
+        console.print(line, no_wrap=True, crop=False)
     dropped = [column.heading for column in columns if column not in kept]
     if dropped:
         note = f"not shown: {', '.join(dropped)} (--json has all)"
@@ -92,7 +92,8 @@ def print_columns(columns: Sequence[Column], title: str) -> None:
 
 
 def _console(stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False)
+    # Text is printed as it is: names of files and errors may hold brackets and colons, which rich takes for markup.
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = max(PLAIN_WIDTH, shutil.get_terminal_size().columns)
     return console

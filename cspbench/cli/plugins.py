@@ -45,13 +45,13 @@ def methods(names: Names = None, as_json: AsJson = False) -> None:
     if not names:
         for method in found:
             summary = textwrap.shorten(method.summary, console.width - width - 2, placeholder=" ...")
-            console.print(f"{method.name:{width}}  {summary}", markup=False, no_wrap=True, crop=False)
+            console.print(f"{method.name:{width}}  {summary}", no_wrap=True, crop=False)
         messages().print("hyperparameters of one: cspbench methods NAME", soft_wrap=True)
         return
     for method in found:
         for line in _described(method):
             indent = " " * (len(line) - len(line.lstrip()) + 4)
-            console.print(textwrap.fill(line, console.width, subsequent_indent=indent), markup=False)
+            console.print(textwrap.fill(line, console.width, subsequent_indent=indent))
 
 
 def _described(method: MethodInfo) -> Iterator[str]:

@@ -113,7 +113,7 @@ def print_summary(name: str, store: Store, as_json: bool = False) -> None:
     table = summary(frame)
     print_columns(display_columns(table), f"{name}{synthetic}: test WER with its 95 % interval")
     for note in display_notes(table):
-        output().print(note, markup=False, soft_wrap=True)
+        output().print(note, soft_wrap=True)
     folder = store.study(name).report
     if folder.is_dir():
         output().print(f"figures and tables: {folder}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Databases of Optuna and MLflow on sqlite: addresses, creation in one piece, and schemas of older versions."""
+"""Databases of Optuna and MLflow on sqlite: addresses, creation in one piece, and schemas of other versions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def create_database(path: Path, make: Callable[[str], object]) -> None:
 def _check(path: Path) -> None:
     """Refuse a file that is no database, or holds no tables."""
     try:
-        with closing(sqlite3.connect(path)) as connection:
+        # Not read-only: what a killed process left half-written is rolled back on opening. Nothing is created.
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         reason = "" if tables else "it is empty"
     except sqlite3.DatabaseError as error:
@@ -65,8 +66,8 @@ def _check(path: Path) -> None:
         )
 
 
-def outdated(path: Path, library: str, upgrade: str) -> DatabaseError:
-    """Return the error for a database whose schema is older than the library.
+def other_schema(path: Path, library: str, upgrade: str) -> DatabaseError:
+    """Return the error for a database whose schema is that of another version of the library.
 
     Args:
         path: of the database.
@@ -75,6 +76,7 @@ def outdated(path: Path, library: str, upgrade: str) -> DatabaseError:
     """
     backup = shlex.join(["cp", str(path), f"{path}.backup"])
     return DatabaseError(
-        f"{path} was made by an older {library}. Back it up and upgrade it, then start again (finished trials are "
-        f"reused): {backup} && {upgrade} {shlex.quote(sqlite_url(path))}"
+        f"{path} was made by another version of {library}. If that is a newer one, install it. If it is an older one, "
+        f"back the file up and upgrade it, then start again (finished trials are reused): {backup} && {upgrade} "
+        f"{shlex.quote(sqlite_url(path))}"
     )

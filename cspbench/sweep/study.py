@@ -21,7 +21,7 @@ from cspbench.errors import ConfigError
 from cspbench.hyper import flatten
 from cspbench.result import TrialResult
 from cspbench.store import Store, StudyFolder, read_json, write_json
-from cspbench.sweep.database import create_database, outdated, sqlite_url
+from cspbench.sweep.database import create_database, other_schema, sqlite_url
 from cspbench.sweep.plan import Plan
 from cspbench.sweep.space import Setting
 from cspbench.trials.outcome import FailureReason, Outcome
@@ -145,7 +145,7 @@ def open_study(plan: Plan, store: Store) -> Study:
 
     Raises:
         ConfigError: the folder holds a study of something else.
-        DatabaseError: the database was made by an older Optuna.
+        DatabaseError: the database was made by another version of Optuna.
     """
     folder = store.study(plan.config.name)
     _claim(folder, plan)
@@ -171,7 +171,7 @@ def _open_storage(path: Path) -> optuna.storages.RDBStorage:
     try:
         return connect(sqlite_url(path))
     except RuntimeError as error:  # what Optuna raises for the schema of another version
-        raise outdated(path, "Optuna", "optuna storage upgrade --storage") from error
+        raise other_schema(path, "Optuna", "optuna storage upgrade --storage") from error
 
 
 def _claim(folder: StudyFolder, plan: Plan) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cspbench.result import ALIASES, TrialResult
 from cspbench.spec import TrialSpec, content_id
 from cspbench.store import Store
-from cspbench.sweep.database import create_database, outdated, sqlite_url
+from cspbench.sweep.database import create_database, other_schema, sqlite_url
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.records import read_rows
 
@@ -47,7 +47,7 @@ def open_client(store: Store) -> MlflowClient:
     """Return a client of the store's database, which is made if needed (some seconds); MLflow sends nothing anywhere.
 
     Raises:
-        DatabaseError: the database was made by an older MLflow.
+        DatabaseError: the database was made by another version of MLflow.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -64,7 +64,7 @@ def open_client(store: Store) -> MlflowClient:
         return MlflowClient(tracking_uri=database_uri(store))
     except MlflowException as error:
         if "out-of-date database schema" in str(error):
-            raise outdated(path, "MLflow", "mlflow db upgrade") from error
+            raise other_schema(path, "MLflow", "mlflow db upgrade") from error
         raise
 
 

@@ -164,6 +164,15 @@ def test_data_stats_and_prepare(run: Run, tmp_path: Path, an4_path: Path) -> Non
     assert "no such file or folder" in err
 
 
+@pytest.mark.parametrize("name", ["x[/y]", "a[bold]b", "c:smile:d", "[runs]", "e\\[f"])
+def test_names_that_look_like_markup_are_printed_as_they_are(run: Run, tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    for words in (("results",), ("ui",)):
+        code, out, err = run(*words, "--root", root)
+        assert code in (0, 2)
+        assert str(root) in out + err
+
+
 def test_ui_of_an_empty_root_says_what_to_do(run: Run, tmp_path: Path) -> None:
     code, _, err = run("ui", "--root", tmp_path)
     assert code == 2

@@ -81,22 +81,34 @@ def test_a_database_is_made_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fake_trials")
-def test_a_study_of_an_older_optuna_is_one_line(configure: Configure, store: Store, display: Lines) -> None:
+@pytest.mark.parametrize("schema", ["v2.6.0.a", "v99.0.0.a"])
+def test_a_study_of_another_optuna_is_one_line(configure: Configure, store: Store, display: Lines, schema: str) -> None:
     run_sweep(configure(trials=1), store, display)
     path = store.study("demo").optuna
     with sqlite3.connect(path) as database:
-        database.execute("update alembic_version set version_num = 'v2.6.0.a'")
+        database.execute("update alembic_version set version_num = ?", (schema,))
     with pytest.raises(DatabaseError) as caught:
         run_sweep(configure(trials=1), store, display)
     assert str(caught.value) == (
-        f"{path} was made by an older Optuna. Back it up and upgrade it, then start again (finished trials are "
-        f"reused): cp {path} {path}.backup && optuna storage upgrade --storage sqlite+pysqlite:///{path}"
+        f"{path} was made by another version of Optuna. If that is a newer one, install it. If it is an older one, "
+        f"back the file up and upgrade it, then start again (finished trials are reused): cp {path} {path}.backup && "
+        f"optuna storage upgrade --storage sqlite+pysqlite:///{path}"
     )
 
 
-def test_a_database_of_an_older_mlflow_is_one_line(store: Store) -> None:
+def test_a_link_to_a_missing_database_is_damage_and_makes_no_file(tmp_path: Path) -> None:
+    link = tmp_path / "some.db"
+    link.symlink_to(tmp_path / "gone.db")
+    with pytest.raises(DatabaseError, match=r"some\.db is damaged \(unable to open"):
+        create_database(link, lambda address: None)
+    assert not (tmp_path / "gone.db").exists()
+
+
+def test_a_database_of_another_mlflow_is_one_line(store: Store) -> None:
     path = store.mlflow / "mlflow.db"
     with sqlite3.connect(path) as database:
         database.execute("update alembic_version set version_num = 'acf3f17fdcc7'")
-    with pytest.raises(DatabaseError, match=r"was made by an older MLflow.* && mlflow db upgrade sqlite\+pysqlite:///"):
+    with pytest.raises(
+        DatabaseError, match=r"was made by another version of MLflow.* && mlflow db upgrade sqlite\+pysqlite:///"
+    ):
         open_client(store)
