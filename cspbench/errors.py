@@ -25,6 +25,15 @@ class CorpusError(CspbenchError):
     exit_code = 2
 
 
+class InterruptedSweepError(CspbenchError):
+    """A person or a cluster stopped the work; nothing finished is lost."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("stopped; the same command goes on from here")
+
+
 class PruningError(CspbenchError):
     """A request a pruning method cannot satisfy, e.g. a sparsity outside [0, 1)."""
 

@@ -222,9 +222,28 @@ class Store:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes; the folder is made if needed. The lock goes when its holder dies."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / ".lock"):
         yield
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents unless they are there; their entries are on disk when this returns."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Write the entries of a folder to disk: a file that was made or renamed there outlives a power cut."""
+    if os.name != "posix":  # elsewhere folders cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -246,7 +265,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         OSError: it cannot be written; the error names `path`, whichever step failed.
     """
     with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -255,6 +274,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
+            sync_folder(path.parent)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +22,8 @@ from cspbench.cli.options import (
     output,
     print_rows,
 )
-from cspbench.cli.sweep import RUNS, TrialsError, interrupt, overrides
+from cspbench.cli.stopping import stopped_by_signals
+from cspbench.cli.sweep import RUNS, TrialsError, overrides
 from cspbench.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def compare(
     from cspbench.comparison.load import load_comparison_config, with_entry
     from cspbench.store import Store
 
-    signal.signal(signal.SIGTERM, interrupt)
     place = {"workers": workers, "trials_per_gpu": trials_per_gpu, "device": device}
     config = load_comparison_config(file, overrides(set_ or [], **place))
     if enter is not None:
@@ -204,7 +203,7 @@ def _run(
     from cspbench.comparison.run import run_comparison
     from cspbench.trials.progress import make_display
 
-    with make_display(messages()) as display:
+    with stopped_by_signals(), make_display(messages()) as display:
         return run_comparison(config, store, display, stages=stages, only=part, command=command, record=record)
 
 

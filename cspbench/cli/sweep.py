@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +18,7 @@ from cspbench.cli.options import (
     output,
     print_columns,
 )
+from cspbench.cli.stopping import stopped_by_signals
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
@@ -50,11 +50,10 @@ def sweep(
     from cspbench.sweep.tracking import ui_command
     from cspbench.trials.progress import make_display
 
-    signal.signal(signal.SIGTERM, interrupt)
     place = {"workers": workers, "trials_per_gpu": trials_per_gpu, "device": device}
     config = load_config(file, overrides(set_ or [], trials=trials, max_failures=max_failures, **place))
     store = Store(root)
-    with make_display(messages()) as display:
+    with stopped_by_signals(), make_display(messages()) as display:
         summary = run_sweep(config, store, display)
     print_summary(config.name, store, as_json)
     console = messages() if as_json else output()
@@ -77,8 +76,7 @@ def retry(
     from cspbench.sweep.retry import retry as retry_trials
     from cspbench.trials.progress import label_of, make_display
 
-    signal.signal(signal.SIGTERM, interrupt)
-    with make_display(messages()) as display:
+    with stopped_by_signals(), make_display(messages()) as display:
         outcomes = retry_trials(name, Store(root), display, only)
     failures = [f"  {label_of(outcome.spec)}: {outcome.error}" for outcome in outcomes if outcome.result is None]
     finished = f"{len(outcomes) - len(failures)} of {len(outcomes)} trials finished"
@@ -117,8 +115,3 @@ def print_summary(name: str, store: Store, as_json: bool = False) -> None:
     folder = store.study(name).report
     if folder.is_dir():
         output().print(f"figures and tables: {folder}", soft_wrap=True)
-
-
-def interrupt(number: int, frame: object) -> None:
-    """Handle SIGTERM, which a container or cluster sends to stop us, like Ctrl-C."""
-    raise KeyboardInterrupt

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cspbench.cli.options import AsJson, Changes, Device, Root, Workers, messages, output
+from cspbench.cli.stopping import stopped_by_signals
 from cspbench.cli.sweep import RUNS, TrialsError, overrides, print_summary
 from cspbench.errors import ConfigError
 
@@ -41,6 +42,9 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for results; give the same again to go on.", file_okay=False)],
     workers: Workers = 1,
     device: Device = "auto",
+    trial_timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds after which a running trial fails.")
+    ] = None,
     corpus_path: Annotated[Path | None, typer.Option(help="Where the audio lies on this machine.", exists=True)] = None,
 ) -> None:
     """Run specs where neither Optuna nor MLflow is installed."""
@@ -48,8 +52,8 @@ def run(
     from cspbench.trials.remote import read_specs, run_specs
 
     specs = read_specs(file, corpus_path)
-    with make_display(messages()) as display:
-        outcomes = run_specs(specs, out, workers, device, display)
+    with stopped_by_signals(), make_display(messages()) as display:
+        outcomes = run_specs(specs, out, workers, device, display, trial_timeout)
     failures = [outcome.error for outcome in outcomes if outcome.result is None]
     output().print(f"{len(outcomes) - len(failures)} of {len(outcomes)} trials finished in {out}", soft_wrap=True)
     if failures:

@@ -178,6 +178,7 @@ class ComparisonConfig(Settings):
     trials_per_gpu: TrialsPerGpu = Field(
         None, description="processes that share a GPU, in place of `workers` where there is one; `auto` by its memory"
     )
+    trial_timeout: float | None = Field(None, gt=0, description="seconds after which a running trial fails")
     device: Device = "auto"
 
     def tuned_corpora(self) -> list[ComparedCorpus]:

@@ -15,10 +15,10 @@ from cspbench.comparison.config import ComparisonConfig
 from cspbench.comparison.plan import ALL, ComparisonPlan, Subset, Task, resolve_comparison
 from cspbench.comparison.selection import ComparisonRecords, Selection, chosen_settings, select_settings
 from cspbench.comparison.tables import warnings, write_tables
-from cspbench.errors import ConfigError
+from cspbench.errors import ConfigError, InterruptedSweepError
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, write_json
-from cspbench.sweep.runner import InterruptedSweepError, study_lock
+from cspbench.sweep.runner import study_lock
 from cspbench.sweep.tracking import Tracker, open_client
 from cspbench.trials.executors import Executor, make_executor
 from cspbench.trials.progress import Display, label_of
@@ -81,7 +81,12 @@ def run_comparison(
             not raise: see `ComparisonSummary.failures`.
     """
     executor = executor or make_executor(
-        config.workers, store, config.device, display.event, trials_per_gpu=config.trials_per_gpu
+        config.workers,
+        store,
+        config.device,
+        display.event,
+        config.trial_timeout,
+        trials_per_gpu=config.trials_per_gpu,
     )
     plan = resolve_comparison(config, store, display.note)
     with study_lock(store.study(config.name)):
@@ -92,7 +97,7 @@ def run_comparison(
                 run.stages(stages, only, TrialQueue(running, store, display))
         except KeyboardInterrupt:
             run.close("KILLED")
-            raise InterruptedSweepError("stopped; the same command goes on from here") from None
+            raise InterruptedSweepError from None
         except BaseException:
             run.close("FAILED")
             raise
@@ -207,7 +212,7 @@ class _Run:
         plan, config = self._plan, self._plan.config
         corpora = [entry.key for entry in config.corpora]
         tags = {"synthetic": str(plan.synthetic).lower(), "corpus": ",".join(corpora)}
-        content = config.model_dump(mode="json", exclude={"workers", "trials_per_gpu", "device"})
+        content = config.model_dump(mode="json", exclude={"workers", "trials_per_gpu", "trial_timeout", "device"})
         tracker = Tracker(open_client(self._store), self._store, config.name, content, tags)
         params = {"corpora": corpora, "methods": [entry.key for entry in config.methods]}
         tracker.log_sweep(params, [self._store.study(config.name).comparison_file])

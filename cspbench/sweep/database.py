@@ -13,6 +13,7 @@ from filelock import FileLock
 from sqlalchemy import URL
 
 from cspbench.errors import CspbenchError
+from cspbench.store import sync_folder
 
 
 class DatabaseError(CspbenchError):
@@ -48,6 +49,7 @@ def create_database(path: Path, make: Callable[[str], object]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
 
 
 def _check(path: Path) -> None:

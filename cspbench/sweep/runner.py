@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from cspbench.config import SweepConfig
-from cspbench.errors import CspbenchError
+from cspbench.errors import CspbenchError, InterruptedSweepError
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, StudyFolder
 from cspbench.sweep.plan import Plan, resolve
@@ -30,12 +30,6 @@ class SweepBusyError(CspbenchError):
 
 class TooManyFailuresError(CspbenchError):
     """As many trials failed as `max_failures` allows."""
-
-
-class InterruptedSweepError(CspbenchError):
-    """A person stopped the work; nothing finished is lost."""
-
-    exit_code = 130
 
 
 @dataclass
@@ -108,7 +102,7 @@ def run_sweep(
                 sweep.run(running)
         except KeyboardInterrupt:
             tracker.finish("KILLED")
-            raise InterruptedSweepError("stopped; the same command goes on from here") from None
+            raise InterruptedSweepError from None
         except BaseException:
             tracker.finish("FAILED")
             raise

@@ -22,6 +22,7 @@ from cspbench.corpora.augment import augment
 from cspbench.corpora.batches import Batch, collate, epoch_order
 from cspbench.corpora.features import FeatureSet
 from cspbench.errors import CspbenchError
+from cspbench.machine import stop
 from cspbench.machine.lock import working
 from cspbench.pruning.method import Phase, Progress, PruningMethod
 from cspbench.spec import AugmentSpec, TrainSpec
@@ -120,9 +121,10 @@ class TrainingRun:
             step += 1
             self.seconds += time.monotonic() - began
             self._after(step, per_epoch, progress)
-            if self.checkpoint is not None and time.monotonic() - last_save > CHECKPOINT_SECONDS:
+            if stop.requested() or time.monotonic() - last_save > CHECKPOINT_SECONDS:
                 self._save(step)
                 last_save = time.monotonic()
+            stop.check()
         if self.on_step is not None:
             self.on_step(step)
         self._call(None if self.method is None else self.method.finish)

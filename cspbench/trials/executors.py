@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, Protocol, Self
 
 from cspbench.errors import CspbenchError, FileAccessError
+from cspbench.machine import stop
 from cspbench.machine.cpu import usable_threads
 from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
@@ -53,7 +54,11 @@ class Executor(Protocol):
         """Start a trial; only while `free`."""
 
     def wait(self) -> Outcome:
-        """Block until a trial ends; only while `busy`."""
+        """Block until a trial ends; only while `busy`.
+
+        Raises:
+            KeyboardInterrupt: a stop was requested, and all trials have stopped at a checkpoint.
+        """
 
     def __enter__(self) -> Self: ...
 
@@ -175,6 +180,7 @@ class LocalProcesses:
         self._idle: list[_Worker] = []
         self._running: dict[Connection, _Worker] = {}
         self._attempts: dict[str, int] = {}
+        self._stopping = False
 
     def prepare(self, dense: Iterable[DenseSpec]) -> None:
         # In this process: while no trial runs, the training may have all cores.
@@ -194,15 +200,24 @@ class LocalProcesses:
         self._running[worker.connection] = worker
 
     def wait(self) -> Outcome:
-        while True:
-            for ready in wait(list(self._running), self._seconds_left()):
-                assert isinstance(ready, Connection)
-                outcome = self._receive(self._running[ready])
+        while self._running:
+            self._pass_on_stop()
+            awaited: list[Connection | int] = [*self._running, *([] if self._stopping else [stop.descriptor()])]
+            for ready in wait(awaited, self._seconds_left()):
+                outcome = self._receive(self._running[ready]) if isinstance(ready, Connection) else None
                 if outcome is not None:
                     return outcome
             for worker in self._running.values():
                 if worker.deadline is not None and time.monotonic() > worker.deadline:
                     return self._expire(worker)
+        raise KeyboardInterrupt
+
+    def _pass_on_stop(self) -> None:
+        """Ask the workers to stop at a checkpoint, once, if this process was asked to."""
+        if stop.requested() and not self._stopping:
+            self._stopping = True
+            for worker in self._running.values():
+                worker.request_stop()
 
     def _seconds_left(self) -> float | None:
         """Seconds until the first running trial has taken too long, None if none ever does."""
@@ -239,6 +254,8 @@ class LocalProcesses:
         assert spec is not None
         del self._running[worker.connection]
         code = worker.stop()
+        if stop.requested():
+            return None  # it stopped at a checkpoint, as it was asked to; if not, the next run goes on all the same
         self._attempts[spec.id] = self._attempts.get(spec.id, 0) + 1
         if self._attempts[spec.id] < MAX_ATTEMPTS:
             self._progress(spec, Event("worker", message=f"a worker died ({_cause(code)}); its trial starts again"))
@@ -280,14 +297,16 @@ class _Worker:
         with suppress(BrokenPipeError):  # died while idle: the next read from the pipe finds out
             self.connection.send_bytes(spec.model_dump_json().encode())
 
+    def request_stop(self) -> None:
+        """Ask the process to end at the next checkpoint of its trial."""
+        self._process.terminate()
+
     def stop(self) -> int | None:
         """End the process and return the exit code it had died with, negative for a signal; None if it was alive."""
         self.connection.close()
         self._process.join(timeout=0.2)
         died = self._process.exitcode
-        self._process.terminate()
-        self._process.join(timeout=5)
-        self._process.kill()
+        self._process.kill()  # safe at any moment: files appear whole or not at all
         self._process.join()
         return died
 
@@ -302,11 +321,11 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
         workers: number of workers that divide the machine.
         device: as in a sweep file.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    stop.obey_parent()  # Ctrl-C reaches the whole group, and so may the SIGTERM of a cluster
     _divide_cores(workers)
     place = _place(index, device)
     store = Store(os.fspath(root))
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         while True:
             spec = TrialSpec.model_validate_json(connection.recv_bytes())
             _send(connection, {"started": True})

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from cspbench.machine import stop
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store
 from cspbench.trials.executors import Executor
@@ -52,13 +53,16 @@ class TrialQueue:
             log: receives a line when a trial starts and when it ends.
             dense: dense recognisers to train first, unless they are there.
             total: number of trials to announce.
+
+        Raises:
+            KeyboardInterrupt: a stop was requested; all trials under way have ended or stopped at a checkpoint.
         """
         self._executor.prepare(dense)
         self._display.expect(total)
         began, waited = time.monotonic(), 0.0
         waiting = iter(jobs)
         while True:
-            while self._executor.free and (job := next(waiting, None)) is not None:
+            while self._executor.free and not stop.requested() and (job := next(waiting, None)) is not None:
                 self._numbers[job.spec.id] = job.number
                 folder = self._store.trial(job.spec.id)
                 if folder.finished:
@@ -67,6 +71,7 @@ class TrialQueue:
                     log.write(job.spec, "running", number=job.number)
                     self._executor.submit(job.spec)
             if not self._executor.busy:
+                stop.check()
                 break
             since = time.monotonic()
             outcome = self._executor.wait()

@@ -8,6 +8,7 @@ A line that is sound JSON but not a record is an error.
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from cspbench.errors import CspbenchError
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
-from cspbench.store import Store, TrialFolder, naming
+from cspbench.store import Store, TrialFolder, make_folder, naming, sync_folder
 
 TrialStatus = Literal["running", "complete", "failed", "pruned"]
 MOST_SHOWN = 3
@@ -118,7 +119,7 @@ class TrialLog:
         self.path = path
 
     def write(self, spec: TrialSpec, state: TrialStatus, error: str | None = None, number: int | None = None) -> None:
-        """Add a line.
+        """Add a line; it is on disk when this returns.
 
         Args:
             spec: what the trial is.
@@ -133,12 +134,16 @@ class TrialLog:
             "error": error,
             "number": number,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         with naming(self.path), self.path.open("a+b") as file:
+            new = not file.tell()
             # A killed sweep may have left half a line: what follows must not be glued to it.
-            if file.tell() and not _ends_in_newline(self.path):
-                file.write(b"\n")
-            file.write(json.dumps(record, sort_keys=True).encode() + b"\n")
+            glue = b"" if new or _ends_in_newline(self.path) else b"\n"
+            file.write(glue + json.dumps(record, sort_keys=True).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            if new:
+                sync_folder(self.path.parent)
 
     def records(self) -> list[TrialRecord]:
         """Return the last record of each trial, in order of first appearance; none if there is no file.

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cspbench.errors import ConfigError
 from cspbench.spec import TrialSpec
-from cspbench.store import ModelFolder, Store, StudyFolder
+from cspbench.store import ModelFolder, Store, StudyFolder, atomic_file
 from cspbench.trials.executors import make_executor
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display
@@ -49,11 +49,22 @@ def read_specs(path: Path, corpus_path: Path | None = None) -> list[TrialSpec]:
     return list(specs.values())
 
 
-def run_specs(specs: list[TrialSpec], out: Path, workers: int, device: str, display: Display) -> list[Outcome]:
-    """Run specs into a results folder and return how each ended; those that have a result there are not run again."""
+def run_specs(
+    specs: list[TrialSpec], out: Path, workers: int, device: str, display: Display, timeout: float | None = None
+) -> list[Outcome]:
+    """Run specs into a results folder and return how each ended; those that have a result there are not run again.
+
+    Args:
+        specs: the trials.
+        out: the results folder.
+        workers: trials that run at the same time.
+        device: as in a sweep file.
+        display: shows progress.
+        timeout: seconds after which a running trial fails; None for no limit.
+    """
     store = Store(out)
     dense = [spec.dense for spec in specs if not store.trial(spec.id).finished]
-    with make_executor(workers, store, device, display.event) as executor:
+    with make_executor(workers, store, device, display.event, timeout) as executor:
         queue = TrialQueue(executor, store, display)
         return list(queue.run(map(Job, specs), TrialLog(StudyFolder(out).trials), dense=dense, total=len(specs)))
 
@@ -91,10 +102,10 @@ def _copy(source: ModelFolder, target: ModelFolder) -> None:
     """Copy the files of a folder, its result last: a folder with a result is complete."""
     if target.finished or not source.path.is_dir():
         return
-    target.path.mkdir(parents=True, exist_ok=True)
     files = [path for path in source.path.iterdir() if path.is_file() and not path.is_symlink() and path.name[0] != "."]
     for path in sorted(files, key=lambda path: path == source.result):
-        shutil.copyfile(path, target.path / path.name)
+        with path.open("rb") as source_file, atomic_file(target.path / path.name) as copy:
+            shutil.copyfileobj(source_file, copy)
 
 
 def _moved(spec: TrialSpec, corpus_path: Path) -> TrialSpec:

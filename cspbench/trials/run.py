@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from cspbench.asr.model import Transducer, prunable_weights
 from cspbench.corpora.base import Split
 from cspbench.errors import CspbenchError
+from cspbench.machine import stop
 from cspbench.machine.lock import working
 from cspbench.pruning import PruningContext, PruningMethod
 from cspbench.pruning.moments import layer_sparsity, overall_sparsity
@@ -70,6 +71,7 @@ def run_trial(
             write_json(folder.spec, spec.model_dump(mode="json"))
             trial = _Trial(spec, store, resolve_device(device), progress, prepare_speech(spec.dense, store, progress))
             for stage in (dense, prune, evaluate, pack, measure):
+                stop.check()
                 stage(trial)
             _conclude(trial, time.monotonic() - began)
     return read_result(folder)

@@ -317,6 +317,13 @@ def test_a_person_may_stop_it_anywhere(
     assert set(finals(store)["state"]) == {"complete"}
 
 
+def test_a_trial_that_takes_too_long_fails(comparison: Configure, store: Store, display: Lines) -> None:
+    config = comparison(methods=["movement", "csp"], sparsity=[0.23, 0.5], tuning=None, seeds=[1], trial_timeout=1)
+    summary = run_comparison(config, store, display, only=Subset(methods=frozenset({"movement"})))
+    assert summary.failures == ["noise: movement 23 % seed 1: it took longer than 1 seconds"]
+    assert finals(store)["state"].tolist().count("complete") == 1
+
+
 def test_parts_of_a_comparison(comparison: Configure, store: Store, display: Lines) -> None:
     config = comparison(tuning={"trials": 3, "at": [0.9, 0.5]})
     run_comparison(config, store, display, only=Subset(frozenset({"csp", "movement"}), frozenset({0.5})))

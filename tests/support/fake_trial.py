@@ -3,8 +3,9 @@
 There is one way of replacing training in a test: the fixture `fake_trials`, or in a process of its own `install`. Call
 the fixture with another function to put that in the place of `run_trial`.
 
-Sparsities with a meaning: 0.13 raises, 0.17 kills its process every time, 0.19 kills it the first time, 0.23 hangs. A
-file ``kill-after`` in the store's root holds the number of trials after which the process is killed.
+Sparsities with a meaning: 0.13 raises, 0.17 kills its process every time, 0.19 kills it the first time, 0.23 hangs,
+0.29 trains until it is asked to stop. A file
+``kill-after`` in the store's root holds the number of trials after which the process is killed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 from support.fake_studies import result
 
 from cspbench.errors import PruningError
+from cspbench.machine import stop
 from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, naming, write_json, write_jsonl
@@ -102,6 +104,10 @@ def _misbehave(spec: TrialSpec, store: Store) -> None:
         raise PruningError("thirteen is not possible")
     if spec.sparsity == 0.23:
         time.sleep(600)
+    if spec.sparsity == 0.29 and tried == 1:
+        for _ in range(6000):
+            stop.check()
+            time.sleep(0.01)
     if spec.sparsity == 0.17 or (spec.sparsity == 0.19 and tried == 1):
         os.kill(os.getpid(), signal.SIGKILL)
     if limit.exists() and len(calls(store.root)) > int(limit.read_text()):

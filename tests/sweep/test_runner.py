@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,14 +20,17 @@ from support.fake_trial import calls
 
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
+from cspbench.machine import stop
 from cspbench.report import table
 from cspbench.report.results import load_results
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, read_json
 from cspbench.sweep.database import sqlite_url
 from cspbench.sweep.runner import InterruptedSweepError, SweepBusyError, TooManyFailuresError, run_sweep, study_lock
+from cspbench.sweep.tracking import Tracker
 from cspbench.training.events import Event
 from cspbench.trials.executors import InProcess, LocalProcesses
+from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Lines
 
 Configure = Callable[..., SweepConfig]
@@ -251,6 +256,58 @@ def test_ctrl_c_ends_with_a_word_on_how_to_go_on(
     run_sweep(configure(), store, display)
     assert len(calls(store.root)) == 5
     assert len(set(calls(store.root))) == 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_first_signal_stops_at_a_checkpoint(
+    workers: int, configure: Configure, store: Store, display: Lines
+) -> None:
+    """The trials under way stop by themselves, no other begins, and MLflow and the next run know."""
+
+    def ask(_: TrialSpec | DenseSpec, event: Event) -> None:
+        if event.stage == "prune" and not stop.requested():
+            signal.raise_signal(signal.SIGTERM)
+
+    config = configure(sparsity=[0.29, 0.5, 0.9], methods=["csp"], workers=workers)
+    executor = InProcess(store, "cpu", ask) if workers == 1 else LocalProcesses(2, store, "cpu", ask)
+    with stop.stoppable("stopping"), pytest.raises(InterruptedSweepError):
+        run_sweep(config, store, display, executor)
+    assert not stop.requested()
+    states = {record["trial_id"]: record["state"] for record in log_of(store)}
+    assert list(states.values()).count("running") >= 1
+    assert "failed" not in states.values()
+    assert len(states) <= workers
+    run_sweep(config, store, display, InProcess(store, "cpu", quiet))
+    assert (load_results("demo", store.root)["state"] == "complete").all()
+    assert {calls(store.root).count(id) for id in calls(store.root)} <= {1, 2}
+
+
+def test_results_are_on_disk_before_anybody_is_told(
+    configure: Configure, store: Store, display: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    told: list[str] = []
+    fsync, log = os.fsync, Tracker.log
+
+    def watch(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    def check(tracker: Tracker, outcome: Outcome) -> None:
+        folder = store.trial(outcome.spec.id)
+        assert [path.parent for path in synced].count(folder.path) >= 2, "spec, curve, result and so on"
+        assert synced.index(folder.path) < len(synced) - 1 - synced[::-1].index(store.study("demo").trials)
+        assert folder.path.parent in synced
+        assert store.study("demo").path in synced
+        told.append(outcome.spec.id)
+        synced.clear()
+        synced.extend([folder.path.parent, store.study("demo").path])
+        log(tracker, outcome)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    monkeypatch.setattr(Tracker, "log", check)
+    run_sweep(configure(), store, display)
+    assert len(told) == 4
 
 
 def test_two_workers_do_the_same_work(configure: Configure, store: Store, display: Lines) -> None:

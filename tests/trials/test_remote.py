@@ -60,6 +60,12 @@ def test_there_and_back(specs: list[TrialSpec], store: Store, display: Lines, tm
     assert store.dense(specs[1].dense.id).finished
 
 
+def test_a_trial_that_hangs_fails(configure: Configure, store: Store, display: Lines, tmp_path: Path) -> None:
+    specs = resolve(configure(sparsity=[0.23, 0.5], methods=["csp"]), store, print).grid_specs()
+    outcomes = run_specs(specs, tmp_path / "there", 1, "cpu", display, timeout=1)
+    assert {outcome.spec.sparsity: outcome.reason for outcome in outcomes} == {0.23: "timeout", 0.5: None}
+
+
 def test_where_audio_lies_does_not_change_what_a_trial_is(specs: list[TrialSpec], tmp_path: Path) -> None:
     moved = read_specs(write(tmp_path / "specs.jsonl", specs), corpus_path=tmp_path)
     assert [spec.id for spec in moved] == [spec.id for spec in specs]

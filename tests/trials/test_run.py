@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from cspbench.machine import stop
 from cspbench.runtime import extension
 from cspbench.spec import CorpusSpec, DenseSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
 from cspbench.store import Store
+from cspbench.training.checkpoint import load_checkpoint
+from cspbench.training.events import Event
 from cspbench.trials import run
 from cspbench.trials.run import run_trial
 
@@ -74,6 +79,26 @@ def test_a_trial_killed_between_two_stages_repeats_neither(
     assert done.count("recognise") == 2  # dev and test at the end
     assert result.trial_id == spec.id
     assert not store.trial(spec.id).checkpoint.exists()
+
+
+def test_a_trial_that_is_asked_to_stop_saves_its_last_step_and_resumes_identically(
+    spec: TrialSpec, tmp_path: Path
+) -> None:
+    whole, stopped = Store(tmp_path / "whole"), Store(tmp_path / "stopped")
+    run_trial(spec, whole)
+
+    def ask(event: Event) -> None:
+        if event.stage == "prune" and event.step == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with stop.stoppable("stopping"), pytest.raises(KeyboardInterrupt):
+        run_trial(spec, stopped, progress=ask)
+    assert load_checkpoint(stopped.trial(spec.id).checkpoint, torch.device("cpu"))["step"] == 3
+    steps: list[int] = []
+    run_trial(spec, stopped, progress=lambda event: steps.append(event.step) if event.stage == "prune" else None)
+    assert steps == [4]
+    weights = [store.trial(spec.id).weights.read_bytes() for store in (whole, stopped)]
+    assert weights[0] == weights[1]
 
 
 def test_the_result_holds_what_the_stages_left(spec: TrialSpec, tmp_path: Path) -> None:
