@@ -4,7 +4,7 @@ The lattice of an utterance has T frames and U labels. A node (t, u) is left by 
 label to (t, u + 1). All nodes with equal t + u form an anti-diagonal and depend only on the one before, so the
 recursion runs over T + U diagonals with every label position and every utterance of the batch in one operation. The
 backward variables obey the same recursion on the lattice turned around; both are computed in one sweep, as one batch of
-twice the size.
+twice the size. On CUDA all of that is one Triton kernel, where Triton is installed: `cspbench.asr.lattice_kernel`.
 
 There are two ways in: `transducer_loss` takes the logits of every node; `joint_transducer_loss` takes what the joint
 network makes them of, and on a CPU never holds them.
@@ -12,7 +12,10 @@ network makes them of, and on a CPU never holds them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -235,7 +238,43 @@ def _arc_occupancies(
 
 
 def _forward_backward(log_blank: Tensor, log_label: Tensor, frames: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return alpha and beta, (N, T, U+1); entries outside an utterance's own lattice are LOG_ZERO.
+    """Return alpha and beta, (N, T, U+1); entries outside an utterance's own lattice are LOG_ZERO."""
+    if log_blank.device.type == "cuda" and _kernel_agrees(log_blank.device):
+        from cspbench.asr.lattice_kernel import forward_backward
+
+        return forward_backward(log_blank, log_label, frames, labels)
+    return _torch_forward_backward(log_blank, log_label, frames, labels)
+
+
+@cache
+def _kernel_agrees(device: torch.device) -> bool:
+    """Try the Triton kernel on a small lattice, once a process; warn and return False if it fails or errs.
+
+    Triton needs a compiler for its launcher and supports some GPUs only, which shows no sooner than at a launch.
+    """
+    if find_spec("triton") is None:
+        return False
+    frames, labels = torch.tensor([9, 7], device=device), torch.tensor([3, 5], device=device)
+    blank, label = -torch.arange(1.0, 217.0, device=device).sqrt().view(2, 2, 9, 6)
+    try:
+        from cspbench.asr.lattice_kernel import forward_backward
+
+        found = forward_backward(blank, label, frames, labels)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        expected = _torch_forward_backward(blank, label, frames, labels)
+        if all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(found, expected, strict=True)):
+            return True
+        problem = "its results are wrong"
+    warnings.warn(f"the transducer loss runs without its Triton kernel, slower: {problem}", stacklevel=2)
+    return False
+
+
+def _torch_forward_backward(
+    log_blank: Tensor, log_label: Tensor, frames: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return alpha and beta as `_forward_backward` does, in torch's operations.
 
     Written for arrival: ``a(t, u) = logaddexp(a(t-1, u) + in_blank(t, u), a(t, u-1) + in_label(t, u))``. Going forward
     the arc into (t, u) carries the weight of the node it leaves; on the reversed lattice, that of the node it enters.
