@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from cspbench.constraints import Constraint
 from cspbench.hyper import Settings
 from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
 from cspbench.store import NAME
@@ -40,6 +41,11 @@ def _number_or_auto(value: Any) -> Any:
     return value
 
 
+def _bounds_a_metric(text: str) -> str:
+    Constraint.parse(text)
+    return text
+
+
 def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
@@ -47,6 +53,7 @@ def _named(value: Any) -> Any:
 Name = Annotated[str, AfterValidator(_names_a_folder)]
 Device = Annotated[str, AfterValidator(_known_device)]
 TrialsPerGpu = Annotated[Annotated[int, Field(ge=1, le=64)] | Literal["auto"] | None, BeforeValidator(_number_or_auto)]
+Bound = Annotated[str, AfterValidator(_bounds_a_metric)]
 Distinct = AfterValidator(_all_different)
 BareName = BeforeValidator(_named)
 """A mapping with a name, for which the name alone may be written."""
@@ -173,6 +180,10 @@ class SweepConfig(Recipe):
     objectives: Annotated[tuple[Objective, ...], Distinct] = Field(
         ("wer",), min_length=1, description="what Optuna minimises; wer is of dev"
     )
+    constraints: Annotated[tuple[Bound, ...], Distinct] = Field(
+        (),
+        description="bounds on metrics, such as `latency_ms <= 5` or `size_mb <= 2`: the sampler keeps to them",
+    )
     trials: int | None = Field(
         None, ge=1, le=1_000_000, description="settings to run, each once a seed; unset: the whole grid"
     )
@@ -186,3 +197,7 @@ class SweepConfig(Recipe):
     trial_timeout: float | None = Field(None, gt=0, description="seconds after which a running trial fails")
     max_failures: int | None = Field(None, ge=1, description="failed trials after which the sweep stops")
     device: Device = "auto"
+
+    def bounds(self) -> list[Constraint]:
+        """Return the constraints, read."""
+        return [Constraint.parse(text) for text in self.constraints]

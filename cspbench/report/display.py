@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cspbench.report.columns import Column, rows_of
+from cspbench.report.pareto import violates
 from cspbench.report.table import FRONTS, fronts
 from cspbench.units import Unit, size_unit, time_unit
 
@@ -16,6 +17,7 @@ LETTERS = {"wer_vs_sparsity": "S", "wer_vs_latency": "L", "wer_vs_size": "B"}
 """Marks of the Pareto fronts."""
 
 FRONT_NOTE = "front: Pareto fronts of test WER and sparsity (S), latency (L), bytes (B)"
+VIOLATED_NOTE = "violates: constraints that no setting of the row meets; such rows are on no front"
 NOISY = "~"
 NOISY_NOTE = "~: the machine was too noisy to believe this latency"
 
@@ -26,8 +28,8 @@ Cell = Callable[[Row], str]
 def display_columns(table: pd.DataFrame) -> list[Column]:
     """Word a `summary` for people, units in the headings; "–" where there is no number.
 
-    Corpus, schema version, control, seeds, int8 and hyperparameters have a column only where they say something. The
-    rank of a column says which are dropped first where there is no room for all.
+    Corpus, schema version, control, violated constraints, seeds, int8 and hyperparameters have a column only where they
+    say something. The rank of a column says which are dropped first where there is no room for all.
     """
     rows = table.to_dict("records")
     time = time_unit([*table["latency_ms"].dropna(), *table["int8_latency_ms"].dropna()])
@@ -36,6 +38,7 @@ def display_columns(table: pd.DataFrame) -> list[Column]:
     columns = [Column(heading, tuple(map(cell, rows)), rank, right) for heading, rank, cell, right in cells]
     columns.append(Column("front", _front_marks(table), 5, right=False))
     notes: list[tuple[str, int, Cell, bool]] = [
+        ("violates", 1, _text("violated"), False),
         ("seeds", 8, _text("seeds"), True),
         ("chosen on dev", 9, _text("params"), False),
         ("formats timed", 18, _text("formats"), False),
@@ -44,6 +47,7 @@ def display_columns(table: pd.DataFrame) -> list[Column]:
     silent = {
         "corpus": table["corpus"].nunique() <= 1,
         "schema": table["schema"].nunique() <= 1,
+        "violates": not violates(table).any(),
         "seeds": not (table["seeds"] > 1).any(),
         "chosen on dev": not (table["params"] != "").any(),
     }
@@ -58,7 +62,7 @@ def display_rows(table: pd.DataFrame) -> list[dict[str, str]]:
 def display_notes(table: pd.DataFrame) -> list[str]:
     """Return what a reader must know to read the marks of `display_columns`."""
     noisy = bool((table["latency_conclusive"] == 0).any())
-    return [FRONT_NOTE, *([NOISY_NOTE] if noisy else [])]
+    return [FRONT_NOTE, *([VIOLATED_NOTE] if violates(table).any() else []), *([NOISY_NOTE] if noisy else [])]
 
 
 Described = tuple[str, int, Cell, bool]

@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from cspbench.report.axes import axis
-from cspbench.report.pareto import on_front
+from cspbench.report.pareto import on_front, violates
 from cspbench.report.table import DENSE, FRONTS, PLACE, select_on_dev, summary
 from cspbench.store import atomic_file
 
@@ -212,6 +212,8 @@ def _draw_method(axes: Axes, cells: pd.DataFrame, panel: Panel, look: Look, shif
     axes.plot(x, y, color=look.colour, marker=look.marker, markersize=6, linewidth=1.4, linestyle=joined, zorder=4)
     bars = np.abs([y - low, high - y])
     axes.errorbar(x, y, yerr=bars, ecolor=look.colour, fmt="none", elinewidth=0.9, capsize=2, alpha=0.6, zorder=3)
+    missed = violates(cells).to_numpy()
+    axes.scatter(x[missed], y[missed], s=36, marker=look.marker, facecolors="white", edgecolors=look.colour, zorder=5)
 
 
 def _bounds(cells: pd.DataFrame, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -254,5 +256,7 @@ def _caption(shown: _Shown, panels: Sequence[Panel]) -> str:
         parts.append("Dots: seeds; lines: their mean.")
     if any(panel.front != (panel.x, panel.y) for panel in panels) and len(panels) == 1:
         parts.append("Rings: Pareto front of WER and latency.")
+    if violates(shown.cells).any():
+        parts.append("Open marks violate a constraint of the sweep.")
     parts.append("Settings chosen by dev WER.")
     return " ".join(parts)

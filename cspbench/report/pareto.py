@@ -49,7 +49,7 @@ def pareto_front(values: ArrayLike) -> NDArray[np.bool_]:
 
 
 def on_front(table: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Mark the rows that no other row beats in some columns of a `summary`.
+    """Mark the rows that no other row beats in some columns of a `summary`, those that violate a constraint left out.
 
     Args:
         table: rows of one corpus and schema version.
@@ -58,4 +58,12 @@ def on_front(table: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]
     Returns:
         Mask of shape (n,).
     """
-    return pareto_front(np.stack([-table[name] if name in MAXIMISED else table[name] for name in columns], axis=1))
+    values = np.stack([-table[name] if name in MAXIMISED else table[name] for name in columns], axis=1)
+    return pareto_front(np.where(violates(table).to_numpy()[:, None], np.nan, values))
+
+
+def violates(table: pd.DataFrame) -> pd.Series:
+    """Mark the rows of a `summary`, or of `load_results`, that violate a constraint of their sweep."""
+    if "violated" not in table:
+        return pd.Series(False, index=table.index)
+    return table["violated"].fillna("") != ""  # an empty text comes back from CSV as NaN

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from cspbench.constraints import Constraint, violated
 from cspbench.errors import did_you_mean
 from cspbench.hyper import flatten
 from cspbench.result import ALIASES, METRICS, TrialResult
 from cspbench.spec import TrialSpec, canonical, content_id
-from cspbench.store import Store
+from cspbench.store import Store, read_json
 from cspbench.trials.records import ResultsError, TrialLog, TrialRecord, read_result, read_rows
 
 MEASURES = [*METRICS, *ALIASES]
@@ -22,7 +23,7 @@ MEASURES = [*METRICS, *ALIASES]
 
 COLUMNS = [
     *("trial_id", "number", "state", "corpus", "synthetic", "method", "sparsity_requested", "seed", "setting"),
-    *("dense_id", "schema", "device", "formats", "error"),
+    *("dense_id", "schema", "device", "formats", "violated", "dense_violated", "error"),
     *(name for name in MEASURES if name != "sparsity_requested"),
 ]
 
@@ -43,7 +44,9 @@ def load_results(name: str, root: Store | Path | str = "runs") -> pd.DataFrame:
         ``state`` is complete, failed, pruned, running, or missing (finished once, but its result is gone); measures of
         all but complete trials are NaN. ``setting`` is equal for trials that differ in sparsity and seed alone.
         ``formats`` are those of the packed file that ``size_bytes`` and ``latency_ms`` describe. ``schema`` is the
-        schema version of the trial: equal settings of different versions may come out differently.
+        schema version of the trial: equal settings of different versions may come out differently. ``violated`` are the
+        constraints of the sweep that the setting does not meet at this sparsity, by the mean over its finished seeds,
+        and ``dense_violated`` those that the dense recogniser does not meet; empty where there are none.
 
     Raises:
         ResultsError: no such study, or a record that this version cannot read.
@@ -58,7 +61,7 @@ def load_results(name: str, root: Store | Path | str = "runs") -> pd.DataFrame:
     rows = [_row(store, record) for record in _records(store, name)]
     extra = {key: None for row in rows for key in row if key not in COLUMNS}
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(extra)])
-    return frame.astype(dict.fromkeys(MEASURES, float))
+    return _judged(frame.astype(dict.fromkeys(MEASURES, float)), _constraints(store, name))
 
 
 def load_hypotheses(trial_id: str, root: Store | Path | str = "runs") -> pd.DataFrame:
@@ -109,6 +112,33 @@ def load_layers(trial_id: str, root: Store | Path | str = "runs") -> pd.DataFram
     """
     zeros = read_result(Store(root).trial(trial_id)).layer_sparsity
     return pd.DataFrame({"layer": list(zeros), "sparsity": list(zeros.values())})
+
+
+def _constraints(store: Store, name: str) -> list[Constraint]:
+    """Constraints of the sweep behind a study; a comparison, and a study collected elsewhere, have none."""
+    path = store.study(name).sweep
+    config = read_json(path).get("config", {}) if path.is_file() else {}
+    return [Constraint.parse(text) for text in config.get("constraints", ())]
+
+
+def _judged(frame: pd.DataFrame, constraints: list[Constraint]) -> pd.DataFrame:
+    """Fill in what settings, and the dense recognisers, violate."""
+    frame = frame.assign(violated="", dense_violated="")
+    done = frame[frame["state"] == "complete"]
+    if not constraints:
+        return frame
+    for _, part in done.groupby(["method", "sparsity_requested", "setting"]):
+        frame.loc[part.index, "violated"] = _worded(constraints, dict(part[MEASURES].mean().dropna()))
+    for _, part in done.groupby("dense_id"):
+        known = {name.removeprefix("dense_"): part[name].median() for name in METRICS if name.startswith("dense_")}
+        metrics = known | {"sparsity": 0.0, "sparsity_requested": 0.0, "speedup": 1.0, "compression": 1.0}
+        judged = [constraint for constraint in constraints if constraint.metric in metrics]
+        frame.loc[part.index, "dense_violated"] = _worded(judged, metrics)
+    return frame
+
+
+def _worded(constraints: list[Constraint], metrics: dict[str, float]) -> str:
+    return ", ".join(constraint.text for constraint in violated(constraints, metrics))
 
 
 def _records(store: Store, name: str) -> list[TrialRecord]:

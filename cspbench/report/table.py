@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cspbench.report.pareto import on_front
+from cspbench.report.pareto import on_front, violates
 from cspbench.result import ALIASES
 
 PLACE = ["corpus", "schema"]
@@ -27,7 +27,7 @@ SUMMARY = [
     *CELL,
     *MEANS,
     *("test_wer_std", "wer_change", "control_change", "latency_conclusive"),
-    *("seeds", "settings", "failed", "params", "formats"),
+    *("seeds", "settings", "failed", "params", "formats", "violated"),
     *ALIASES,
 ]
 """Columns of a `summary`."""
@@ -51,7 +51,8 @@ def select_on_dev(frame: pd.DataFrame) -> pd.DataFrame:
 
     Settings are compared by their mean dev WER over seeds, and only those with the most finished seeds of their cell
     take part: a setting that was tried once owes more to luck than one that was repeated. Equal means go to the
-    setting that was tried first. Test results play no part.
+    setting that was tried first. A setting that violates a constraint of the sweep is chosen only where all of these
+    do. Test results play no part.
 
     Args:
         frame: as from `load_results`.
@@ -60,9 +61,12 @@ def select_on_dev(frame: pd.DataFrame) -> pd.DataFrame:
         The finished trials of the chosen settings, all seeds, in the frame's order.
     """
     done = frame[frame["state"] == "complete"]
-    settings = done.groupby([*CELL, "setting"], sort=False)["dev_wer"].agg(["mean", "size"]).reset_index()
+    by_setting = done.assign(missed=violates(done)).groupby([*CELL, "setting"], sort=False)
+    settings = by_setting.agg(
+        mean=("dev_wer", "mean"), size=("dev_wer", "size"), missed=("missed", "any")
+    ).reset_index()
     most = settings.groupby(CELL)["size"].transform("max")
-    contenders = settings[settings["size"] == most].sort_values("mean", kind="stable")
+    contenders = settings[settings["size"] == most].sort_values(["missed", "mean"], kind="stable")
     chosen = contenders.drop_duplicates(CELL)[[*CELL, "setting"]]
     keep = pd.MultiIndex.from_frame(done[[*CELL, "setting"]]).isin(pd.MultiIndex.from_frame(chosen))
     return done[keep]
@@ -84,6 +88,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     - ``seeds`` of the chosen setting, ``settings`` it was chosen from, ``failed`` trials of the cell;
     - ``params``: the chosen hyperparameters that vary within the study, e.g. ``"rounds=3"``;
     - ``formats`` of the packed file that size and latency describe;
+    - ``violated``: constraints of the sweep that the row does not meet; empty if it meets all;
     - ``wer``: second name of ``test_wer``.
 
     A cell whose trials all failed, or have not finished, has NaN measures and 0 seeds.
@@ -111,7 +116,7 @@ def fronts(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a `summary` on a Pareto front, with a bool column a front of `FRONTS` put first.
 
     Fronts are those of one corpus and schema version, and of test WER: they describe what came out. To choose what to
-    deploy, look at ``dev_wer``.
+    deploy, look at ``dev_wer``. Rows that violate a constraint of the sweep are on no front.
     """
     marked = table.copy()
     for place, (name, columns) in enumerate(FRONTS.items()):
@@ -136,6 +141,7 @@ def _cell_row(cell: pd.DataFrame, trials: pd.DataFrame, varied: list[str]) -> di
         "failed": int((cell["state"] == "failed").sum()),
         "params": _worded_params(trials, varied),
         "formats": "; ".join(sorted(set(trials["formats"].dropna()))),
+        "violated": "" if trials.empty else trials.iloc[0]["violated"],
     }
     row["wer_change"] = row["test_wer"] / row["dense_test_wer"] - 1 if row["dense_test_wer"] else math.nan
     return row | {alias: row[name] for alias, name in ALIASES.items()}
@@ -156,6 +162,7 @@ def _dense_row(trials: pd.DataFrame) -> dict[str, Any]:
         **times,
         **{"speedup": 1.0, "latency_conclusive": _mostly(trials["latency_conclusive"].dropna())},
         **{"seeds": len(models), "settings": 1, "failed": 0, "params": "", "formats": ""},
+        "violated": trials.iloc[0]["dense_violated"],
     }
     return row | {alias: row[name] for alias, name in ALIASES.items()}
 

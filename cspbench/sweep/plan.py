@@ -69,6 +69,7 @@ class Plan:
             version: schema version under which to describe it; that of the specs if not given.
         """
         config, version = self.config, version or self.version
+        newer = {"constraints": sorted(bound.identity() for bound in config.bounds())}
         return {
             "dense": {spec.id_under(version): _dense_identity(spec, version) for spec in self.dense_specs()},
             "corpus": self.corpus.identity(),
@@ -79,6 +80,7 @@ class Plan:
             "space": self.space.describe(),
             "sampler": config.sampler.model_dump(mode="json"),
             "objectives": list(config.objectives),
+            **{name: value for name, value in newer.items() if value},  # older studies have none of these keys
         }
 
     def newer_fields(self, version: int) -> list[str]:

@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
 from cspbench.config import SweepConfig
+from cspbench.constraints import Constraint
 from cspbench.errors import ConfigError
 from cspbench.hyper import flatten
 from cspbench.result import TrialResult
@@ -119,6 +121,8 @@ class Study:
         trial = self._asked.pop(number)
         results = [outcome.result for outcome in outcomes if outcome.result is not None]
         if len(results) == len(outcomes):
+            for name, violation in _violations(results, self._plan.config.bounds()).items():
+                trial.set_constraint(name, violation)
             self._study.tell(trial, [_mean(results, name) for name in self._plan.config.objectives])
             return
         first = next(outcome for outcome in outcomes if outcome.result is None)
@@ -268,6 +272,16 @@ def _reopen_failed(study: optuna.Study) -> None:
 def _values(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return the values of a setting, to be compared with those of another."""
     return tuple(sorted(params.items()))
+
+
+def _violations(results: Sequence[TrialResult], bounds: Sequence[Constraint]) -> dict[str, float]:
+    """Violation of each constraint by the mean over seeds; 0 or less where it is met."""
+    metrics = [result.metrics() for result in results] if bounds else []
+    found = {}
+    for bound in bounds:
+        values = [of_seed[bound.metric] for of_seed in metrics if bound.metric in of_seed]
+        found[bound.identity()] = bound.violation(fmean(values) if values else None)
+    return found
 
 
 def _mean(results: Sequence[TrialResult], name: str) -> float:

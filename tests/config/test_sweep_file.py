@@ -144,6 +144,9 @@ trals: 3
         ("dense=3", "dense: must be a mapping of keys to values, got 3"),
         ("dense.seed=some", "dense.seed: "),
         ("name=../up", "name: '../up' cannot name a folder"),
+        ("constraints=[latncy_ms <= 5]", "constraints.0: unknown metric 'latncy_ms'; did you mean 'latency_ms'?"),
+        ("constraints=[size_mb < 5]", "constraints.0: 'size_mb < 5': '<' is not allowed (allowed: <=, >=)"),
+        ("constraints=[test_wer <= 0.1]", "constraints.0: 'test_wer' is of the test set"),
         ("workers=0", "workers: should be greater than or equal to 1, got 0"),
     ],
 )

@@ -188,3 +188,14 @@ def test_files_are_written_twice_alike(frame, tmp_path):
     assert first == second
     assert first[0].startswith(b"\x89PNG")
     assert ET.fromstring(first[1]).tag.endswith("svg")
+
+
+def test_a_cell_that_violates_a_constraint_is_drawn_open_and_not_ringed(frame):
+    table = frame.assign(violated=np.where(frame["method"] == "csp", "latency_ms <= 0.1", ""))
+    axes = axes_of(table, LATENCY)
+    (places,) = [found for found in scattered(axes, 36) if len(found)]
+    drawn = np.stack(line(axes, "csp").get_data(), axis=1)
+    assert np.allclose(places, drawn)
+    assert not np.isclose(drawn[:, None], np.asarray(rings(axes))).all(axis=2).any()
+    assert "Open marks violate a constraint" in "".join(t.get_text() for t in figure(table, [LATENCY]).texts)
+    assert not any(len(found) for found in scattered(axes_of(frame, LATENCY), 36))

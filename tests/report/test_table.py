@@ -5,10 +5,10 @@ from support.fake_studies import finish, record, result, spec, word_errors, writ
 
 from cspbench import load_results
 from cspbench.report.columns import fit
-from cspbench.report.display import NOISY_NOTE, display_columns, display_notes, display_rows
-from cspbench.report.table import select_on_dev, summary
+from cspbench.report.display import NOISY_NOTE, VIOLATED_NOTE, display_columns, display_notes, display_rows
+from cspbench.report.table import fronts, select_on_dev, summary
 from cspbench.result import Noise
-from cspbench.store import Store
+from cspbench.store import Store, write_json
 
 
 @pytest.fixture
@@ -177,5 +177,47 @@ def test_columns_survive_csv(tmp_path):
     write_study(tmp_path / "runs", sparsities=[0.5], seeds=[0])
     table = summary(load_results("demo", tmp_path / "runs"))
     table.to_csv(tmp_path / "t.csv", index=False)
-    back = pd.read_csv(tmp_path / "t.csv").assign(params="").fillna({"formats": ""})
+    back = pd.read_csv(tmp_path / "t.csv").assign(params="", violated="").fillna({"formats": ""})
     pd.testing.assert_frame_equal(back, table, check_dtype=False)
+
+
+def constrain(store, *constraints):
+    write_json(store.study("s").sweep, {"config": {"constraints": constraints}})
+
+
+def test_a_setting_that_meets_the_constraints_is_chosen_before_a_better_one(store):
+    """The fast latency is that of 90 % sparsity in these studies: 0.21 ms; its file has 1.4 MB, the dense one 7 MB."""
+    add(store, spec("csp", params={"rho": 1.0}), wer=0.1, dev=0.1, latency=slower(0.4))
+    add(store, spec("csp", params={"rho": 2.0}), wer=0.2, dev=0.2)
+    add(store, spec("lottery"), wer=0.1, dev=0.1, latency=slower(0.4))
+    assert set(load_results("s", store.root)["violated"]) == {""}
+    constrain(store, "latency_us <= 300", "size_mb <= 2")
+    frame = load_results("s", store.root)
+    assert frame["violated"].tolist() == ["latency_us <= 300", "", "latency_us <= 300"]
+    assert set(frame["dense_violated"]) == {"latency_us <= 300, size_mb <= 2"}
+    table = summary(frame).set_index("method")
+    assert table.loc["csp", ["params", "violated"]].tolist() == ["rho=2", ""]
+    assert table.loc["lottery", "violated"] == "latency_us <= 300"
+    assert table.loc["dense", "violated"] == "latency_us <= 300, size_mb <= 2"
+    assert set(fronts(table.reset_index())["method"]) == {"csp"}
+    rows = {row["method"]: row for row in display_rows(table.reset_index())}
+    assert (rows["lottery"]["violates"], rows["csp"]["violates"], rows["lottery"]["front"]) == (
+        "latency_us <= 300",
+        "",
+        "",
+    )
+    assert VIOLATED_NOTE in display_notes(table)
+
+
+def test_constraints_hold_for_the_mean_over_seeds(store):
+    for seed, latency in enumerate((0.2, 0.38)):
+        add(store, spec("csp", seed=seed), wer=0.1, latency=slower(latency))
+    constrain(store, "latency_ms <= 0.3")
+    assert load_results("s", store.root)["violated"].tolist() == ["", ""]
+    constrain(store, "latency_ms <= 0.28")
+    assert set(load_results("s", store.root)["violated"]) == {"latency_ms <= 0.28"}
+
+
+def slower(median):
+    report = result(spec(), 0.1).latency
+    return report.model_copy(update={"packed": report.packed.model_copy(update={"median_ms": median})})
