@@ -138,7 +138,7 @@ def test_a_damaged_line_before_others_is_warned_of(store):
     path.write_text('{"trial_id": "abc", "sta\n')
     trial = spec()
     finish(store, "s", trial, result(trial, 0.1))
-    with pytest.warns(UserWarning, match=r"trials\.jsonl:1: damaged"):
+    with pytest.warns(UserWarning, match=r"trials\.jsonl: damaged line 1"):
         assert len(load_results("s", store.root)) == 1
 
 

@@ -102,20 +102,6 @@ def test_a_search_respects_the_number_of_trials_over_restarts(
     assert trial.values == pytest.approx([result["dev_wer"], result["latency_ms"], result["smallest_bytes"]])
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
-def test_a_sampler_keeps_to_the_constraints(configure: Configure, store: Store, display: Lines, sampler: str) -> None:
-    """Latency of the stand-in falls with sparsity: only above 75 % it is under 375 microseconds, where WER is worse."""
-    search = {"sampler": sampler, "sparsity": {"low": 0.3, "high": 0.9}, "methods": ["csp"], "trials": 60}
-    run_sweep(configure(constraints=["latency_us <= 375", "size_mb <= 5"], **search), store, display)
-    trials = study_of(store).trials
-    assert all(set(trial.constraints) == {"latency_ms <= 0.375", "size_bytes <= 5000000"} for trial in trials)
-    feasible = [max(trial.constraints.values()) <= 0 for trial in trials]
-    assert feasible == [trial.params["sparsity"] >= 0.75 for trial in trials]
-    expected = load_results("demo", store.root).set_index("number")["violated"]
-    assert [expected[trial.number] == "" for trial in trials] == feasible
-    assert sum(feasible[-30:]) > 20, "a sampler that ignores them would go for low sparsity"
-
-
 def lines(run: Callable[[Lines], object]) -> list[str]:
     """Return what a sweep shows."""
     stream = io.StringIO()
