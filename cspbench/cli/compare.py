@@ -215,7 +215,7 @@ def _show(summary: ComparisonSummary, store: Store, as_json: bool) -> None:
         typer.echo(json.dumps(_json_summary(summary), indent=2))
     else:
         _print_summary(summary)
-    (messages() if as_json else output()).print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
+    (messages() if as_json else output()).print(f"look at all of it: {ui_command(store, summary.name)}", soft_wrap=True)
     if summary.failures:
         lines = "\n".join(f"  {failure}" for failure in summary.failures)
         raise TrialsError(f"{len(summary.failures)} of this run's trials failed; start it again to retry:\n{lines}")

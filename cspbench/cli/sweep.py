@@ -60,7 +60,7 @@ def sweep(
     if summary.overhead_seconds is not None:
         text = "overhead outside training, evaluation and latency measurement: %.2f s a trial"
         console.print(text % summary.overhead_seconds, soft_wrap=True)
-    console.print(f"look at all of it: {ui_command(store)}", soft_wrap=True)
+    console.print(f"look at all of it: {ui_command(store, config.name)}", soft_wrap=True)
     if summary.failures:
         lines = "\n".join(f"  {failure}" for failure in summary.failures)
         raise TrialsError(f"{len(summary.failures)} of this run's trials failed; start it again to retry:\n{lines}")

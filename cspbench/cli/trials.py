@@ -80,4 +80,4 @@ def collect(
         outcomes = collect_trials(folder, name, store, display)
     print_summary(name, store, as_json)
     console = messages() if as_json else output()
-    console.print(f"{len(outcomes)} trials collected; look at them: {ui_command(store)}", soft_wrap=True)
+    console.print(f"{len(outcomes)} trials collected; look at them: {ui_command(store, name)}", soft_wrap=True)

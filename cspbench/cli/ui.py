@@ -10,7 +10,7 @@ import typer
 
 from cspbench.cli.options import Root, output
 from cspbench.cli.sweep import RUNS
-from cspbench.errors import ConfigError
+from cspbench.errors import ConfigError, did_you_mean
 
 HOST = "127.0.0.1"
 SETTINGS = {
@@ -21,16 +21,31 @@ SETTINGS = {
 
 
 def ui(
-    root: Root = RUNS, port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000
+    name: Annotated[str | None, typer.Argument(help="The study to link to; all of them if left out.")] = None,
+    root: Root = RUNS,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
-    """Open MLflow's UI on the results, on this machine only. Ctrl-C ends it."""
+    """Open MLflow's UI on the results, on this machine only. Ctrl-C ends it.
+
+    Prints the address of each study: its trials, best first, with their charts.
+
+    Examples: `cspbench ui`, `cspbench ui smoke`, `cspbench ui smoke --port 5001`
+    """
     from cspbench.store import Store
-    from cspbench.sweep.tracking import database_uri
+    from cspbench.sweep.tracking import database_uri, open_client
+    from cspbench.sweep.view import share_views
 
     store = Store(root)
     if not (store.mlflow / "mlflow.db").exists():
         raise ConfigError(f"nothing is logged under {store.root} yet: run `cspbench sweep`, or give another --root")
-    output().print(f"http://{HOST}:{port} (Ctrl-C ends it)", soft_wrap=True)
+    paths = share_views(open_client(store))
+    if name is not None and name not in paths:
+        raise ConfigError(f"no study '{name}' is logged under {store.root}{did_you_mean(name, list(paths))}")
+    address = f"http://{HOST}:{port}"
+    for study, path in paths.items():
+        if name in (None, study):
+            output().print(f"{study}: {address}{path}", soft_wrap=True)
+    output().print(f"{address} (Ctrl-C ends it)", soft_wrap=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database_uri(store)]
     # Artifacts are read where their experiment says they are; a default under the working folder is never used.
     command += ["--default-artifact-root", (store.mlflow / "artifacts").as_uri(), "--no-serve-artifacts"]

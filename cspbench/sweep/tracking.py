@@ -18,6 +18,8 @@ from cspbench.result import ALIASES, TrialResult
 from cspbench.spec import TrialSpec, content_id
 from cspbench.store import Store
 from cspbench.sweep.database import create_database, other_schema, sqlite_url
+from cspbench.sweep.moved import follow_artifacts
+from cspbench.sweep.view import share_view
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.records import read_rows
 
@@ -38,13 +40,15 @@ def database_uri(store: Store) -> str:
     return sqlite_url(store.mlflow / "mlflow.db")
 
 
-def ui_command(store: Store) -> str:
-    """Return the line a person types to look at the results."""
-    return f"cspbench ui --root {shlex.quote(str(store.root))}"
+def ui_command(store: Store, name: str) -> str:
+    """Return the line a person types to look at a study."""
+    return f"cspbench ui {shlex.quote(name)} --root {shlex.quote(str(store.root))}"
 
 
 def open_client(store: Store) -> MlflowClient:
     """Return a client of the store's database, which is made if needed (some seconds); MLflow sends nothing anywhere.
+
+    Artifacts of a store that was moved are found where it lies now.
 
     Raises:
         DatabaseError: the database was made by another version of MLflow.
@@ -61,11 +65,13 @@ def open_client(store: Store) -> MlflowClient:
     path = store.mlflow / "mlflow.db"
     create_database(path, lambda address: MlflowClient(tracking_uri=address).search_experiments())
     try:
-        return MlflowClient(tracking_uri=database_uri(store))
+        client = MlflowClient(tracking_uri=database_uri(store))
     except MlflowException as error:
         if "out-of-date database schema" in str(error):
             raise other_schema(path, "MLflow", "mlflow db upgrade") from error
         raise
+    follow_artifacts(path, store.mlflow / "artifacts")
+    return client
 
 
 class Tracker:
@@ -82,11 +88,12 @@ class Tracker:
     def __init__(
         self, client: MlflowClient, store: Store, name: str, content: Any, tags: Mapping[str, str] | None = None
     ) -> None:
-        self._client, self._store = client, store
+        self._client, self._store, self._name = client, store, name
         self._tags = {SWEEP: name, CONTENT: content_id("sweep", content), **(tags or {})}
         self._experiment = self._open_experiment(name)
         self.parent = self._open_parent(name)
         self._logged = {run.data.tags[TRIAL]: run for run in self._children()}
+        share_view(client, name)
 
     def log(self, outcome: Outcome) -> None:
         """Log how a trial ended, unless that is logged already; half-logged and failed runs are replaced."""
@@ -108,6 +115,7 @@ class Tracker:
         for name, value in (metrics or {}).items():
             self._client.log_metric(self.parent, name, value)
         self._client.set_terminated(self.parent, status)
+        share_view(self._client, self._name)
 
     def log_sweep(self, params: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
         """Log what the sweep as a whole was asked to do."""

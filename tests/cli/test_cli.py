@@ -18,6 +18,8 @@ from cspbench.cli import main
 from cspbench.config import load_config, parse_override
 from cspbench.errors import ConfigError
 from cspbench.pruning.registry import methods
+from cspbench.store import Store
+from cspbench.sweep.tracking import Tracker, database_uri, open_client
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., tuple[int, str, str]]
@@ -72,7 +74,7 @@ def test_a_sweep_from_file_to_table(run: Run, tmp_path: Path, an4_path: Path) ->
     assert code == 1
     assert re.search(r"^csp +50 % +50\.00 +10\.0 \[", out, re.MULTILINE)
     assert re.search(r"^dense .*\n(control +0 % +0\.00 +4\.0 \[)", out, re.MULTILINE)
-    assert f"cspbench ui --root {root}" in out
+    assert f"cspbench ui demo --root {root}" in out
     assert "1 of this run's trials failed" in err
     assert "csp 13 % seed 0: thirteen is not possible" in err
     assert "[3/3] csp 50 % seed 0: dev WER 11.0 %" in err
@@ -179,18 +181,30 @@ def test_ui_of_an_empty_root_says_what_to_do(run: Run, tmp_path: Path) -> None:
     assert "nothing is logged under" in err
 
 
-def test_ui_listens_on_the_loopback_address_only(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mlflow").mkdir()
-    (tmp_path / "mlflow" / "mlflow.db").touch()
+def test_ui_names_its_studies_and_listens_on_the_loopback_address_only(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = []
     monkeypatch.setattr("os.execve", lambda *call: started.append(call))
-    code, out, _ = run("ui", "--root", tmp_path, "--port", 5001)
+    client = open_client(store)
+    for name in ("demo", "other"):
+        Tracker(client, store, name, {"a": 1})
+    code, out, _ = run("ui", "--root", store.root, "--port", 5001)
     assert code == 0
-    assert "http://127.0.0.1:5001" in out
+    lines = out.splitlines()
+    assert {line.partition(": ")[0] for line in lines[:2]} == {"demo", "other"}
+    assert lines[2].startswith("http://127.0.0.1:5001 ")
     _, command, environment = started[0]
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--backend-store-uri") + 1] == f"sqlite+pysqlite:///{tmp_path}/mlflow/mlflow.db"
+    assert command[command.index("--backend-store-uri") + 1] == database_uri(store)
+    code, out, _ = run("ui", "demo", "--root", store.root)
+    assert code == 0
+    assert out.startswith("demo: http://127.0.0.1:5000/#/experiments/")
+    assert "other" not in out
+    code, _, err = run("ui", "demi", "--root", store.root)
+    assert code == 2
+    assert "did you mean 'demo'?" in err
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_mlflow_under_an_odd_root(tmp_path: Path, mlflow_database: Path) -> None
     (store.mlflow / "mlflow.db").write_bytes(mlflow_database.read_bytes())
     Tracker(open_client(store), store, "demo", {"a": 1}).log(Outcome(spec(), result(spec(), 0.1)))
     assert [path.name for path in tmp_path.iterdir()] == [store.root.name]
-    assert ui_command(store) == f"cspbench ui --root '{store.root}'"
+    assert ui_command(store, "demo") == f"cspbench ui demo --root '{store.root}'"
 
 
 def test_a_process_killed_while_it_makes_a_database_leaves_none(tmp_path: Path) -> None:

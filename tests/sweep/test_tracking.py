@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pytest
 from mlflow import MlflowClient
@@ -15,7 +16,7 @@ from support.fake_studies import result, spec
 
 from cspbench.config import SweepConfig
 from cspbench.result import METRICS, Noise
-from cspbench.store import Store
+from cspbench.store import Store, write_json
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.tracking import PARENT, TRIAL, Tracker, database_uri, open_client, thinned, trial_metrics
 from cspbench.trials.outcome import Outcome
@@ -99,6 +100,27 @@ def test_a_half_logged_or_failed_trial_is_replaced(store: Store) -> None:
     children = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
     assert [run.info.status for run in children] == ["FINISHED"]
     assert children[0].info.run_id != half
+
+
+def test_a_results_folder_that_was_moved_keeps_its_artifacts(store: Store, tmp_path: Path) -> None:
+    trial = spec()
+    write_json(store.trial(trial.id).result, {})
+    Tracker(open_client(store), store, "demo", {"a": 1}).log(Outcome(trial, result(trial, 0.1)))
+    moved = Store(store.root.rename(tmp_path / "else where"))
+    client = open_client(moved)
+    (child,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
+    assert [item.path for item in client.list_artifacts(child.info.run_id)] == ["result.json"]
+    assert Path(url2pathname(urlparse(child.info.artifact_uri).path)).is_relative_to(moved.root)
+    again = spec("magnitude")
+    write_json(moved.trial(again.id).result, {})
+    Tracker(client, moved, "demo", {"a": 1}).log(Outcome(again, result(again, 0.1)))
+    assert not store.root.exists()
+
+
+def test_artifacts_that_lie_in_a_bucket_stay_there(store: Store) -> None:
+    client = open_client(store)
+    made = client.create_experiment("demo", artifact_location="s3://bucket/mlflow/artifacts/demo")
+    assert open_client(store).get_experiment(made).artifact_location == "s3://bucket/mlflow/artifacts/demo"
 
 
 def test_a_noisy_latency_is_a_tag_of_its_run(store: Store) -> None:
