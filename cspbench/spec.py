@@ -244,6 +244,12 @@ class TrainSpec(Settings):
     evaluate_every: int = Field(1, ge=1, description="epochs between dev evaluations")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     augment: AugmentSpec = AugmentSpec()
+    distillation: Annotated[float, Since(2)] = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="weight of the divergence from the dense recogniser over the lattice, where a method prunes",
+    )
 
 
 class DenseSpec(Frozen):
@@ -274,6 +280,12 @@ class DenseSpec(Frozen):
     @model_validator(mode="after")
     def _known_version(self) -> DenseSpec:
         _check_version(self, self.version)
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_to_distil(self) -> DenseSpec:
+        if self.training.distillation:
+            raise ValueError("distillation is from the dense recogniser, so it belongs under `prune`, not `dense`")
         return self
 
 

@@ -123,7 +123,7 @@ class _TransducerLoss(torch.autograd.Function):
         # A label cannot leave the last position; the extra column makes both arrays (N, T, U+1).
         log_label = nn.functional.pad(log_label, (0, 1), value=LOG_ZERO)
         # Padding may hold anything, NaN included: zero times NaN is NaN.
-        outside = ~_inside(logits, frames, labels)
+        outside = ~inside_lattice(logits, frames, labels)
         log_blank, log_label = (x.masked_fill(outside, LOG_ZERO) for x in (log_blank, log_label))
         alpha, beta = _forward_backward(log_blank, log_label, frames, labels)
         likelihood = beta[:, 0, 0]
@@ -142,7 +142,7 @@ class _TransducerLoss(torch.autograd.Function):
         gradient[..., ctx.blank] -= by_blank
         index = targets[:, None, :, None].expand(-1, logits.shape[1], -1, 1)
         gradient[:, :, :-1].scatter_add_(-1, index, -by_label[:, :, :-1, None])
-        gradient.masked_fill_(~_inside(logits, frames, labels)[..., None], 0.0)
+        gradient.masked_fill_(~inside_lattice(logits, frames, labels)[..., None], 0.0)
         return gradient.to(logits.dtype), None, None, None, None
 
 
@@ -171,8 +171,8 @@ class _JointLoss(torch.autograd.Function):
     ) -> Tensor:
         log_blank = encoded.new_zeros(*encoded.shape[:2], predicted.shape[1])  # (N, T, U+1)
         log_label = torch.full_like(log_blank, LOG_ZERO)
-        for n, rows, columns in _chunks(frames, labels):
-            hidden = _tanh_(encoded[n, rows, None] + predicted[n, :columns])  # (t, U+1, J)
+        for n, rows, columns in lattice_chunks(frames, labels):
+            hidden = tanh_(encoded[n, rows, None] + predicted[n, :columns])  # (t, U+1, J)
             log_probs = nn.functional.linear(hidden, weight, bias).log_softmax(-1)
             index = targets[n, : columns - 1].expand(len(hidden), -1)[..., None]
             log_blank[n, rows, :columns] = log_probs[..., blank]
@@ -190,11 +190,11 @@ class _JointLoss(torch.autograd.Function):
         sums = [torch.zeros_like(x) for x in (encoded, predicted, weight, bias)]
         # The last position has no next label, and an occupancy of zero for it.
         following = nn.functional.pad(targets, (0, 1))
-        for n, rows, columns in _chunks(frames, labels):
+        for n, rows, columns in lattice_chunks(frames, labels):
             here = (n, rows, slice(columns))
             time, label = (by_blank[here] + by_label[here] > _negligible(encoded.dtype)).nonzero(as_tuple=True)
             blanks, emits = grads[0][n] * by_blank[here][time, label], grads[0][n] * by_label[here][time, label]
-            hidden = _tanh_(encoded[n, rows].index_select(0, time) + predicted[n].index_select(0, label))
+            hidden = tanh_(encoded[n, rows].index_select(0, time) + predicted[n].index_select(0, label))
             gradient = nn.functional.linear(hidden, weight, bias).softmax(-1)  # (nodes, V)
             gradient *= (blanks + emits)[:, None]
             gradient[:, ctx.blank] -= blanks
@@ -207,7 +207,7 @@ class _JointLoss(torch.autograd.Function):
         return *sums, None, None, None, None
 
 
-def _chunks(frames: Tensor, labels: Tensor) -> Iterator[tuple[int, slice, int]]:
+def lattice_chunks(frames: Tensor, labels: Tensor) -> Iterator[tuple[int, slice, int]]:
     """Yield chunks of about `CHUNK` lattice nodes: utterance, its frames, its number of label positions."""
     for n, (end, columns) in enumerate(zip(frames.tolist(), (labels + 1).tolist(), strict=True)):
         stride = max(1, CHUNK // columns)
@@ -215,7 +215,7 @@ def _chunks(frames: Tensor, labels: Tensor) -> Iterator[tuple[int, slice, int]]:
             yield n, slice(start, min(start + stride, end)), columns
 
 
-def _tanh_(x: Tensor) -> Tensor:
+def tanh_(x: Tensor) -> Tensor:
     """Tanh in place as ``2 sigmoid(2x) - 1``: right to 2e-7, and on a CPU in a third of the time of torch's own."""
     return x.mul_(2).sigmoid_().mul_(2).sub_(1)
 
@@ -293,7 +293,7 @@ def _torch_forward_backward(
     return alpha.masked_fill(~inside, LOG_ZERO), beta
 
 
-def _inside(lattice: Tensor, frames: Tensor, labels: Tensor) -> Tensor:
+def inside_lattice(lattice: Tensor, frames: Tensor, labels: Tensor) -> Tensor:
     """Nodes of each utterance's own lattice: bool (N, T, U+1) for an array (N, T, U+1, ...)."""
     _, t, u1 = lattice.shape[:3]
     time = torch.arange(t, device=lattice.device) < frames[:, None]  # (N, T)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cspbench.asr.distillation import Lattice, distillation_from
 from cspbench.asr.loss import joint_transducer_loss
 from cspbench.asr.model import Transducer
 from cspbench.asr.tokenizer import BLANK
@@ -68,6 +69,7 @@ class TrainingRun:
         seed: of batch order, augmentation and dropout.
         phases: stretches of training, each under its own learning-rate cycle.
         method: pruning method, or None for dense training.
+        teacher: recogniser that `spec.distillation` takes as an example, in evaluation mode; None without any.
         checkpoint: file to resume from and to write to; None keeps nothing.
         evaluate: called at epoch ends, returns metrics (e.g. dev WER) for the curve.
         on_step: called with the number of steps done before each step and at the end (snapshots).
@@ -81,6 +83,7 @@ class TrainingRun:
     seed: int
     phases: list[Phase]
     method: PruningMethod | None = None
+    teacher: Transducer | None = None
     checkpoint: Path | None = None
     evaluate: Callable[[], dict[str, float]] | None = None
     on_step: Callable[[int], None] | None = None
@@ -213,7 +216,7 @@ class TrainingRun:
         return (own if auxiliary is None else own + auxiliary).detach()
 
     def _losses_of(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """The transducer loss of a batch, and the weighted auxiliary CTC loss if there is one."""
+        """The transducer loss of a batch, and the weighted sum of the auxiliary losses if there are any."""
         features = self.model.normalise(batch.features)
         if epoch >= self.spec.augment.start_epoch:
             features = spec_augment(features, batch.frames, self.model.mels, self.spec.augment)
@@ -229,7 +232,15 @@ class TrainingRun:
                 batch.labels,
                 blank=BLANK,
             )
-        return loss, self.spec.ctc_weight * ctc_loss(output.ctc, batch) if self.spec.ctc_weight else None
+            auxiliary = []
+            if self.teacher is not None:
+                lattice = Lattice.of(self.model, output)
+                rest = (features, batch.targets, batch.frames, batch.labels)
+                distilled = distillation_from(self.teacher, lattice, *rest)
+                auxiliary.append(self.spec.distillation * distilled)
+        if self.spec.ctc_weight:
+            auxiliary.append(self.spec.ctc_weight * ctc_loss(output.ctc, batch))
+        return loss, sum(auxiliary[1:], auxiliary[0]) if auxiliary else None
 
     def _after(self, step: int, per_epoch: int, progress: Progress) -> None:
         ended = step % per_epoch == 0 or step == self.total

@@ -131,6 +131,7 @@ def prune(trial: _Trial) -> None:
         seed=spec.seed + 1_000,
         phases=method.phases(),
         method=method,
+        teacher=_teacher(trial) if spec.training.distillation else None,
         checkpoint=folder.checkpoint,
         evaluate=lambda: dev_metrics(model, speech),
         listener=trial.progress,
@@ -141,6 +142,11 @@ def prune(trial: _Trial) -> None:
     save_model(folder.path, replace(trained, note=model_note(speech) | {"trial_id": spec.id}))
     write_jsonl(folder.curve, training.curve)
     write_json(folder.training, {"steps": training.total, "seconds": training.seconds})
+
+
+def _teacher(trial: _Trial) -> Transducer:
+    """Load the dense recogniser for the pruned one to learn from."""
+    return load_model(trial.dense_folder.path).model.to(trial.device).eval()
 
 
 def evaluate(trial: _Trial) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from cspbench.asr.distillation import Lattice, distillation_from
 from cspbench.machine import stop
 from cspbench.runtime import extension
 from cspbench.spec import CorpusSpec, DenseSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
 from cspbench.store import Store
-from cspbench.training.checkpoint import load_checkpoint
+from cspbench.training.checkpoint import load_checkpoint, load_model
 from cspbench.training.events import Event
+from cspbench.training.speech import prepare_speech
 from cspbench.trials import run
 from cspbench.trials.run import run_trial
 
@@ -151,3 +153,37 @@ def test_a_trial_for_selection_never_decodes_test(
     assert metrics["dev_wer"] == result.dev.wer
     assert metrics["dev_loss"] == result.dev.loss
     assert not [name for name in metrics if name.startswith(("test_", "latency")) or name == "size_bytes"]
+
+
+def test_distillation_pulls_the_pruned_recogniser_towards_the_dense_one(spec: TrialSpec, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def divergence(weight: float) -> float:
+        changes = {"distillation": weight, "epochs": 6, "evaluate_every": 6, "learning_rate": 1e-2}
+        training = spec.training.model_copy(update=changes)
+        given = spec.model_copy(update={"training": training, "selection_only": True})
+        run_trial(given, store)
+        speech = prepare_speech(spec.dense, store)
+        dense = load_model(store.dense(spec.dense.id).path).model.eval()
+        pruned = load_model(store.trial(given.id).path).model.eval()
+        (batch, *_) = speech.calibration(6, 0)
+        features = pruned.normalise(batch.features)
+        with torch.no_grad():
+            lattice = Lattice.of(pruned, pruned(features, batch.targets))
+            return float(distillation_from(dense, lattice, features, batch.targets, batch.frames, batch.labels))
+
+    assert divergence(30.0) < 0.7 * divergence(0.0)
+
+
+def test_distillation_that_is_off_is_no_part_of_the_identity(spec: TrialSpec) -> None:
+    off, on = (
+        spec.model_copy(update={"training": spec.training.model_copy(update={"distillation": weight})})
+        for weight in (0.0, 0.5)
+    )
+    assert off.id == spec.id != on.id
+
+
+def test_a_dense_recogniser_has_no_teacher(spec: TrialSpec) -> None:
+    dense = spec.dense.model_dump() | {"training": {"distillation": 0.5}}
+    with pytest.raises(ValueError, match="belongs under `prune`"):
+        DenseSpec.model_validate(dense)
