@@ -26,6 +26,11 @@ from cspbench.spec import CorpusSpec
 COMBINATIONS = 10_000
 """Combinations of one method's listed values that a grid may hold."""
 
+GP_TRIALS = 300
+"""Settings that the sampler `gp` takes."""
+
+OTHERS = "a range needs a sampler such as tpe, random or nsga2"
+
 FEWEST_AND_MOST_UNITS = (1, 65_536)
 """Bounds of the vocabulary, whose size is known only when the transcripts have been read."""
 
@@ -45,8 +50,9 @@ def method_axes(entry: MethodEntry) -> dict[str, Axis]:
 def rule_problems(config: SweepConfig) -> Iterator[Problem]:
     """Everything wrong with a file whose single values are right."""
     grid = config.sampler.name == "grid"
+    yield from mode_problems(config)
     if grid and config.sparsity.values is None:
-        yield Problem(("sparsity",), "a grid needs a list; a range needs another sampler (random, tpe, nsga2)")
+        yield Problem(("sparsity",), f"a grid needs a list; {OTHERS}")
     if not grid and config.trials is None:
         yield Problem(("trials",), f"must be given: the sampler '{config.sampler.name}' never ends by itself")
     yield from corpus_problems(config.corpus)
@@ -63,9 +69,23 @@ def rule_problems(config: SweepConfig) -> Iterator[Problem]:
                 f"'{entry.name}' prunes nothing and runs beside every sweep: remove it (`control: false` leaves it out)"
             )
             yield Problem(("methods", index), message)
-        if entry.name and entry.name in seen:
-            yield Problem(("methods", index), f"'{entry.name}' is listed twice: give lists in its params instead")
+        if entry.name and entry.name in seen and config.mode != "fixed":
+            message = f"'{entry.name}' is listed twice: give lists in its params instead, or use the mode fixed"
+            yield Problem(("methods", index), message)
         seen.add(entry.name)
+
+
+def mode_problems(config: SweepConfig) -> Iterator[Problem]:
+    """Yield what does not go together with the mode, or with the sampler."""
+    sampler = config.sampler.name
+    if config.mode == "fixed" and sampler != "grid":
+        yield Problem(("sampler",), f"the mode fixed runs every setting once, without a sampler: remove '{sampler}'")
+    for index, entry in enumerate(config.methods):
+        if entry.sparsity is not None and config.mode != "fixed":
+            yield Problem(("methods", index, "sparsity"), "sparsities of one method need `mode: fixed`")
+    if sampler == "gp" and (config.trials or 0) > GP_TRIALS:
+        message = f"the sampler 'gp' takes at most {GP_TRIALS}: its cost grows with their cube; use tpe"
+        yield Problem(("trials",), message)
 
 
 def corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
@@ -112,7 +132,7 @@ def selection_problems(entry: MethodEntry, at: Location, config: SweepConfig) ->
         if name == "density" and expression and not any(re.search(expression, matrix) for matrix in shapes[0]):
             message = f"no prunable matrix is called '{expression}' (there are: {', '.join(shapes[0])})"
             yield Problem((*at, "params", name, expression), message)
-    highest = max(config.sparsity.values or (config.sparsity.high or 0.0,))
+    highest = max(entry.sparsity or config.sparsity.values or (config.sparsity.high or 0.0,))
     for text in edge_values(axes["pattern"]) if "pattern" in axes else ():
         fractions = [_kept_at_most(matrices, text) for matrices in shapes]
         if 0 < highest < 1 - max(fractions):  # whatever the size of the vocabulary turns out to be
@@ -144,7 +164,7 @@ def method_problems(entry: MethodEntry, at: Location, grid: bool) -> Iterator[Pr
         return
     params = methods.get(entry.name).Params
     if grid and entry.search:
-        yield Problem((*at, "search"), "a grid cannot search ranges; use another sampler (random, tpe, nsga2)")
+        yield Problem((*at, "search"), f"a grid cannot search ranges; {OTHERS}")
     axes: dict[str, Axis] = {}
     found = []
     for name, written in entry.params.items():
@@ -161,7 +181,7 @@ def method_problems(entry: MethodEntry, at: Location, grid: bool) -> Iterator[Pr
                 found.append(Problem(place, str(error)))
                 continue
             if grid and isinstance(axes[dotted], Range):
-                found.append(Problem(place, "a grid needs a list; a range needs another sampler (random, tpe, nsga2)"))
+                found.append(Problem(place, f"a grid needs a list; {OTHERS}"))
             found += _value_problems(params, dotted, axes[dotted], place)
     yield from found
     if not found:

@@ -46,6 +46,10 @@ def _bounds_a_metric(text: str) -> str:
     return text
 
 
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
 def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
@@ -76,12 +80,16 @@ class MethodEntry(Settings):
     """A pruning method to compare; a bare name is enough.
 
     A hyperparameter is a fixed value, a list of choices or a range ``{low, high, log}``. Those not named keep their
-    default, or with `search` are searched over the range the method declares.
+    default, or with `search` are searched over the range the method declares. In the mode `fixed` a method may be
+    listed several times, with other hyperparameters and with sparsities of its own.
     """
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
     search: bool = False
+    sparsity: Annotated[tuple[Fraction, ...], Distinct, BeforeValidator(_one_or_more)] | None = Field(
+        None, min_length=1, description="in place of those of the file; mode `fixed` only"
+    )
 
 
 class SparsityAxis(Settings):
@@ -104,9 +112,13 @@ class SparsityAxis(Settings):
 
 
 class SamplerSpec(Settings):
-    """Sampler of settings: `grid` runs all combinations, the others are Optuna's."""
+    """Sampler of settings: `grid` runs all combinations, the others are Optuna's.
 
-    name: Literal["grid", "random", "tpe", "nsga2"] = "grid"
+    `tpe` and `gp` (Gaussian processes, for few trials) learn from results, `nsga2` and `nsga3` only from 50 trials on.
+    `qmc` covers the space evenly, `random` at random.
+    """
+
+    name: Literal["grid", "random", "qmc", "tpe", "gp", "nsga2", "nsga3"] = "grid"
     seed: int = Field(0, ge=0)
 
 
@@ -176,6 +188,10 @@ class SweepConfig(Recipe):
     methods: tuple[Annotated[MethodEntry, BareName], ...] = Field(min_length=1)
     seeds: Annotated[tuple[Seed, ...], Distinct] = Field((0,), min_length=1, description="every setting runs once each")
     latency: LatencySpec = LatencySpec()
+    mode: Literal["pareto", "fixed"] = Field(
+        "pareto",
+        description="`pareto`: one search over all that varies; `fixed`: every listed setting once, without a sampler",
+    )
     sampler: Annotated[SamplerSpec, BareName] = SamplerSpec()
     objectives: Annotated[tuple[Objective, ...], Distinct] = Field(
         ("wer",), min_length=1, description="what Optuna minimises; wer is of dev"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cspbench.config import Axis, Choice, MethodEntry, Range, SweepConfig
@@ -32,11 +32,26 @@ class Setting:
 
 @dataclass(frozen=True)
 class MethodSpace:
-    """One method: its hyperparameters that vary, and the values of those that do not; names may be dotted."""
+    """One entry of a sweep file.
+
+    Attributes:
+        name: of the method.
+        axes: hyperparameters that vary; names may be dotted.
+        fixed: values of those that do not.
+        label: name of the entry in Optuna, where a method is listed several times; that of the method if empty.
+        sparsities: of this entry; None where all entries have those of the file.
+    """
 
     name: str
     axes: dict[str, Axis]
     fixed: dict[str, Any]
+    label: str = ""
+    sparsities: tuple[float, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of the entry in Optuna."""
+        return self.label or self.name
 
     def spec(self, drawn: dict[str, Any]) -> MethodSpec:
         """Return the method with every hyperparameter set, defaults included.
@@ -54,7 +69,8 @@ class MethodSpace:
         """Return the space as JSON; fixed values include the defaults."""
         some = self.spec({name: edge_values(axis)[0] for name, axis in self.axes.items()})
         fixed = {name: value for name, value in flatten(some.params).items() if name not in self.axes}
-        return {"axes": {name: _describe(axis) for name, axis in self.axes.items()}, "fixed": fixed}
+        own = {} if self.sparsities is None else {"sparsity": list(self.sparsities)}
+        return {"axes": {name: _describe(axis) for name, axis in self.axes.items()}, "fixed": fixed} | own
 
 
 @dataclass(frozen=True)
@@ -67,52 +83,78 @@ class Space:
     def suggest(self, trial: optuna.Trial) -> Setting:
         """Let Optuna draw a setting; hyperparameters are drawn only for the method chosen (``csp.damping``)."""
         sparsity = _suggest(trial, "sparsity", self.sparsity)
-        chosen = _suggest(trial, "method", Choice(tuple(space.name for space in self.methods)))
-        space = next(space for space in self.methods if space.name == chosen)
+        chosen = _suggest(trial, "method", Choice(tuple(space.key for space in self.methods)))
+        space = next(space for space in self.methods if space.key == chosen)
         drawn = {name: _suggest(trial, f"{chosen}.{name}", axis) for name, axis in space.axes.items()}
         return Setting(sparsity, space.spec(drawn))
 
     def grid(self) -> list[Point]:
-        """Return every combination of the listed values, by sparsity first so that methods can be compared early."""
-        return [
-            {"sparsity": sparsity, "method": space.name} | dict(zip(names, values, strict=True))
+        """Return every combination of the listed values, by sparsity first so that methods can be compared early.
+
+        Two entries of one method may hold the same setting: the first counts.
+        """
+        points = [
+            {"sparsity": sparsity, "method": space.key} | dict(zip(names, values, strict=True))
             for sparsity in _listed(self.sparsity)
             for space in self.methods
-            for names in [[f"{space.name}.{name}" for name in space.axes]]
+            if sparsity in self._sparsities(space)
+            for names in [[f"{space.key}.{name}" for name in space.axes]]
             for values in itertools.product(*([_label(v) for v in _listed(axis)] for axis in space.axes.values()))
         ]
+        if len({space.name for space in self.methods}) == len(self.methods):
+            return points
+        first: dict[str, Point] = {}
+        for point in points:
+            setting = self.setting(point)
+            first.setdefault(json.dumps([setting.sparsity, setting.method.model_dump(mode="json")]), point)
+        return list(first.values())
+
+    def _sparsities(self, space: MethodSpace) -> tuple[float, ...]:
+        return _listed(self.sparsity) if space.sparsities is None else space.sparsities
 
     def size(self) -> int | None:
-        """Return the number of different settings; None if a range makes them countless."""
-        axes = [[self.sparsity, *space.axes.values()] for space in self.methods]
-        if any(isinstance(axis, Range) for of_method in axes for axis in of_method):
+        """Return the number of different points; None if a range makes them countless."""
+        axes = [self.sparsity, *(axis for space in self.methods for axis in space.axes.values())]
+        if any(isinstance(axis, Range) for axis in axes):
             return None
-        return sum(math.prod(len(_listed(axis)) for axis in of_method) for of_method in axes)
+        return sum(
+            len(self._sparsities(space)) * math.prod(len(_listed(axis)) for axis in space.axes.values())
+            for space in self.methods
+        )
 
     def setting(self, point: Point) -> Setting:
         """Return the setting of a point of the grid."""
-        space = next(space for space in self.methods if space.name == point["method"])
+        space = next(space for space in self.methods if space.key == point["method"])
         labels = {name: {_label(v): v for v in _listed(axis)} for name, axis in space.axes.items()}
-        return Setting(point["sparsity"], space.spec({n: labels[n][point[f"{space.name}.{n}"]] for n in space.axes}))
+        return Setting(point["sparsity"], space.spec({n: labels[n][point[f"{space.key}.{n}"]] for n in space.axes}))
 
     def describe(self) -> dict[str, Any]:
         """Return the space as JSON, to be compared with that of a stored study."""
         return {
             "sparsity": _describe(self.sparsity),
-            "methods": {space.name: space.describe() for space in self.methods},
+            "methods": {space.key: space.describe() for space in self.methods},
         }
 
 
 def space_of(config: SweepConfig) -> Space:
     """Return the space of a checked sweep file."""
     spans = config.sparsity
+    own = any(entry.sparsity is not None for entry in config.methods)
     if spans.values is not None:
-        sparsity: Axis = Choice(spans.values)
+        used = (value for entry in config.methods for value in entry.sparsity or spans.values)
+        sparsity: Axis = Choice(tuple(dict.fromkeys(used)))
     else:
         assert spans.low is not None  # the schema sees to it
         assert spans.high is not None
         sparsity = Range(spans.low, spans.high)
-    return Space(sparsity, tuple(map(method_space, config.methods)))
+    spaces: list[MethodSpace] = []
+    for entry in config.methods:
+        earlier = sum(space.name == entry.name for space in spaces)
+        label = f"{entry.name} ({earlier + 1})" if earlier else ""
+        spaces.append(
+            replace(method_space(entry), label=label, sparsities=entry.sparsity or spans.values if own else None)
+        )
+    return Space(sparsity, tuple(spaces))
 
 
 def method_space(entry: MethodEntry) -> MethodSpace:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,9 @@ def open_study(plan: Plan, store: Store) -> Study:
         directions=["minimize"] * len(plan.config.objectives),
         load_if_exists=True,
     )
-    study.sampler = _sampler(plan.config, len(study.get_trials(deepcopy=False)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # qmc and nsga3 have been so for years
+        study.sampler = _sampler(plan.config, len(study.get_trials(deepcopy=False)))
     if plan.config.sampler.name == "grid":
         _enqueue_grid(study, plan)
     _reopen_failed(study)
@@ -238,11 +241,21 @@ def _target(plan: Plan) -> int:
 def _sampler(config: SweepConfig, asked: int) -> optuna.samplers.BaseSampler:
     """Sampler seeded by how many trials there are: a resumed study must not draw its first settings again."""
     seed = int.from_bytes(hashlib.sha256(f"{config.sampler.seed}/{asked}".encode()).digest()[:4], "big")
-    if config.sampler.name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
-    if config.sampler.name == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)  # also for a grid, whose points are queued
+    random = optuna.samplers.RandomSampler(seed=seed)
+    match config.sampler.name:
+        case "tpe":
+            return optuna.samplers.TPESampler(seed=seed)
+        case "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed)
+        case "nsga3":
+            return optuna.samplers.NSGAIIISampler(seed=seed)
+        case "gp":
+            return optuna.samplers.GPSampler(seed=seed, independent_sampler=random, warn_independent_sampling=False)
+        case "qmc":  # the study counts how much of the sequence it has had: its seed must not change
+            return optuna.samplers.QMCSampler(
+                scramble=True, seed=config.sampler.seed, independent_sampler=random, warn_independent_sampling=False
+            )
+    return random  # also for a grid, whose points are queued
 
 
 def _enqueue_grid(study: optuna.Study, plan: Plan) -> None:

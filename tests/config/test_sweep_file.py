@@ -91,7 +91,7 @@ trals: 3
         "line 8: methods.0.name: unknown pruning method 'magnitud'; did you mean 'magnitude'? (known: ",
         "line 9: methods.1.params.alocation: 'magnitude' has no such hyperparameter; did you mean 'allocation'? (",
         "line 10: methods.2.name: must be given",
-        "line 10: methods.2.nam: unknown key; did you mean 'name'? (known: name, params, search)",
+        "line 10: methods.2.nam: unknown key; did you mean 'name'? (known: name, params, search, sparsity)",
         "line 11: methods.3: 'magnitude' is listed twice",
         "line 12: objectives.1: 'latncy' is not allowed; did you mean 'latency'? (allowed: wer, latency, size)",
         "line 13: trals: unknown key; did you mean 'trials'? (known: corpus, features, ",
@@ -147,6 +147,9 @@ trals: 3
         ("constraints=[latncy_ms <= 5]", "constraints.0: unknown metric 'latncy_ms'; did you mean 'latency_ms'?"),
         ("constraints=[size_mb < 5]", "constraints.0: 'size_mb < 5': '<' is not allowed (allowed: <=, >=)"),
         ("constraints=[test_wer <= 0.1]", "constraints.0: 'test_wer' is of the test set"),
+        ("mode=some", "mode: 'some' is not allowed (allowed: pareto, fixed)"),
+        ("methods.0.sparsity=0.5", "methods.0.sparsity: sparsities of one method need `mode: fixed`"),
+        ("methods.1=csp", "methods.1: 'csp' is listed twice: give lists in its params instead, or use the mode fixed"),
         ("workers=0", "workers: should be greater than or equal to 1, got 0"),
     ],
 )
@@ -154,6 +157,14 @@ def test_overrides_are_judged_like_the_file(tmp_path: Path, change: str, expecte
     lines = message(tmp_path, GOOD, change)
     assert lines[0].endswith("1 problem"), lines
     assert lines[1].startswith(f"--set {change}: {expected}") or lines[1].startswith(f"file: {expected}"), lines[1]
+
+
+def test_a_sampler_must_fit_the_mode_and_the_number_of_trials(tmp_path: Path) -> None:
+    assert message(tmp_path, GOOD, "mode=fixed", "sampler=tpe", "trials=5")[1] == (
+        "--set sampler=tpe: sampler: the mode fixed runs every setting once, without a sampler: remove 'tpe'"
+    )
+    assert "the sampler 'gp' takes at most 300" in message(tmp_path, GOOD, "sampler=gp", "trials=500")[1]
+    load_config(write(tmp_path, GOOD), map(parse_override, ["mode=fixed", "methods.1=csp", "methods.1.sparsity=0.7"]))
 
 
 def test_a_pattern_is_refused_if_no_sparsity_leaves_it_enough_zeros(tmp_path: Path) -> None:

@@ -34,6 +34,30 @@ def test_a_grid_holds_every_combination_once_sparsity_by_sparsity(configure: Con
     )
 
 
+def test_an_explicit_list_names_a_method_several_times(configure: Configure) -> None:
+    entries = [
+        {"name": "csp", "params": {"damping": 0.02}, "sparsity": [0.75, 0.9]},
+        {"name": "csp", "params": {"damping": [0.02, 0.05]}, "sparsity": 0.9},
+        "magnitude",
+    ]
+    space = space_of(configure(mode="fixed", methods=entries, sparsity=[0.5]))
+    points = space.grid()
+    assert points == [
+        {"sparsity": 0.75, "method": "csp"},
+        {"sparsity": 0.9, "method": "csp"},
+        {"sparsity": 0.9, "method": "csp (2)", "csp (2).damping": 0.05},  # with 0.02 it is the one before
+        {"sparsity": 0.5, "method": "magnitude"},
+    ]
+    settings = [space.setting(point) for point in points]
+    assert [(s.method.name, s.sparsity, s.method.params.get("damping")) for s in settings] == [
+        ("csp", 0.75, 0.02), ("csp", 0.9, 0.02), ("csp", 0.9, 0.05), ("magnitude", 0.5, None),
+    ]  # fmt: skip
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for point, setting in zip(points, settings, strict=True):
+        study.enqueue_trial(point)
+        assert space.suggest(study.ask()) == setting
+
+
 def test_hyperparameters_not_named_keep_their_default(configure: Configure) -> None:
     space = space_of(configure(methods=["csp"]))
     assert space.setting(space.grid()[0]).method.params == methods.get("csp").Params().model_dump(mode="json")

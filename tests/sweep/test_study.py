@@ -68,3 +68,33 @@ def test_a_sampler_keeps_to_the_constraints(configure: Configure, store: Store) 
     met = [max(trial.constraints.values()) <= 0 for trial in bound]
     assert met == [trial.params["sparsity"] >= 0.75 for trial in bound]
     assert sum(met) > 2 * sum(trial.params["sparsity"] >= 0.75 for trial in trials())
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "gp", "nsga2", "nsga3"])
+def test_every_sampler_draws_within_the_space_and_goes_on_after_a_restart(
+    configure: Configure, store: Store, sampler: str
+) -> None:
+    entries = [{"name": "csp", "params": {"damping": {"low": 1e-3, "high": 1e-1, "log": True}}}, "magnitude"]
+    search = {
+        "sampler": sampler,
+        "sparsity": {"low": 0.3, "high": 0.9},
+        "methods": entries,
+        "objectives": ["wer", "size"],
+    }
+    drive(configure(trials=12, **search), store, count=6)
+    drive(configure(trials=12, **search), store)
+    drawn = [trial.params for trial in trials()]
+    assert len({params["sparsity"] for params in drawn}) == 12
+    assert {params["method"] for params in drawn} == {"csp", "magnitude"}
+    assert all(0.3 <= params["sparsity"] <= 0.9 for params in drawn)
+    assert all(1e-3 <= params["csp.damping"] <= 1e-1 for params in drawn if params["method"] == "csp")
+
+
+def test_an_explicit_list_runs_each_setting_once(configure: Configure, store: Store) -> None:
+    entries = [{"name": "csp", "params": {"damping": d}, "sparsity": [s]} for d, s in ((0.02, 0.5), (0.05, 0.9))]
+    config = configure(mode="fixed", methods=[*entries, entries[0], "magnitude"], sparsity=[0.7])
+    assert drive(config, store, count=2).remaining == 1
+    assert drive(config, store).remaining == 0
+    assert [(trial.params["method"], trial.params["sparsity"]) for trial in trials()] == [
+        ("csp", 0.5), ("csp (2)", 0.9), ("magnitude", 0.7),
+    ]  # fmt: skip
