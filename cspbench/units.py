@@ -26,7 +26,7 @@ class Unit:
 
     def text(self, value: float) -> str:
         """Return the number and the unit."""
-        return f"{self.format(value)} {self.name}"
+        return f"{self.format(value)} {self.name}".rstrip()
 
 
 def time_unit(milliseconds: Iterable[float]) -> Unit:
@@ -59,3 +59,26 @@ def size_unit(sizes: Iterable[float]) -> Unit:
     """
     smallest = min((size for size in sizes if size > 0), default=1e6)
     return Unit("kB", 1e-3, 0) if smallest < 1e6 else Unit("MB", 1e-6, 2 if smallest < 1e8 else 0)
+
+
+_PLAIN = {
+    "fraction": Unit("%", 100, 2),
+    "times": Unit("×", 1, 2),
+    "s": Unit("s", 1, 1),
+    "nats": Unit("nats", 1, 3),
+    "s/s": Unit("s/s", 1, 5),
+}
+
+
+def metric_unit(unit: str, values: Iterable[float]) -> Unit:
+    """Return the unit to print values of a metric in.
+
+    Args:
+        unit: of the metric, as in `cspbench.result.METRICS`.
+        values: to be printed in it.
+    """
+    if unit == "ms":
+        return time_unit(values)
+    if unit == "bytes":
+        return size_unit(values)
+    return _PLAIN.get(unit, Unit("", 1, 0))

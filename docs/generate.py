@@ -107,6 +107,8 @@ sweep
 retry
 compare
 results
+show
+compare-trials
 report
 ui
 methods

@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from cspbench import __version__
-from cspbench.cli import bench, compare, data, doctor, latency, pack, plugins, results, sweep, transcribe, trials, ui
+from cspbench.cli import (
+    bench,
+    compare,
+    data,
+    doctor,
+    latency,
+    pack,
+    plugins,
+    results,
+    show,
+    sweep,
+    transcribe,
+    trials,
+    ui,
+)
 from cspbench.errors import CspbenchError, FileAccessError
 
 app = typer.Typer(
@@ -24,6 +38,8 @@ app.add_typer(trials.app, name="trials")
 app.command()(plugins.methods)
 app.add_typer(data.app, name="data")
 app.command("results")(results.results)
+app.command()(show.show)
+app.command()(show.compare_trials)
 app.command()(results.report)
 app.command()(ui.ui)
 app.command()(latency.latency)

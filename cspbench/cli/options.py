@@ -33,6 +33,10 @@ OwnTrialsPerGpu = Annotated[
 OwnDevice = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N, instead of what the file says.")
 ]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="CONDITION", help="Only trials of the study for which it holds: size_bytes < 5e5"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 PLAIN_WIDTH = 160

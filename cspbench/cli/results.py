@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cspbench.cli.options import AsJson, Root, messages, output, print_columns
-from cspbench.cli.sweep import RUNS, print_summary
+from cspbench.cli.options import AsJson, Root, Where, messages, output, print_columns
+from cspbench.cli.sweep import NO_TRIALS, RUNS, print_summary
 from cspbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Name = Annotated[str, typer.Argument(help="The study: the `name` of its sweep file.")]
 OptionalName = Annotated[str | None, typer.Argument(help="The study: the `name` of its sweep file; all if left out.")]
@@ -18,29 +21,48 @@ OptionalName = Annotated[str | None, typer.Argument(help="The study: the `name` 
 
 def results(
     name: OptionalName = None,
+    condition: Where = None,
+    trials: Annotated[bool, typer.Option("--trials", help="List the trials, best on dev first.")] = False,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     root: Root = RUNS,
 ) -> None:
-    """Print the results of a study: a table of methods and sparsities, or every trial as JSON or CSV.
+    """Print the results of a study: a table of methods and sparsities, or every trial as a list, JSON or CSV.
 
-    Without a name, list the studies.
+    Without a name, list the studies. --where takes the columns of --json.
 
-    Examples: `cspbench results`, `cspbench results smoke`, `cspbench results smoke --csv > smoke.csv`
+    Examples: `cspbench results`, `cspbench results smoke`, `cspbench results smoke --csv > smoke.csv`,
+    `cspbench results smoke --trials --where "size_bytes < 5e5"`
     """
-    from cspbench.report.results import load_results
+    from cspbench.report.results import load_results, where
     from cspbench.store import Store
 
     if as_json and as_csv:
         raise ConfigError("--json and --csv exclude each other")
-    if name is None and as_csv:
-        raise ConfigError("--csv prints one study: give its name")
+    if name is None and (as_csv or trials or condition):
+        raise ConfigError("--csv, --trials and --where are for one study: give its name")
     if name is None:
         print_studies(root, as_json)
-    elif as_csv:
-        typer.echo(load_results(name, root).to_csv(index=False), nl=False)
+    elif as_csv or (trials and not as_json):
+        frame = load_results(name, root) if condition is None else where(load_results(name, root), condition)
+        if as_csv:
+            typer.echo(frame.to_csv(index=False), nl=False)
+        else:
+            _print_trials(name, frame)
     else:
-        print_summary(name, Store(root), as_json)
+        print_summary(name, Store(root), as_json, condition)
+
+
+def _print_trials(name: str, frame: pd.DataFrame) -> None:
+    from cspbench.report.display import NOISY_NOTE, trial_columns
+
+    if frame.empty:
+        output().print(NO_TRIALS)
+        return
+    print_columns(trial_columns(frame), f"{name}: {len(frame)} trials, best on dev first")
+    if frame["latency_conclusive"].eq(0).any():
+        output().print(NOISY_NOTE)
+    output().print("`cspbench show TRIAL` prints one")
 
 
 def print_studies(root: Path, as_json: bool = False) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cspbench.store import Store
 
 RUNS = Path("runs")
+NO_TRIALS = "no trial, or none for which the condition holds"
 
 
 class TrialsError(CspbenchError):
@@ -97,15 +98,27 @@ def overrides(texts: list[str], **options: int | str | None) -> list[Override]:
     return [*map(parse_override, texts), *given]
 
 
-def print_summary(name: str, store: Store, as_json: bool = False) -> None:
-    """Print a study as a table of methods and sparsities, or all of its trials as JSON."""
+def print_summary(name: str, store: Store, as_json: bool = False, condition: str | None = None) -> None:
+    """Print a study as a table of methods and sparsities, or all of its trials as JSON.
+
+    Args:
+        name: the study.
+        store: where it lies.
+        as_json: JSON instead of a table.
+        condition: only trials for which it holds.
+    """
     from cspbench.report.display import display_columns, display_notes
-    from cspbench.report.results import load_results
+    from cspbench.report.results import load_results, where
     from cspbench.report.table import summary
 
     frame = load_results(name, store.root)
+    if condition is not None:
+        frame = where(frame, condition)
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2))
+        return
+    if frame.empty:
+        output().print(NO_TRIALS)
         return
     synthetic = " (synthetic speech)" if frame["synthetic"].eq(True).any() else ""
     table = summary(frame)

@@ -20,6 +20,8 @@ from cspbench.lazy import lazy
 
 if TYPE_CHECKING:
     from cspbench.report.bootstrap import PairedDifference, paired_bootstrap
+    from cspbench.report.confusions import confused_words, worst_utterances
+    from cspbench.report.difference import Difference, difference
     from cspbench.report.display import display_rows
     from cspbench.report.figures import figure, heading, legend_handles, looks
     from cspbench.report.pareto import on_front, pareto_front
@@ -31,13 +33,17 @@ if TYPE_CHECKING:
         plot_wer_vs_latency,
         plot_wer_vs_sparsity,
     )
-    from cspbench.report.results import load_curve, load_hypotheses, load_layers, load_results
+    from cspbench.report.results import load_curve, load_hypotheses, load_layers, load_results, where
     from cspbench.report.significance import compare_trials, holm, mapsswe
     from cspbench.report.table import fronts, select_on_dev, summary
+    from cspbench.report.trial import Trial, find_trials
     from cspbench.report.write import write_report
 
 _MODULES = {
-    "results": ("load_curve", "load_hypotheses", "load_layers", "load_results"),
+    "results": ("load_curve", "load_hypotheses", "load_layers", "load_results", "where"),
+    "trial": ("Trial", "find_trials"),
+    "confusions": ("confused_words", "worst_utterances"),
+    "difference": ("Difference", "difference"),
     "table": ("fronts", "select_on_dev", "summary"),
     "display": ("display_rows",),
     "pareto": ("on_front", "pareto_front"),
@@ -51,10 +57,11 @@ _MODULES = {
     "write": ("write_report",),
 }
 __all__ = [
-    "PairedDifference", "compare_trials", "display_rows", "figure", "fronts", "heading", "holm", "legend_handles",
-    "load_curve", "load_hypotheses", "load_layers", "load_results", "looks", "mapsswe", "on_front", "paired_bootstrap",
-    "pareto_front", "plot_curves", "plot_dev_vs_test", "plot_differences", "plot_latency_vs_sparsity",
-    "plot_wer_vs_latency", "plot_wer_vs_sparsity", "select_on_dev", "summary", "write_report",
+    "Difference", "PairedDifference", "Trial", "compare_trials", "confused_words", "difference", "display_rows",
+    "figure", "find_trials", "fronts", "heading", "holm", "legend_handles", "load_curve", "load_hypotheses",
+    "load_layers", "load_results", "looks", "mapsswe", "on_front", "paired_bootstrap", "pareto_front", "plot_curves",
+    "plot_dev_vs_test", "plot_differences", "plot_latency_vs_sparsity", "plot_wer_vs_latency", "plot_wer_vs_sparsity",
+    "select_on_dev", "summary", "where", "worst_utterances", "write_report",
 ]  # fmt: skip
 
 __getattr__ = lazy(__name__, {name: f"cspbench.report.{home}" for home, names in _MODULES.items() for name in names})

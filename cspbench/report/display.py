@@ -23,6 +23,8 @@ NOISY_NOTE = "~: the machine was too noisy to believe this latency"
 
 Row = dict[Any, Any]
 Cell = Callable[[Row], str]
+Described = tuple[str, int, Cell, bool]
+"""Heading, rank, cell of a row, and whether it is aligned to the right."""
 
 
 def display_columns(table: pd.DataFrame) -> list[Column]:
@@ -54,6 +56,31 @@ def display_columns(table: pd.DataFrame) -> list[Column]:
     return [column for column in columns if not silent.get(column.heading, False)]
 
 
+def trial_columns(frame: pd.DataFrame) -> list[Column]:
+    """Word trials for people, one a row, best dev WER first; those that have not finished are last.
+
+    Args:
+        frame: as from `load_results`.
+    """
+    rows = frame.sort_values("dev_wer", kind="stable").assign(failed=frame["state"] == "failed").to_dict("records")
+    time, size = time_unit(frame["latency_ms"].dropna()), size_unit(frame["size_bytes"].dropna())
+    described: list[Described] = [
+        ("trial", 0, _text("trial_id"), False),
+        ("corpus", 7, _text("corpus"), False),
+        *_of_setting()[2:4],
+        ("seed", 4, _text("seed"), True),
+        ("state", 6, _text("state"), False),
+        ("dev WER %", 1, _number("dev_wer", ".1f", 100), True),
+        ("test WER %", 2, _wer, True),
+        (f"size {size.name}", 2, _number("size_bytes", f".{size.digits}f", size.factor), True),
+        (f"latency {time.name}", 3, _timed(_number("latency_ms", f".{time.digits}f", time.factor)), True),
+        ("speed-up", 5, _timed(_number("speedup", ".2f", 1, "×")), True),
+    ]
+    columns = [Column(heading, tuple(map(cell, rows)), rank, right) for heading, rank, cell, right in described]
+    silent = {"corpus": frame["corpus"].nunique() <= 1, "state": frame["state"].eq("complete").all()}
+    return [column for column in columns if not silent.get(column.heading, False)]
+
+
 def display_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     """Return `display_columns` as rows: heading -> text."""
     return rows_of(display_columns(table)) if len(table) else []
@@ -63,10 +90,6 @@ def display_notes(table: pd.DataFrame) -> list[str]:
     """Return what a reader must know to read the marks of `display_columns`."""
     noisy = bool((table["latency_conclusive"] == 0).any())
     return [FRONT_NOTE, *([VIOLATED_NOTE] if violates(table).any() else []), *([NOISY_NOTE] if noisy else [])]
-
-
-Described = tuple[str, int, Cell, bool]
-"""Heading, rank, cell of a row, and whether it is aligned to the right."""
 
 
 def _of_setting() -> list[Described]:

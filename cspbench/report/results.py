@@ -6,12 +6,13 @@ The list of a study's trials says what was asked for; each trial's own folder sa
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import pandas as pd
 
 from cspbench.constraints import Constraint, violated
-from cspbench.errors import did_you_mean
+from cspbench.errors import ConfigError, did_you_mean
 from cspbench.hyper import flatten
 from cspbench.result import ALIASES, METRICS, TrialResult
 from cspbench.spec import TrialSpec, canonical, content_id
@@ -62,6 +63,29 @@ def load_results(name: str, root: Store | Path | str = "runs") -> pd.DataFrame:
     extra = {key: None for row in rows for key in row if key not in COLUMNS}
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(extra)])
     return _judged(frame.astype(dict.fromkeys(MEASURES, float)), _constraints(store, name))
+
+
+def where(frame: pd.DataFrame, condition: str) -> pd.DataFrame:
+    """Keep the rows for which a condition on columns holds.
+
+    Args:
+        frame: as from `load_results`.
+        condition: as of `pandas.DataFrame.query`, e.g. ``size_bytes < 5e5 and method != 'control'``; names with a dot
+            stand between backquotes.
+
+    Raises:
+        ConfigError: a column that is not there, or no condition.
+    """
+    try:
+        holds = frame.eval(condition, engine="python", local_dict={}, global_dict={})
+    except pd.errors.UndefinedVariableError as error:
+        name = str(error).split("'")[1]
+        raise ConfigError(f"where {condition}: no column '{name}'{did_you_mean(name, frame.columns)}") from None
+    except (SyntaxError, TokenError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+        raise ConfigError(f"where {condition}: no condition, such as size_bytes < 5e5 ({error})") from None
+    if not isinstance(holds, pd.Series) or holds.dtype != bool:
+        raise ConfigError(f"where {condition}: no condition, such as size_bytes < 5e5")
+    return frame[holds]
 
 
 def load_hypotheses(trial_id: str, root: Store | Path | str = "runs") -> pd.DataFrame:

@@ -109,6 +109,7 @@ def record(
 def finish(store: Store, study: str, trial: TrialSpec, outcome: TrialResult) -> None:
     """Write what a finished trial leaves behind, and record it."""
     folder = store.trial(trial.id)
+    write_json(folder.spec, trial.model_dump(mode="json"))
     write_json(folder.result, outcome.model_dump(mode="json"))
     write_jsonl(folder.hypotheses, hypotheses(trial, outcome))
     dev = outcome.dev.wer
