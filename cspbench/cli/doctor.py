@@ -75,7 +75,7 @@ def doctor(
             text = f"{check.found}; {check.remedy}" if check.remedy else check.found
             line = f"{check.status:6}  {check.name:{width}}  {text}"
             indent = " " * (width + 10)
-            output().print(textwrap.fill(line, output().width, subsequent_indent=indent), markup=False)
+            output().print(textwrap.fill(line, output().width, subsequent_indent=indent))
     broken = [check.name for check in found if check.status == "broken"]
     if broken:
         raise BrokenError(f"broken: {', '.join(broken)}")

@@ -89,7 +89,7 @@ def compare_trials(a: Reference, b: Reference, where: Where = None, root: Root =
         print_columns(columns, title)
     _line("")
     for verdict in verdicts(found):
-        output().print(verdict, markup=False)
+        output().print(verdict)
 
 
 def _described_difference(found: Difference, sides: dict[str, list[Trial]]) -> dict[str, Any]:
@@ -102,4 +102,4 @@ def _described_difference(found: Difference, sides: dict[str, list[Trial]]) -> d
 
 
 def _line(text: str) -> None:
-    output().print(text, markup=False, soft_wrap=True)
+    output().print(text, soft_wrap=True)
