@@ -15,8 +15,11 @@ from cspbench.errors import ConfigError
 from cspbench.spec import MethodSpec
 from cspbench.sweep.space import method_space
 
-ATTEMPTS = 200
-"""Draws for each setting wanted; where they yield too few different ones, the file is refused."""
+DEALS = 200
+"""Times that values are dealt; where these yield too few different settings, the file is refused."""
+
+LEARNING_RATE = "learning_rate factor"
+"""Names the learning rate among the axes of a method; no hyperparameter has a blank in its name."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,11 @@ def default_setting(entry: ComparedMethod) -> MethodSetting:
 
 
 def draw_candidates(entry: ComparedMethod, tuning: Tuning) -> tuple[MethodSetting, ...]:
-    """Different settings of a method, `tuning.trials` of them: its default, then random ones.
+    """Different settings of a method, `tuning.trials` of them: its default, then drawn ones.
 
-    They depend on the seed, the label and the axes alone, so that no result can lead to others being drawn.
+    The values of an axis are dealt evenly over the settings (a Latin hypercube), and in the same order to every method:
+    all try the same learning rates and the same values of the common axes, so that no method is lucky in its draws.
+    They depend on the seed and the axes alone, so that no result can lead to others being drawn.
 
     Args:
         entry: a tuned method.
@@ -88,35 +93,41 @@ def draw_candidates(entry: ComparedMethod, tuning: Tuning) -> tuple[MethodSettin
         ConfigError: the axes do not hold as many.
     """
     space = method_space(axes_entry(entry, tuning))
-    rates = Choice(tuning.learning_rate)
-    rng = np.random.default_rng([tuning.seed, *entry.key.encode()])
+    axes = {**space.axes, LEARNING_RATE: Choice(tuning.learning_rate)}
     found = [default_setting(entry)]
-    for _ in range(ATTEMPTS * tuning.trials):
+    for deal in range(DEALS):
+        hands = {
+            name: _dealt(axis, tuning.trials - 1, [tuning.seed, deal, *name.encode()]) for name, axis in axes.items()
+        }
+        for values in zip(*hands.values(), strict=True):
+            drawn = dict(zip(hands, values, strict=True))
+            rate = drawn.pop(LEARNING_RATE)
+            try:
+                setting = MethodSetting(space.spec(drawn), rate)
+            except ValidationError:
+                continue  # values that do not fit together
+            if setting not in found and len(found) < tuning.trials:
+                found.append(setting)
         if len(found) == tuning.trials:
             return tuple(found)
-        try:
-            method = space.spec({name: _draw(axis, rng) for name, axis in space.axes.items()})
-        except ValidationError:
-            continue  # values that do not fit together
-        rate = _draw(rates, rng) if len(rates.values) > 1 else rates.values[0]
-        setting = MethodSetting(method, rate)
-        if setting not in found:
-            found.append(setting)
-    if len(found) < tuning.trials:
-        raise ConfigError(
-            f"methods: '{entry.key}' has {len(found)} different settings to try and tuning.trials asks for "
-            f"{tuning.trials}: every tuned method gets as many; add values to its tune"
-        )
-    return tuple(found)
+    raise ConfigError(
+        f"methods: '{entry.key}' has {len(found)} different settings to try and tuning.trials asks for "
+        f"{tuning.trials}: every tuned method gets as many; add values to its tune"
+    )
 
 
-def _draw(axis: Axis, rng: np.random.Generator) -> Any:
-    """A random value; numbers are rounded to four digits, which people can read and type."""
+def _dealt(axis: Axis, count: int, seed: list[int]) -> list[Any]:
+    """`count` values of an axis in random order: each listed value as often as any other, or one of each stratum.
+
+    Numbers of a range are rounded to four digits, which people can read and type.
+    """
+    rng = np.random.default_rng(seed)
     if isinstance(axis, Choice):
-        return axis.values[rng.integers(len(axis.values))]
-    if axis.log:
-        value = math.exp(rng.uniform(math.log(axis.low), math.log(axis.high)))
-    else:
-        value = rng.uniform(axis.low, axis.high)
-    value = min(max(float(f"{value:.4g}"), axis.low), axis.high)
-    return round(value) if axis.integer else value
+        rounds = -(-count // len(axis.values))
+        dealt = [axis.values[index] for _ in range(rounds) for index in rng.permutation(len(axis.values))]
+        return [dealt[index] for index in rng.permutation(count)]
+    places = (rng.permutation(count) + rng.uniform(size=count)) / max(count, 1)
+    low, high = (math.log(axis.low), math.log(axis.high)) if axis.log else (axis.low, axis.high)
+    values = [low + place * (high - low) for place in places]
+    plain = [min(max(float(f"{math.exp(v) if axis.log else v:.4g}"), axis.low), axis.high) for v in values]
+    return [round(value) if axis.integer else value for value in plain]

@@ -126,7 +126,7 @@ class ComparedMethod(Settings):
 
 
 class Tuning(Settings):
-    """Rules of tuning: the same number of random settings for every tuned method, the first its default."""
+    """Rules of tuning: every tuned method tries its default, then as many settings, dealt alike to all."""
 
     trials: int = Field(3, ge=1, description="settings tried for each tuned method, sparsity and budget")
     at: Sparsities = Field(min_length=1, description="sparsities; others take the setting of the nearest density")

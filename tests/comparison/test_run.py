@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -429,4 +430,23 @@ def test_ranges_are_drawn_inside_their_bounds(comparison: Configure, store: Stor
     assert (settings[0]["damping"], settings[0]["interval"]) == (0.02, 20)
     assert all(0.001 <= params["damping"] <= 0.1 for params in settings)
     assert {params["interval"] for params in settings[1:]} <= {5, 6, 7, 8, 9}
-    assert len({params["damping"] for params in settings}) > 10
+    strata = sorted(int(19 * math.log(params["damping"] / 0.001) / math.log(100)) for params in settings[1:])
+    assert strata == list(range(19))  # one in each
+
+
+def test_every_method_is_dealt_the_same_values_of_common_axes(comparison: Configure, store: Store) -> None:
+    methods = [
+        {"name": "csp", "tune": {"damping": [0.01, 0.02, 0.05]}},
+        {"name": "magnitude", "tune": {"interval": [5, 10, 20]}},
+    ]
+    rates = [0.5, 1, 2]
+    tuning = {"trials": 7, "at": [0.9], "learning_rate": rates, "every": {"allocation": ["global", "erk"]}}
+    plan = resolve_comparison(comparison(methods=methods, tuning=tuning), store, print)
+    csp, magnitude = (
+        [(setting.learning_rate, setting.method.params["allocation"]) for setting in cell.candidates]
+        for cell in plan.cells
+    )
+    assert csp == magnitude
+    assert csp[0] == (1, "global")
+    for axis, values in zip(zip(*csp[1:], strict=True), (rates, ["global", "erk"]), strict=True):
+        assert {value: axis.count(value) for value in values} == dict.fromkeys(values, 6 // len(values))
