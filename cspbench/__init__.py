@@ -16,7 +16,8 @@ What each name is for:
 
 - `load_config` reads a sweep file, `run_sweep` runs it, `load_results` returns its trials as a DataFrame;
 - `TrialSpec` describes a single trial, `run_trial` runs it, `trial` reads it back;
-- `methods` holds the pruning methods by name, `create` binds one to the weights of any torch model;
+- `Pruner` prunes any torch model in any training loop, `prune` a trained one at once;
+- `methods` holds the pruning methods by name, `create` binds one to given weights;
 - `Recogniser` recognises streaming speech with a packed file;
 - `latency` measures any callable by the protocol of the recognisers;
 - `report` holds tables, Pareto fronts, tests of significance and figures.
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from cspbench import report
     from cspbench.config import load_config
     from cspbench.pruning import create
+    from cspbench.pruning.at_once import prune
+    from cspbench.pruning.pruner import Pruner
     from cspbench.pruning.registry import methods
     from cspbench.report.results import load_results
     from cspbench.report.trial import trial
@@ -52,12 +55,14 @@ _HOMES = {
     "run_trial": "cspbench.trials.run",
     "methods": "cspbench.pruning.registry",
     "create": "cspbench.pruning",
+    "Pruner": "cspbench.pruning.pruner",
+    "prune": "cspbench.pruning.at_once",
     "Recogniser": "cspbench.runtime.recogniser",
     "latency": "cspbench.runtime.latency.calls",
 }
 __all__ = [
-    "Recogniser", "TrialSpec", "__version__", "create", "latency", "load_config", "load_results", "methods", "report",
-    "run_sweep", "run_trial", "trial",
+    "Pruner", "Recogniser", "TrialSpec", "__version__", "create", "latency", "load_config", "load_results", "methods",
+    "prune", "report", "run_sweep", "run_trial", "trial",
 ]  # fmt: skip
 
 _find = lazy(__name__, _HOMES)

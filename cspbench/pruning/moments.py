@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 
 @contextmanager
@@ -33,6 +34,17 @@ class MeanProducts:
         """Add the outer products of rows: `left` (n, a) with `right` (n, b)."""
         self._sums[name] = self._sums.get(name, 0) + left.T @ right
         self._counts[name] = self._counts.get(name, 0) + len(right)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._sums
+
+    def reduce(self, group: Any) -> None:
+        """Add up what the processes of a group have seen; all have the same names."""
+        for name in sorted(self._sums):
+            count = torch.tensor(self._counts[name], device=self._sums[name].device)
+            distributed.all_reduce(self._sums[name], group=group)
+            distributed.all_reduce(count, group=group)
+            self._counts[name] = int(count)
 
     def means(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Means by name, each of shape (a, b); raises KeyError for a name of which nothing was added."""

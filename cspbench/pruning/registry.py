@@ -21,6 +21,12 @@ def pruning_names() -> list[str]:
     return [name for name in methods.names() if methods.get(name).prunes]
 
 
+def name_of(method: PruningMethod) -> str:
+    """Return the name a method is registered by, or that of its class."""
+    kind = type(method)
+    return next((name for name in methods.names() if methods.get(name) is kind), kind.__name__)
+
+
 def create(name: str, params: Mapping[str, Any] | Hyperparameters, context: PruningContext) -> PruningMethod:
     """Return a pruning method, bound to the weights it prunes.
 
