@@ -103,6 +103,7 @@ def _cell(value: object) -> str:
 
 COMMANDS = """
 doctor
+init
 sweep
 retry
 compare

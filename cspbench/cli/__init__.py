@@ -14,6 +14,7 @@ from cspbench.cli import (
     compare,
     data,
     doctor,
+    init,
     latency,
     pack,
     plugins,
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(init.init)
 app.command()(sweep.sweep)
 app.command()(sweep.retry)
 app.command()(compare.compare)

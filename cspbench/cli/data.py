@@ -97,7 +97,7 @@ def check(
             target, path = detect(given), given
         elif given.name != target:
             raise CorpusError(f"{given}: no such file or folder")
-    spec = _spec(target, path, option or [])
+    spec = corpus_spec(target, path, option or [])
     found = inspect_corpus(spec, Store(root).corpora, messages().print)
     summary = found.summary() | {"path": spec.path}
     if as_json:
@@ -139,14 +139,21 @@ def _prepare(
     from cspbench.store import Store
     from cspbench.sweep.plan import prepare_corpus
 
-    corpus, spec = prepare_corpus(_spec(target, path, option or []), Store(root), messages().print)
+    corpus, spec = prepare_corpus(corpus_spec(target, path, option or []), Store(root), messages().print)
     problems = Problems(f"corpus '{corpus.name}' cannot be used:")
     scans = scan(corpus, problems, messages().print)
     problems.check()
     return corpus, spec, scans
 
 
-def _spec(target: str, path: Path | None, options: list[str]) -> CorpusSpec:
+def corpus_spec(target: str, path: Path | None, options: list[str]) -> CorpusSpec:
+    """Return the spec of a corpus that the command line names.
+
+    Args:
+        target: its name, or a sweep file.
+        path: where the audio lies; unset: where the file says.
+        options: ``name=value``, over those of the file.
+    """
     from cspbench.config import load_config, parse_override
     from cspbench.spec import CorpusSpec
 
