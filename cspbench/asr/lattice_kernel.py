@@ -49,7 +49,7 @@ def warps(positions: int) -> int:
     return max(1, min(MOST_WARPS, positions // WARP_POSITIONS))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "columns"])  # shapes change from batch to batch
 def _walk(
     log_blank: tl.tensor,
     log_label: tl.tensor,

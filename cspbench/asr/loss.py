@@ -46,7 +46,8 @@ def transducer_loss(
         A scalar, or (N,) for ``"none"``, in fp32 (fp64 for fp64 logits).
 
     Raises:
-        ValueError: shapes or lengths that do not fit together.
+        ValueError: shapes or lengths that do not fit together. Values of lengths on a GPU are asserted there, as torch
+            asserts indices.
     """
     _check(logits, targets, frames, labels, reduction)
     return _reduce(_TransducerLoss.apply(logits, targets, frames, labels, blank), reduction)
@@ -83,9 +84,10 @@ def joint_transducer_loss(
         A scalar, or (N,) for ``"none"``; on a CPU in fp32 even under autocast (fp64 for fp64 inputs).
 
     Raises:
-        ValueError: shapes or lengths that do not fit together.
+        ValueError: shapes or lengths that do not fit together. Values of lengths on a GPU are asserted there, as torch
+            asserts indices.
     """
-    if encoded.device.type != "cpu":
+    if not _at_hand(encoded):
         logits = nn.functional.linear(torch.tanh(encoded[:, :, None] + predicted[:, None]), weight, bias)
         return transducer_loss(logits, targets, frames, labels, blank, reduction)
     lattice = torch.empty(*encoded.shape[:2], predicted.shape[1], len(bias), device="meta")
@@ -108,8 +110,15 @@ def _check(logits: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, redu
     if targets.shape != (n, u1 - 1):
         raise ValueError(f"targets must be {(n, u1 - 1)} for logits {tuple(logits.shape)}, got {tuple(targets.shape)}")
     for name, lengths, low, high in (("frames", frames, 1, t), ("labels", labels, 0, u1 - 1)):
-        if lengths.shape != (n,) or lengths.min() < low or lengths.max() > high:
+        if lengths.shape == (n,) and not _at_hand(lengths):
+            torch._assert_async(((lengths >= low) & (lengths <= high)).all(), f"{name} outside [{low}, {high}]")
+        elif lengths.shape != (n,) or lengths.min() < low or lengths.max() > high:
             raise ValueError(f"{name} must be ({n},) with values in [{low}, {high}], got {lengths.tolist()}")
+
+
+def _at_hand(tensor: Tensor) -> bool:
+    """Return False for a tensor on a GPU: to ask for its values, the host would wait until they are computed."""
+    return tensor.device.type == "cpu"
 
 
 class _TransducerLoss(torch.autograd.Function):

@@ -26,12 +26,18 @@ class Batch:
     indices: list[int]
 
     def to(self, device: torch.device) -> Batch:
-        """Copy to a device."""
+        """Copy to a device, to a GPU without waiting for it."""
+
+        def copy(x: Tensor) -> Tensor:
+            if device.type == "cuda":  # a copy from any other memory is waited for
+                return x.pin_memory().to(device, non_blocking=True)
+            return x.to(device)
+
         return Batch(
-            features=self.features.to(device),
-            frames=self.frames.to(device),
-            targets=self.targets.to(device),
-            labels=self.labels.to(device),
+            features=copy(self.features),
+            frames=copy(self.frames),
+            targets=copy(self.targets),
+            labels=copy(self.labels),
             indices=self.indices,
         )
 

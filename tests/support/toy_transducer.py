@@ -35,7 +35,7 @@ def some_model(device: str = "cpu") -> Transducer:
 
 def some_run(folder: Path | None, method: str | None = None, device: str = "cpu", **spec: object) -> TrainingRun:
     model = some_model(device)
-    training = TrainSpec(epochs=4, batch_size=4, **spec)
+    training = TrainSpec(**{"epochs": 4, "batch_size": 4, **spec})
     data = some_data()
     steps = training.epochs * data.steps_per_epoch(4)
     pruning = make(method, model, steps) if method else None

@@ -62,11 +62,9 @@ class L1(MaskedMethod):
     def __init__(self, params: L1Params, context: PruningContext) -> None:
         super().__init__(params, context)
         self._steps = max(1, round(params.end * context.steps))
-        self._threshold = {name: torch.zeros((), device=w.device) for name, w in context.weights.items()}
-        self._stage = {
-            "cut": torch.tensor(context.zeros == 0),
-            "due": torch.tensor(False),
-        }  # on the CPU: read each step
+        # On the CPU: they are read at every step.
+        self._threshold = {name: torch.zeros(()) for name in context.weights}
+        self._stage = {"cut": torch.tensor(context.zeros == 0), "due": torch.tensor(False)}
         self.register_state(threshold="_threshold", l1="_stage")
 
     def start(self) -> None:

@@ -125,7 +125,7 @@ class Movement(RampedMethod):
             [self._mean[name] for name in slopes],
             [self._square[name] for name in slopes],
             [],
-            [torch.tensor(float(step), device=score.device) for score in scores],
+            [score.new_full((), float(step)) for score in scores],
             fused=True,  # one pass over memory in place of five
             amsgrad=False,
             beta1=BETAS[0],

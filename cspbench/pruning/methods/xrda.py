@@ -141,9 +141,11 @@ class XRDA(RampedMethod):
         weight, velocity = self.context.weights[name], self._velocity[name]
         work, _ = self._scratch[name]
         mean = self._magnitude[name].lerp_(torch.abs(weight, out=work), 1 - self.params.momentum)
-        slope = (self.params.contrast - 1) / max(float(mean.max()), torch.finfo(mean.dtype).tiny)
         one = mean.new_ones(())
-        torch.add(one, mean, alpha=slope, out=work)
+        # In fp64 and as tensors: a number would make the host wait for a GPU.
+        rise = mean.new_full((), self.params.contrast - 1, dtype=torch.float64)
+        slope = rise / mean.max().double().clamp_min(torch.finfo(mean.dtype).tiny)
+        torch.addcmul(one, mean, slope.to(mean.dtype), out=work)
         self._penalty[name].mul_(average).addcdiv_(one, work, value=rate * self.params.contrast)
         dual = self._dual[name].lerp_(weight, 1 - average)
         if self.params.scaling == "adam":
