@@ -36,7 +36,7 @@ def lattice(n: int, t: int, u: int, dtype: torch.dtype = torch.float32) -> tuple
     labels = torch.randint(0, u + 1, (n,), generator=generator)
     frames[-1], labels[-1] = 1, 0
     frames[0], labels[0] = t, u
-    blank, label = weights.masked_fill(~loss._inside(weights[0], frames, labels), loss.LOG_ZERO)
+    blank, label = weights.masked_fill(~loss.inside_lattice(weights[0], frames, labels), loss.LOG_ZERO)
     return blank, label, frames, labels
 
 
