@@ -2,9 +2,10 @@
 
 from cspbench.config.axes import Axis, Choice, Range
 from cspbench.config.load import Override, load_config, parse_override
-from cspbench.config.schema import DenseTraining, MethodEntry, SamplerSpec, SparsityAxis, SweepConfig
+from cspbench.config.schema import DenseTraining, EarlyStopping, MethodEntry, SamplerSpec, SparsityAxis, SweepConfig
 
 __all__ = [
-    "Axis", "Choice", "DenseTraining", "MethodEntry", "Override", "Range", "SamplerSpec", "SparsityAxis", "SweepConfig",
+    "Axis", "Choice", "DenseTraining", "EarlyStopping", "MethodEntry",
+    "Override", "Range", "SamplerSpec", "SparsityAxis", "SweepConfig",
     "load_config", "parse_override",
 ]  # fmt: skip

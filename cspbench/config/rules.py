@@ -80,12 +80,31 @@ def mode_problems(config: SweepConfig) -> Iterator[Problem]:
     sampler = config.sampler.name
     if config.mode == "fixed" and sampler != "grid":
         yield Problem(("sampler",), f"the mode fixed runs every setting once, without a sampler: remove '{sampler}'")
+    if config.mode == "cells":
+        yield from cell_problems(config)
+    elif config.early_stopping is not None:
+        yield Problem(("early_stopping",), "needs `mode: cells`: only trials of one cell can be compared")
     for index, entry in enumerate(config.methods):
         if entry.sparsity is not None and config.mode != "fixed":
             yield Problem(("methods", index, "sparsity"), "sparsities of one method need `mode: fixed`")
     if sampler == "gp" and (config.trials or 0) > GP_TRIALS:
         message = f"the sampler 'gp' takes at most {GP_TRIALS}: its cost grows with their cube; use tpe"
         yield Problem(("trials",), message)
+
+
+def cell_problems(config: SweepConfig) -> Iterator[Problem]:
+    """Yield what does not go together with a search in each cell of method and sparsity."""
+    if config.sparsity.values is None:
+        yield Problem(("sparsity",), "the mode cells needs a list of sparsities")
+    if len(config.objectives) > 1:
+        yield Problem(("objectives",), f"the mode cells minimises one, got {', '.join(config.objectives)}")
+    if config.early_stopping is None:
+        return
+    if len(config.seeds) > 1:
+        yield Problem(("seeds",), "early stopping compares single trials: give one seed")
+    if config.early_stopping.warmup >= config.prune.epochs:
+        message = f"must be less than prune.epochs ({config.prune.epochs}), or no trial is ever stopped"
+        yield Problem(("early_stopping", "warmup"), message)
 
 
 def corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:

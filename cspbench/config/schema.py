@@ -122,6 +122,21 @@ class SamplerSpec(Settings):
     seed: int = Field(0, ge=0)
 
 
+class EarlyStopping(Settings):
+    """Rule by which trials that do worse than others of their cell are stopped at the end of an epoch.
+
+    `median` stops a trial that is worse than the median of earlier ones at the same epoch. `halving` lets the best of
+    each `factor` trials go on at epoch `warmup`, at `factor` times that, and so on (asynchronous successive halving, Li
+    et al. 2018, arXiv:1810.05934). `hyperband` varies how early that begins (Li et al. 2016, arXiv:1603.06560).
+    """
+
+    name: Literal["median", "halving", "hyperband"] = "median"
+    metric: Literal["dev_loss", "dev_wer"] = Field("dev_loss", description="what is compared")
+    warmup: int = Field(1, ge=1, description="epochs that every trial runs; best until the last zeros have come")
+    startup: int = Field(5, ge=1, description="trials of a cell that run to their end before `median` stops any")
+    factor: int = Field(3, ge=2, description="of `halving` and `hyperband`")
+
+
 class Recipe(Settings):
     """A corpus, the dense recogniser trained on it, and the run in which methods prune that."""
 
@@ -188,9 +203,10 @@ class SweepConfig(Recipe):
     methods: tuple[Annotated[MethodEntry, BareName], ...] = Field(min_length=1)
     seeds: Annotated[tuple[Seed, ...], Distinct] = Field((0,), min_length=1, description="every setting runs once each")
     latency: LatencySpec = LatencySpec()
-    mode: Literal["pareto", "fixed"] = Field(
+    mode: Literal["pareto", "cells", "fixed"] = Field(
         "pareto",
-        description="`pareto`: one search over all that varies; `fixed`: every listed setting once, without a sampler",
+        description="`pareto`: one search over all that varies; `cells`: one for each method and sparsity, with equal "
+        "budgets; `fixed`: every listed setting once, without a sampler",
     )
     sampler: Annotated[SamplerSpec, BareName] = SamplerSpec()
     objectives: Annotated[tuple[Objective, ...], Distinct] = Field(
@@ -201,8 +217,9 @@ class SweepConfig(Recipe):
         description="bounds on metrics, such as `latency_ms <= 5` or `size_mb <= 2`: the sampler keeps to them",
     )
     trials: int | None = Field(
-        None, ge=1, le=1_000_000, description="settings to run, each once a seed; unset: the whole grid"
+        None, ge=1, le=1_000_000, description="settings to run (of each cell), each once a seed; unset: the whole grid"
     )
+    early_stopping: Annotated[EarlyStopping, BareName] | None = Field(None, description="mode `cells` only")
     control: bool = Field(
         True, description="also train the dense recogniser on, with the budget of `prune` and without pruning"
     )

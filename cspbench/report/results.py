@@ -42,9 +42,9 @@ def load_results(name: str, root: Store | Path | str = "runs") -> pd.DataFrame:
         ``params.<name>`` for every hyperparameter that any trial's method has, and ``protocol.<key>`` for what was
         recorded with the latency. Select on ``dev_wer``, report ``test_wer``.
 
-        ``state`` is complete, failed, pruned, running, or missing (finished once, but its result is gone); measures of
-        all but complete trials are NaN. ``setting`` is equal for trials that differ in sparsity and seed alone.
-        ``formats`` are those of the packed file that ``size_bytes`` and ``latency_ms`` describe. ``schema`` is the
+        ``state`` is complete, failed, stopped (early), running, or missing (finished once, but its result is gone);
+        measures of all but complete trials are NaN. ``setting`` is equal for trials that differ in sparsity and seed
+        alone. ``formats`` are those of the file that ``size_bytes`` and ``latency_ms`` describe. ``schema`` is the
         schema version of the trial: equal settings of different versions may come out differently. ``violated`` are the
         constraints of the sweep that the setting does not meet at this sparsity, by the mean over its finished seeds,
         and ``dense_violated`` those that the dense recogniser does not meet; empty where there are none.

@@ -54,8 +54,14 @@ class Plan:
 
     def grid_specs(self) -> list[TrialSpec]:
         """Return the controls and all trials of a grid, at most those of `trials` settings."""
-        points = self.space.grid()[: self.config.trials]
-        return [*self.control_specs(), *(s for point in points for s in self.specs(self.space.setting(point)))]
+        points = [(space, p) for space in self.searches().values() for p in space.grid()[: self.config.trials]]
+        return [*self.control_specs(), *(s for space, point in points for s in self.specs(space.setting(point)))]
+
+    def searches(self) -> dict[str, Space]:
+        """Return the space of each search by the name of its Optuna study: one, or one a cell."""
+        if self.config.mode != "cells":
+            return {self.config.name: self.space}
+        return {f"{self.config.name}/{cell}": space for cell, space in self.space.cells().items()}
 
     @property
     def version(self) -> int:
@@ -69,7 +75,11 @@ class Plan:
             version: schema version under which to describe it; that of the specs if not given.
         """
         config, version = self.config, version or self.version
-        newer = {"constraints": sorted(bound.identity() for bound in config.bounds())}
+        newer = {
+            "constraints": sorted(bound.identity() for bound in config.bounds()),
+            "mode": "cells" if config.mode == "cells" else None,
+            "early_stopping": config.early_stopping and config.early_stopping.model_dump(mode="json"),
+        }
         return {
             "dense": {spec.id_under(version): _dense_identity(spec, version) for spec in self.dense_specs()},
             "corpus": self.corpus.identity(),

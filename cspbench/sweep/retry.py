@@ -41,7 +41,8 @@ def retry(
     config = SweepConfig.model_validate(read_json(folder.sweep)["config"])
     with study_lock(folder):
         log = TrialLog(folder.trials)
-        jobs = [Job(record.parse(), record.number) for record in log.records() if record.state == FAILED]
+        wanted = (FAILED,) if only == FAILED else (FAILED, "stopped")
+        jobs = [Job(record.parse(), record.number) for record in log.records() if record.state in wanted]
         if only != FAILED:
             jobs = [job for job in jobs if job.spec.id == only]
             if not jobs:

@@ -12,12 +12,13 @@ from rich.console import Console
 
 from cspbench.config import SweepConfig
 from cspbench.errors import CspbenchError, InterruptedSweepError
-from cspbench.spec import TrialSpec
+from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, StudyFolder
 from cspbench.sweep.plan import Plan, resolve
 from cspbench.sweep.study import Proposal, Study, open_study
 from cspbench.sweep.tracking import Tracker, open_client
-from cspbench.trials.executors import Executor, make_executor
+from cspbench.training.events import Event, StoppedEarly
+from cspbench.trials.executors import Executor, TrialProgress, make_executor
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display, label_of, make_display
 from cspbench.trials.queue import Job, TrialQueue
@@ -59,7 +60,7 @@ class Summary:
     @property
     def failures(self) -> list[str]:
         """Each trial that failed, and why."""
-        failed = [f"{label_of(o.spec)}: {o.error}" for o in self.ended.values() if o.result is None]
+        failed = [f"{label_of(o.spec)}: {o.error}" for o in self.ended.values() if o.state == "failed"]
         return [*failed, *self.unresolved]
 
 
@@ -88,8 +89,15 @@ def run_sweep(
         with make_display(Console(stderr=True)) as shown:
             return run_sweep(config, root, shown, executor)
     store = Store(root)
+    progress = _Progress(display)
     executor = executor or make_executor(
-        config.workers, store, config.device, display.event, config.trial_timeout, config.trials_per_gpu
+        config.workers,
+        store,
+        config.device,
+        progress,
+        config.trial_timeout,
+        config.trials_per_gpu,
+        answers=config.early_stopping is not None,
     )
     display.note(f"sweep {config.name}: corpus {config.corpus.name}")
     plan = resolve(config, store, display.note)
@@ -97,6 +105,7 @@ def run_sweep(
         study = open_study(plan, store)
         tracker = _open_tracker(plan, store)
         sweep = _Sweep(plan, store, study, tracker, display)
+        progress.judge = sweep.judge
         try:
             with executor as running:
                 sweep.run(running)
@@ -124,6 +133,19 @@ def close_study(name: str, store: Store, tracker: Tracker, display: Display, com
     tracker.finish("FINISHED" if complete else "FAILED", counts, files)
 
 
+class _Progress:
+    """Shows events, and has evaluations of trials judged once there is a study."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self.judge: TrialProgress = lambda work, event: None
+
+    def __call__(self, work: TrialSpec | DenseSpec, event: Event) -> None:
+        self._display.event(work, event)
+        if event.evaluation:
+            self.judge(work, event)
+
+
 class _Sweep:
     """Makes trials of the proposals of the study, and tells study and MLflow how they ended."""
 
@@ -131,6 +153,7 @@ class _Sweep:
         self.summary = Summary(plan.config.name)
         self._plan, self._store, self._study = plan, store, study
         self._tracker, self._display = tracker, display
+        self._log = TrialLog(store.study(self.summary.name).trials)
         self._open: dict[int, list[TrialSpec]] = {}
         self._outcomes: dict[str, Outcome] = {}
         # A finished study, perhaps one made before there were controls, is left as it is.
@@ -140,10 +163,9 @@ class _Sweep:
         if self._study.finished:
             self._display.note(f"{self._study.finished} settings had finished before")
         queue = TrialQueue(executor, self._store, self._display)
-        log = TrialLog(self._store.study(self.summary.name).trials)
         total = self._to_run()
         dense = self._plan.dense_specs() if total else []
-        for outcome in queue.run(self._jobs(), log, dense=dense, total=total):
+        for outcome in queue.run(self._jobs(), self._log, dense=dense, total=total):
             self._outcomes[outcome.spec.id] = self.summary.ended[outcome.spec.id] = outcome
             self._tracker.log(outcome)
             self._tell_complete()
@@ -152,6 +174,18 @@ class _Sweep:
         if self._study.distinct < self._study.asked:
             rest = ": the search space holds no others; done" if self._study.exhausted else "; done"
             self._display.note(f"{self._study.asked} settings, {self._study.distinct} distinct{rest}")
+
+    def judge(self, work: TrialSpec | DenseSpec, event: Event) -> None:
+        """Stop a trial early if the rule of its study says so.
+
+        Raises:
+            StoppedEarly: it does.
+        """
+        number = next((n for n, specs in self._open.items() if any(s.id == work.id for s in specs)), None)
+        if number is not None and self._study.should_stop(number, event):
+            shown = {name: event.evaluation[name] for name in ("dev_wer", "dev_loss") if name in event.evaluation}
+            metrics = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            raise StoppedEarly(f"step {event.step} of {event.total} ({metrics})")
 
     def _check_failures(self) -> None:
         failures, limit = self.summary.failures, self._plan.config.max_failures
@@ -184,11 +218,14 @@ class _Sweep:
             self._tell_complete()
 
     def _recall(self, specs: list[TrialSpec]) -> None:
-        """Take the results of trials that finished in an earlier run of this sweep."""
+        """Take the outcomes of trials that finished, or were stopped early, in an earlier run of this sweep."""
+        stopped = {record.trial_id for record in self._log.records() if record.state == "stopped"}
         for spec in specs:
             folder = self._store.trial(spec.id)
             if spec.id not in self._outcomes and folder.finished:
                 self._outcomes[spec.id] = Outcome(spec, read_result(folder))
+            elif spec.id not in self._outcomes and spec.id in stopped:
+                self._outcomes[spec.id] = Outcome(spec, stopped="an earlier evaluation")
 
     def _propose(self) -> Proposal | None:
         try:

@@ -112,6 +112,14 @@ class Space:
     def _sparsities(self, space: MethodSpace) -> tuple[float, ...]:
         return _listed(self.sparsity) if space.sparsities is None else space.sparsities
 
+    def cells(self) -> dict[str, Space]:
+        """Return the parts of one method and one sparsity by name, such as ``csp/0.9``; by sparsity first."""
+        return {
+            f"{space.key}/{sparsity:g}": Space(Choice((sparsity,)), (space,))
+            for sparsity in _listed(self.sparsity)
+            for space in self.methods
+        }
+
     def size(self) -> int | None:
         """Return the number of different points; None if a range makes them countless."""
         axes = [self.sparsity, *(axis for space in self.methods for axis in space.axes.values())]

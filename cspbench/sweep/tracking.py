@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 TRIAL, SWEEP, CONTENT = "cspbench.trial_id", "cspbench.sweep", "cspbench.content"
 PARENT = "mlflow.parentRunId"
+STATUS = {"complete": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+"""MLflow's states of runs, by state of the trial."""
+
 CURVE_POINTS = 150
 """Records of a training curve that are logged: MLflow takes 0.2 ms for each number."""
 
@@ -99,13 +102,13 @@ class Tracker:
         """Log how a trial ended, unless that is logged already; half-logged and failed runs are replaced."""
         known = self._logged.get(outcome.spec.id)
         if known is not None:
-            if known.info.status == "FINISHED" or (known.info.status == "FAILED" and outcome.result is None):
+            if known.info.status == "FINISHED" or (known.info.status == STATUS[outcome.state] != "FINISHED"):
                 return
             self._client.delete_run(known.info.run_id)
         run_id = self._create_child(outcome)
         if outcome.result is not None:
             self._log_result(run_id, outcome.spec, outcome.result)
-        self._client.set_terminated(run_id, "FAILED" if outcome.result is None else "FINISHED")
+        self._client.set_terminated(run_id, STATUS[outcome.state])
         self._logged[outcome.spec.id] = self._client.get_run(run_id)
 
     def finish(self, status: str, metrics: Mapping[str, float] | None = None, files: Iterable[Path] = ()) -> None:
@@ -160,6 +163,8 @@ class Tracker:
         tags = self._tags | {"cspbench.kind": "trial", TRIAL: spec.id, PARENT: self.parent}
         if outcome.error is not None:
             tags["cspbench.error"] = outcome.error[:5000]
+        if outcome.stopped is not None:
+            tags["cspbench.stopped"] = outcome.stopped
         if outcome.reason is not None:
             tags["cspbench.failure"] = outcome.reason
         if result is not None and result.latency is not None and (noise := result.latency.noise) is not None:

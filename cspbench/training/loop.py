@@ -28,7 +28,7 @@ from cspbench.machine.lock import working
 from cspbench.pruning.method import Phase, Progress, PruningMethod
 from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.training.checkpoint import load_checkpoint, save_checkpoint
-from cspbench.training.events import Event, Listener, silent
+from cspbench.training.events import Event, Listener, StoppedEarly, silent
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -123,7 +123,11 @@ class TrainingRun:
             progress = self.advance(step, epoch_batches[1][batch]())
             step += 1
             self.seconds += time.monotonic() - began
-            self._after(step, per_epoch, progress)
+            try:
+                self._after(step, per_epoch, progress)
+            except StoppedEarly:
+                self._save(step)
+                raise
             if stop.requested() or time.monotonic() - last_save > CHECKPOINT_SECONDS:
                 self._save(step)
                 last_save = time.monotonic()
@@ -254,7 +258,8 @@ class TrainingRun:
             self.curve.append({"step": step, "epoch": step / per_epoch, **metrics})
         recent = self.curve[-1] if self.curve else {}
         shown = {k: v for k, v in recent.items() if k in ("loss", "dev_wer", "sparsity")}
-        self.listener(Event(self.stage, step, self.total, metrics=shown))
+        evaluation = recent if recent.get("step") == step else {}
+        self.listener(Event(self.stage, step, self.total, metrics=shown, evaluation=evaluation))
 
     def _evaluation(self) -> dict[str, float]:
         return {} if self.evaluate is None else self.evaluate()

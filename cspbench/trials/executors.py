@@ -21,7 +21,7 @@ from cspbench.machine.cpu import usable_threads
 from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, write_atomic
-from cspbench.training.events import Event, Listener
+from cspbench.training.events import Event, Listener, StoppedEarly
 from cspbench.trials.outcome import Outcome, reason_of
 
 MAX_ATTEMPTS = 3
@@ -31,7 +31,10 @@ EVENT_INTERVAL = 0.2
 """Seconds between the events a worker passes on."""
 
 TrialProgress = Callable[[TrialSpec | DenseSpec, Event], None]
-"""Called with the progress of a trial, or of the training of a dense recogniser."""
+"""Called with the progress of a trial, or of the training of a dense recogniser.
+
+At an evaluation of a trial it may raise `StoppedEarly`; in other processes only where the executor passes that on.
+"""
 
 
 class Executor(Protocol):
@@ -72,6 +75,7 @@ def make_executor(
     progress: TrialProgress,
     timeout: float | None = None,
     trials_per_gpu: int | Literal["auto"] | None = None,
+    answers: bool = False,
 ) -> Executor:
     """Return the executor for a number of workers.
 
@@ -82,6 +86,7 @@ def make_executor(
         progress: called with events.
         timeout: seconds after which a trial is ended; None for no limit. Without a limit, a single worker needs no
             process of its own.
+        answers: true if `progress` may stop trials early; workers then wait for it after each evaluation.
         trials_per_gpu: trials that share a GPU, in place of `workers` where there is one: see `worker_count`.
 
     Raises:
@@ -92,7 +97,7 @@ def make_executor(
     workers = worker_count(workers, trials_per_gpu, device)
     if workers == 1 and timeout is None:
         return InProcess(store, device, progress)
-    return LocalProcesses(workers, store, device, progress, timeout)
+    return LocalProcesses(workers, store, device, progress, timeout, answers)
 
 
 def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener) -> Outcome:
@@ -109,6 +114,8 @@ def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener) -> O
     report = store.trial(spec.id).error
     try:
         result = run.run_trial(spec, store, device=device, progress=progress)
+    except StoppedEarly as stopped:
+        return Outcome(spec, stopped=str(stopped))
     except Exception as error:  # whatever it was, the other trials go on
         with suppress(OSError):  # on a full disk the reason is told, if not kept
             write_atomic(report, traceback.format_exc())
@@ -173,9 +180,15 @@ class LocalProcesses:
     """
 
     def __init__(
-        self, workers: int, store: Store, device: str, progress: TrialProgress, timeout: float | None = None
+        self,
+        workers: int,
+        store: Store,
+        device: str,
+        progress: TrialProgress,
+        timeout: float | None = None,
+        answers: bool = False,
     ) -> None:
-        self.workers, self._timeout = workers, timeout
+        self.workers, self._timeout, self._answers = workers, timeout, answers
         self._store, self._device, self._progress = store, device, progress
         self._idle: list[_Worker] = []
         self._running: dict[Connection, _Worker] = {}
@@ -240,13 +253,25 @@ class LocalProcesses:
             worker.deadline = None if self._timeout is None else time.monotonic() + self._timeout
             return None
         if "event" in message:
-            self._progress(worker.spec, Event(**message["event"]))
+            self._tell(worker, Event(**message["event"]))
             return None
         del self._running[worker.connection]
         self._idle.append(worker)
         result = message["result"] and TrialResult.model_validate(message["result"])
         worker.deadline = None
-        return Outcome(worker.spec, result, message["error"], message["reason"])
+        return Outcome(worker.spec, result, message["error"], message["reason"], message["stopped"])
+
+    def _tell(self, worker: _Worker, event: Event) -> None:
+        """Pass an event on, and answer a worker that waits to hear whether its trial goes on."""
+        assert worker.spec is not None
+        stopped = None
+        try:
+            self._progress(worker.spec, event)
+        except StoppedEarly as error:
+            stopped = str(error)
+        if self._answers and event.evaluation:
+            with suppress(BrokenPipeError):  # died meanwhile: the next read from the pipe finds out
+                _send(worker.connection, {"stopped": stopped})
 
     def _replace(self, worker: _Worker) -> Outcome | None:
         """Restart a dead worker and retry its trial, at most `MAX_ATTEMPTS` times."""
@@ -267,7 +292,7 @@ class LocalProcesses:
     def _start(self) -> _Worker:
         taken = {worker.index for worker in [*self._idle, *self._running.values()]}
         index = next(i for i in range(self.workers) if i not in taken)
-        return _Worker(index, self.workers, self._store, self._device)
+        return _Worker(index, self.workers, self._store, self._device, self._answers)
 
     def __enter__(self) -> Self:
         return self
@@ -282,13 +307,14 @@ class LocalProcesses:
 class _Worker:
     """A worker process, the pipe to it, the trial it runs, and the time by which that must have ended."""
 
-    def __init__(self, index: int, workers: int, store: Store, device: str) -> None:
+    def __init__(self, index: int, workers: int, store: Store, device: str, answers: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self.index = index
         self.spec: TrialSpec | None = None
         self.deadline: float | None = None
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, store.root, index, workers, device), daemon=True)
+        arguments = (theirs, store.root, index, workers, device, answers)
+        self._process = context.Process(target=serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
 
@@ -311,7 +337,7 @@ class _Worker:
         return died
 
 
-def serve(connection: Connection, root: os.PathLike[str], index: int, workers: int, device: str) -> None:
+def serve(connection: Connection, root: os.PathLike[str], index: int, workers: int, device: str, answers: bool) -> None:
     """Main function of a worker process: receive specs, send events and outcomes, until the parent is gone.
 
     Args:
@@ -320,6 +346,7 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
         index: number of this worker, from 0.
         workers: number of workers that divide the machine.
         device: as in a sweep file.
+        answers: true if the parent answers each evaluation by whether the trial goes on.
     """
     stop.obey_parent()  # Ctrl-C reaches the whole group, and so may the SIGTERM of a cluster
     _divide_cores(workers)
@@ -329,9 +356,10 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
         while True:
             spec = TrialSpec.model_validate_json(connection.recv_bytes())
             _send(connection, {"started": True})
-            outcome = attempt(spec, store, place, _Sender(connection))
+            outcome = attempt(spec, store, place, _Sender(connection, answers))
             result = outcome.result and outcome.result.model_dump(mode="json")
-            _send(connection, {"result": result, "error": outcome.error, "reason": outcome.reason})
+            rest = {"error": outcome.error, "reason": outcome.reason, "stopped": outcome.stopped}
+            _send(connection, {"result": result, **rest})
 
 
 def _divide_cores(workers: int) -> None:
@@ -350,22 +378,34 @@ def _place(index: int, device: str) -> str:
 
 
 class _Sender:
-    """Sends events to the parent: all changes of stage and messages, and steps every `EVENT_INTERVAL` seconds."""
+    """Sends events to the parent: evaluations, changes of stage, messages, and steps every `EVENT_INTERVAL` seconds."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, answers: bool) -> None:
+        self._connection, self._answers = connection, answers
         self._last = ("", 0.0)
 
     def __call__(self, event: Event) -> None:
         stage, at = self._last
         now = time.monotonic()
-        if event.stage != stage or event.message or now - at >= EVENT_INTERVAL:
+        if event.stage != stage or event.message or event.evaluation or now - at >= EVENT_INTERVAL:
             self._last = (event.stage, now)
-            try:
-                metrics = {name: float(value) for name, value in event.metrics.items()}
-                _send(self._connection, {"event": {**vars(event), "metrics": metrics}})
-            except OSError:
-                os._exit(1)  # the parent is gone: the next one resumes this trial from its checkpoint
+            stopped = self._send(event)
+            if stopped is not None:
+                raise StoppedEarly(stopped)
+
+    def _send(self, event: Event) -> str | None:
+        """Send an event; return where the parent stops the trial, if it does."""
+        try:
+            numbers = {
+                kind: {name: float(value) for name, value in getattr(event, kind).items()}
+                for kind in ("metrics", "evaluation")
+            }
+            _send(self._connection, {"event": {**vars(event), **numbers}})
+            if self._answers and event.evaluation:
+                return json.loads(self._connection.recv_bytes())["stopped"]
+        except (OSError, EOFError):
+            os._exit(1)  # the parent is gone: the next one resumes this trial from its checkpoint
+        return None
 
 
 def _cause(code: int | None) -> str:

@@ -9,6 +9,8 @@ from cspbench.errors import CspbenchError
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 
+TrialStatus = Literal["running", "complete", "failed", "stopped"]
+
 FailureReason = Literal["refused", "diverged", "memory", "storage", "killed", "timeout", "crashed"]
 """Kind of a failure: a request that cannot be met, a loss that is not finite, too little memory, a file that cannot be
 read or written, a worker that died again and again, a trial that took too long, any other exception."""
@@ -23,12 +25,21 @@ class Outcome:
         result: its result; None if it failed.
         error: the cause of a failure, for people; None if it finished.
         reason: the kind of failure, for programs; None if it finished.
+        stopped: where it was stopped early, for people; None if it was not.
     """
 
     spec: TrialSpec
     result: TrialResult | None = None
     error: str | None = None
     reason: FailureReason | None = None
+    stopped: str | None = None
+
+    @property
+    def state(self) -> TrialStatus:
+        """State in the list of trials."""
+        if self.result is not None:
+            return "complete"
+        return "failed" if self.stopped is None else "stopped"
 
 
 def reason_of(error: Exception) -> FailureReason:

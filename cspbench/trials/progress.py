@@ -89,6 +89,8 @@ def duration(seconds: float) -> str:
 
 def _sentence(outcome: Outcome, cached: bool) -> str:
     label, result = label_of(outcome.spec), outcome.result
+    if outcome.stopped is not None:
+        return f"{label}: stopped early at {outcome.stopped}"
     if result is None:
         return f"{label}: FAILED: {outcome.error}"
     # WER of dev: whoever watches may still change settings, and test is to be looked at when they stand.

@@ -12,7 +12,7 @@ from cspbench.store import Store
 from cspbench.trials.executors import Executor
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display
-from cspbench.trials.records import TrialLog, TrialStatus, read_result
+from cspbench.trials.records import TrialLog, read_result
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,6 @@ class TrialQueue:
         self.overhead_seconds += time.monotonic() - began - waited
 
     def _settle(self, outcome: Outcome, log: TrialLog, cached: bool) -> Outcome:
-        state: TrialStatus = "failed" if outcome.result is None else "complete"
-        log.write(outcome.spec, state, outcome.error, self._numbers[outcome.spec.id])
+        log.write(outcome.spec, outcome.state, outcome.error, self._numbers[outcome.spec.id])
         self._display.ended(outcome, cached)
         return outcome

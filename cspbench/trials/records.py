@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,8 +22,8 @@ from cspbench.errors import CspbenchError
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, TrialFolder, make_folder, naming, sync_folder
+from cspbench.trials.outcome import TrialStatus
 
-TrialStatus = Literal["running", "complete", "failed", "pruned"]
 MOST_SHOWN = 3
 """Damaged lines of a file that a warning names."""
 
@@ -67,7 +67,7 @@ class TrialRecord:
 
     Attributes:
         trial_id: the id of the spec.
-        state: running, complete, failed or pruned.
+        state: running, complete, failed or stopped (early).
         spec: the spec as JSON.
         error: why the trial failed.
         number: of the setting in the study.

@@ -37,7 +37,7 @@ from cspbench.store import DenseFolder, Store, TrialFolder, locked, read_json, w
 from cspbench.training.checkpoint import load_model, save_model
 from cspbench.training.dense import device_name, model_note, resolve_device, train_dense
 from cspbench.training.evaluate import dev_metrics, errors, recognise
-from cspbench.training.events import Event, Listener, silent
+from cspbench.training.events import Event, Listener, StoppedEarly, silent
 from cspbench.training.loop import TrainingRun, one_cycle
 from cspbench.training.speech import Speech, prepare_speech
 from cspbench.trials.calibration import input_grams, teacher_responses
@@ -61,6 +61,7 @@ def run_trial(
         ConfigError: an unknown method, a hyperparameter it does not take, or a spec of an earlier schema version.
         CorpusError: audio or transcripts that cannot be used.
         PruningError: a method that cannot do what it is asked.
+        StoppedEarly: `progress` raised it at an evaluation; the next call goes on from there.
     """
     store = Store(root)
     folder = store.trial(spec.id)
@@ -137,8 +138,12 @@ def prune(trial: _Trial) -> None:
         listener=trial.progress,
         stage="prune",
     )
-    with trial.busy():
-        training.run()
+    try:
+        with trial.busy():
+            training.run()
+    except StoppedEarly:
+        write_jsonl(folder.curve, training.curve)
+        raise
     save_model(folder.path, replace(trained, note=model_note(speech) | {"trial_id": spec.id}))
     write_jsonl(folder.curve, training.curve)
     write_json(folder.training, {"steps": training.total, "seconds": training.seconds})

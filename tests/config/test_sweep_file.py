@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,8 @@ trals: 3
         ("constraints=[latncy_ms <= 5]", "constraints.0: unknown metric 'latncy_ms'; did you mean 'latency_ms'?"),
         ("constraints=[size_mb < 5]", "constraints.0: 'size_mb < 5': '<' is not allowed (allowed: <=, >=)"),
         ("constraints=[test_wer <= 0.1]", "constraints.0: 'test_wer' is of the test set"),
-        ("mode=some", "mode: 'some' is not allowed (allowed: pareto, fixed)"),
+        ("mode=some", "mode: 'some' is not allowed (allowed: pareto, cells, fixed)"),
+        ("early_stopping=median", "early_stopping: needs `mode: cells`"),
         ("methods.0.sparsity=0.5", "methods.0.sparsity: sparsities of one method need `mode: fixed`"),
         ("methods.1=csp", "methods.1: 'csp' is listed twice: give lists in its params instead, or use the mode fixed"),
         ("workers=0", "workers: should be greater than or equal to 1, got 0"),
@@ -165,6 +167,35 @@ def test_a_sampler_must_fit_the_mode_and_the_number_of_trials(tmp_path: Path) ->
     )
     assert "the sampler 'gp' takes at most 300" in message(tmp_path, GOOD, "sampler=gp", "trials=500")[1]
     load_config(write(tmp_path, GOOD), map(parse_override, ["mode=fixed", "methods.1=csp", "methods.1.sparsity=0.7"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("objectives=[wer, size]", "objectives: the mode cells minimises one, got wer, size"),
+        ("seeds=[0, 1]", "seeds: early stopping compares single trials: give one seed"),
+        ("early_stopping.warmup=2", "early_stopping.warmup: must be less than prune.epochs (2), or no trial is ever"),
+        (
+            "early_stopping.name=asha",
+            "early_stopping.name: 'asha' is not allowed (allowed: median, halving, hyperband)",
+        ),
+    ],
+)
+def test_early_stopping_needs_single_trials_of_one_objective(tmp_path: Path, change: str, expected: str) -> None:
+    cells = ["mode=cells", "early_stopping.metric=dev_wer"]
+    load_config(write(tmp_path, GOOD), map(parse_override, cells))
+    assert message(tmp_path, GOOD, *cells, change)[1].startswith(f"--set {change}: {expected}")
+
+
+def test_the_examples_of_the_documentation_are_good_files(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "howto" / "sweep.md"
+    examples = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.M | re.S)
+    assert len(examples) >= 4
+    for example in examples:
+        given = {line.partition(":")[0] for line in example.splitlines()}
+        rest = [line for line in GOOD.partition("methods:")[0].splitlines() if line.partition(":")[0] not in given]
+        methods = [] if "methods" in given else ["methods: [csp]"]
+        load_config(write(tmp_path, "\n".join([*rest, *methods, example])))
 
 
 def test_a_pattern_is_refused_if_no_sparsity_leaves_it_enough_zeros(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_one_row_a_trial_the_last_line_counts(store):
     assert frame["error"].fillna("").tolist() == ["", "diverged"]
 
 
-@pytest.mark.parametrize("state", ["failed", "running", "pruned"])
+@pytest.mark.parametrize("state", ["failed", "running", "stopped"])
 def test_unfinished_trials_have_no_measures(store, state):
     trial = spec("csp", 0.9, params={"rho": 2.0})
     record(store, "s", trial, state, error="out of memory" if state == "failed" else None)

@@ -3,6 +3,8 @@
 There is one way of replacing training in a test: the fixture `fake_trials`, or in a process of its own `install`. Call
 the fixture with another function to put that in the place of `run_trial`.
 
+Its one evaluation has a dev loss that grows with the hyperparameter ``damping``.
+
 Sparsities with a meaning: 0.13 raises, 0.17 kills its process every time, 0.19 kills it the first time, 0.23 hangs,
 0.29 trains until it is asked to stop. A file
 ``kill-after`` in the store's root holds the number of trials after which the process is killed.
@@ -40,6 +42,9 @@ def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: 
     _count(store.root / "trials.log", spec.id)
     progress(Event("prune", 1, 2, metrics={"loss": 1.0}))
     _misbehave(spec, store)
+    wer = round(WER[spec.method.name] + spec.sparsity / 10 + spec.seed / 1000, 6)
+    loss = wer + spec.method.params.get("damping", 0)
+    progress(Event("prune", 1, 2, evaluation={"step": 1, "epoch": 1.0, "dev_wer": wer, "dev_loss": loss}))
     write_json(folder.spec, spec.model_dump(mode="json"))
     rows = [{"step": i, "epoch": i // 10, "loss": 1 / (i + 1), "learning_rate": 0.1} for i in range(40)]
     rows[-1] |= {"dev_wer": 0.1, "sparsity": spec.sparsity}
@@ -48,7 +53,6 @@ def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: 
     write_jsonl(folder.hypotheses, [heard])
     folder.weights.write_bytes(b"weights")
     write_json(folder.model, {})
-    wer = round(WER[spec.method.name] + spec.sparsity / 10 + spec.seed / 1000, 6)
     outcome = result(spec, wer, dev=wer + 0.01)
     write_json(folder.result, outcome.model_dump(mode="json"))
     progress(Event("evaluate", 2, 2))

@@ -42,7 +42,7 @@ def log_of(store: Store, name: str = "demo") -> list[dict[str, Any]]:
 
 
 def study_of(store: Store, name: str = "demo") -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=sqlite_url(store.study(name).optuna))
+    return optuna.load_study(study_name=name, storage=sqlite_url(store.study("demo").optuna))
 
 
 def quiet(_: TrialSpec | DenseSpec, __: Event) -> None:
@@ -327,6 +327,35 @@ def test_two_workers_do_the_same_work(configure: Configure, store: Store, displa
     assert [tried.count(by_sparsity[s].spec.id) for s in (0.13, 0.17, 0.19, 0.5)] == [1, 3, 2, 1]
     assert Event("prune", 1, 2, metrics={"loss": 1.0}) in seen
     assert any("its trial starts again" in event.message for event in seen)
+
+
+EARLY = {
+    "mode": "cells",
+    "sparsity": [0.5],
+    "methods": [{"name": "csp", "params": {"damping": [0.02, 0.05, 0.01, 0.04]}}],
+    "early_stopping": {"name": "median", "startup": 1},
+}
+
+
+@pytest.mark.parametrize("trial_timeout", [None, 600], ids=["in-process", "worker"])
+def test_trials_worse_than_the_median_are_stopped_early(
+    configure: Configure, store: Store, trial_timeout: float | None
+) -> None:
+    """In the order of the grid: the second and the last do worse than those before. A limit needs a worker process."""
+    config = configure(trial_timeout=trial_timeout, **EARLY)
+    shown = lines(lambda display: run_sweep(config, store, display))
+    frame = load_results("demo", store.root)
+    assert frame["state"].tolist() == ["complete", "stopped", "complete", "stopped"]
+    assert frame["params.damping"].tolist() == [0.02, 0.05, 0.01, 0.04]
+    assert frame.loc[frame["state"] == "stopped", "test_wer"].isna().all()
+    assert frame["error"].isna().all()
+    study = study_of(store, "demo/csp/0.5")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE", "PRUNED"]
+    assert study.trials[1].intermediate_values == {1: pytest.approx(0.1 + 0.05)}
+    assert any("csp 50 % seed 0: stopped early at step 1 of 2 (dev_wer 0.1, dev_loss 0.15)" in line for line in shown)
+    before = calls(store.root)
+    assert run_sweep(config, store, Lines(Console(quiet=True))).ended == {}
+    assert calls(store.root) == before
 
 
 def test_a_trial_that_hangs_fails_and_the_others_go_on(configure: Configure, store: Store, display: Lines) -> None:

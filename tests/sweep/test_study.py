@@ -14,6 +14,7 @@ from cspbench.spec import TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.plan import resolve
 from cspbench.sweep.study import Study, open_study
+from cspbench.training.events import Event
 from cspbench.trials.outcome import Outcome
 
 Configure = Callable[..., SweepConfig]
@@ -38,10 +39,6 @@ def trials(name: str = "demo") -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=name, storage=MEMORY).trials
 
 
-def open_(config: SweepConfig, store: Store) -> Study:
-    return open_study(resolve(config, store, lambda _: None), store)
-
-
 def wer(spec: TrialSpec) -> float:
     """More sparsity costs accuracy; latency of the made-up results falls with it: 0.1 + 1.1 (1 - sparsity) ms."""
     return 0.05 + spec.sparsity / 10
@@ -49,11 +46,12 @@ def wer(spec: TrialSpec) -> float:
 
 def drive(config: SweepConfig, store: Store, count: int = 1_000_000) -> Study:
     """Answer what the study proposes, `count` times at most."""
-    study = open_(config, store)
+    plan = resolve(config, store, lambda _: None)
+    study = open_study(plan, store)
     while study.remaining and count:
         count -= 1
         proposal = study.ask()
-        specs = study._plan.specs(proposal.setting)
+        specs = plan.specs(proposal.setting)
         study.tell(proposal.number, [Outcome(spec, result(spec, wer(spec))) for spec in specs])
     return study
 
@@ -98,3 +96,86 @@ def test_an_explicit_list_runs_each_setting_once(configure: Configure, store: St
     assert [(trial.params["method"], trial.params["sparsity"]) for trial in trials()] == [
         ("csp", 0.5), ("csp (2)", 0.9), ("magnitude", 0.7),
     ]  # fmt: skip
+
+
+CELLS = {"mode": "cells", "sparsity": [0.5, 0.9]}
+DAMPING = {"damping": {"low": 1e-3, "high": 1e-1, "log": True}}
+
+
+def test_every_cell_is_a_search_of_its_own_with_the_same_budget(configure: Configure, store: Store) -> None:
+    entries = [{"name": "csp", "params": DAMPING}, {"name": "magnitude", "params": {"end": {"low": 0.4, "high": 0.8}}}]
+    config = configure(methods=entries, sampler="tpe", trials=3, **CELLS)
+    assert drive(config, store, count=7).remaining == 5
+    assert drive(config, store).remaining == 0
+    names = sorted(optuna.get_all_study_names(MEMORY))
+    assert names == ["demo/csp/0.5", "demo/csp/0.9", "demo/magnitude/0.5", "demo/magnitude/0.9"]
+    for name in names:
+        _, method, sparsity = name.split("/")
+        assert len({tuple(trial.params.values()) for trial in trials(name)}) == 3
+        assert {(trial.params["method"], trial.params["sparsity"]) for trial in trials(name)} == {
+            (method, float(sparsity))
+        }
+
+
+def test_a_cell_without_anything_to_search_ends_after_one_setting(configure: Configure, store: Store) -> None:
+    config = configure(methods=["magnitude", {"name": "csp", "params": DAMPING}], sampler="tpe", trials=3, **CELLS)
+    study = drive(config, store)
+    assert (study.distinct, study.remaining) == (2 * 1 + 2 * 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "ends"),
+    [
+        ({"name": "median", "startup": 1}, [9, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ({"name": "median", "startup": 1, "warmup": 4}, [9, 4, 4, 4, 4, 4, 4, 4, 4]),
+        ({"name": "halving", "factor": 3}, [9, 1, 1, 1, 1, 3, 1, 3, 1]),
+        ({"name": "hyperband", "factor": 3}, None),
+    ],
+)
+def test_rules_of_early_stopping(
+    configure: Configure, store: Store, rule: dict[str, object], ends: list[int] | None
+) -> None:
+    """Trials of nine epochs that do equally well at all of them; the first is the best."""
+    entry = {"name": "csp", "params": DAMPING}
+    config = configure(
+        mode="cells", sparsity=[0.5], methods=[entry], sampler="random", trials=9, prune={"epochs": 9},
+        early_stopping=rule | {"metric": "dev_wer"},
+    )  # fmt: skip
+    plan = resolve(config, store, lambda _: None)
+    study = open_study(plan, store)
+    seen = []
+    for rank in (0, 4, 8, 3, 7, 2, 6, 1, 5):
+        proposal = study.ask()
+        (spec,) = plan.specs(proposal.setting)
+        for epoch in range(1, 10):
+            found = {"epoch": float(epoch), "dev_wer": 0.1 + rank / 100, "dev_loss": 1.0}
+            if study.should_stop(proposal.number, Event("prune", 10 * epoch, 90, evaluation=found)):
+                study.tell(proposal.number, [Outcome(spec, stopped="here")])
+                break
+        else:
+            study.tell(proposal.number, [Outcome(spec, result(spec, 0.1 + rank / 100))])
+        seen.append(epoch)
+    assert seen[0] == 9
+    assert min(seen) < 9
+    assert ends is None or seen == ends
+    states = ["COMPLETE" if end == 9 else "PRUNED" for end in seen]
+    assert [trial.state.name for trial in trials("demo/csp/0.5")] == states
+    reopened = open_study(plan, store)
+    assert (reopened.remaining, reopened.finished) == (0, 9)
+
+
+def test_a_trial_judged_before_a_kill_is_judged_alike_after_it(configure: Configure, store: Store) -> None:
+    config = configure(
+        mode="cells", sparsity=[0.5], methods=[{"name": "csp", "params": DAMPING}], sampler="random", trials=3,
+        early_stopping={"name": "median", "startup": 1},
+    )  # fmt: skip
+    plan = resolve(config, store, lambda _: None)
+    drive(config, store, count=1)
+    event = Event("prune", 10, 90, evaluation={"epoch": 1.0, "dev_wer": 0.2, "dev_loss": 1.0})
+    first = open_study(plan, store)
+    number = first.ask().number
+    assert not first.should_stop(number, event), "no other trial has reported that epoch"
+    again = open_study(plan, store)
+    assert again.ask().number == number
+    assert not again.should_stop(number, event)
+    assert trials("demo/csp/0.5")[1].intermediate_values == {1: 1.0}

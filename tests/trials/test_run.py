@@ -15,9 +15,11 @@ from cspbench.runtime import extension
 from cspbench.spec import CorpusSpec, DenseSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
 from cspbench.store import Store
 from cspbench.training.checkpoint import load_checkpoint, load_model
-from cspbench.training.events import Event
+from cspbench.training.events import Event, StoppedEarly
 from cspbench.training.speech import prepare_speech
 from cspbench.trials import run
+from cspbench.trials.executors import attempt
+from cspbench.trials.records import read_rows
 from cspbench.trials.run import run_trial
 
 STAGES = ("dense", "prune", "evaluate", "pack", "measure")
@@ -99,6 +101,30 @@ def test_a_trial_that_is_asked_to_stop_saves_its_last_step_and_resumes_identical
     steps: list[int] = []
     run_trial(spec, stopped, progress=lambda event: steps.append(event.step) if event.stage == "prune" else None)
     assert steps == [4]
+    weights = [store.trial(spec.id).weights.read_bytes() for store in (whole, stopped)]
+    assert weights[0] == weights[1]
+
+
+def test_a_trial_stopped_early_keeps_its_curve_and_goes_on_identically(spec: TrialSpec, tmp_path: Path) -> None:
+    whole, stopped = Store(tmp_path / "whole"), Store(tmp_path / "stopped")
+    run_trial(spec, whole)
+    evaluations: list[dict[str, float]] = []
+
+    def judge(event: Event) -> None:
+        if event.stage == "prune" and event.evaluation:
+            evaluations.append(dict(event.evaluation))
+            if len(evaluations) == 1:
+                raise StoppedEarly(f"step {event.step}")
+
+    outcome = attempt(spec, stopped, "cpu", judge)
+    assert (outcome.state, outcome.stopped, outcome.result, outcome.error) == ("stopped", "step 2", None, None)
+    folder = stopped.trial(spec.id)
+    assert not folder.finished
+    assert not folder.evaluation.exists(), "test is not decoded"
+    assert read_rows(folder.curve) == evaluations
+    assert {"epoch", "dev_loss", "dev_wer"} <= evaluations[0].keys()
+    assert attempt(spec, stopped, "cpu", judge).state == "complete"
+    assert [evaluation["step"] for evaluation in evaluations] == [2, 4], "it went on from the checkpoint"
     weights = [store.trial(spec.id).weights.read_bytes() for store in (whole, stopped)]
     assert weights[0] == weights[1]
 

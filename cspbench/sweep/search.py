@@ -1,0 +1,207 @@
+"""One search: an Optuna study over a space, which proposes settings and is told their results."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from cspbench.config import SweepConfig
+from cspbench.constraints import Constraint
+from cspbench.result import TrialResult
+from cspbench.sweep.samplers import make_pruner, make_sampler
+from cspbench.sweep.space import Setting, Space
+from cspbench.training.events import Event
+from cspbench.trials.outcome import FailureReason, Outcome
+
+REPLACES = "replaces"
+"""User attribute of a trial that repeats one that was killed or failed: the number of that."""
+
+LONGEST_ERROR = 1000
+"""Characters of an error that are kept with a failed trial: the whole is in the list of trials."""
+
+
+class Search:
+    """An Optuna study over a space, opened by `open_search`; survives a kill.
+
+    Attributes:
+        finished: settings that had finished before it was opened.
+        asked: settings proposed in all, repeated ones included.
+    """
+
+    def __init__(self, study: optuna.Study, space: Space, config: SweepConfig) -> None:
+        self._study, self._space, self._config = study, space, config
+        trials = study.get_trials(deepcopy=False)
+        replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+        finished = [trial for trial in trials if trial.state.is_finished() and trial.number not in replaced]
+        self.finished = self.asked = len(finished)
+        self._seen = {_values(trial.params) for trial in finished}
+        self._size, self._target = space.size(), _target(space, config)
+        self._asked: dict[int, optuna.Trial] = {}
+        self._unfinished = deque(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
+
+    @property
+    def distinct(self) -> int:
+        """Number of different settings proposed."""
+        return len(self._seen)
+
+    @property
+    def exhausted(self) -> bool:
+        """True once every setting of a finite space has been proposed."""
+        return self.distinct == self._size
+
+    @property
+    def remaining(self) -> int:
+        """Number of settings still to be proposed; once the space is exhausted, those that a dead process left."""
+        return len(self._unfinished) if self.exhausted else max(0, self._target - self.asked)
+
+    @property
+    def to_run(self) -> int:
+        """Number of settings still to be run, at most: in a finite space some of `remaining` are sure to repeat."""
+        return self.remaining if self._size is None else min(self.remaining, self._size - self.distinct)
+
+    def ask(self) -> tuple[int, Setting, bool]:
+        """Propose the next setting.
+
+        Returns:
+            The number of the setting, the setting, and whether the search has had the same one.
+
+        Raises:
+            pydantic.ValidationError: the values drawn do not fit together; the study has been told.
+        """
+        self.asked += 1
+        if self._unfinished:
+            # Taken over rather than queued again, so that it keeps its place and its values.
+            trial = optuna.trial.Trial(self._study, self._unfinished.popleft()._trial_id)
+        else:
+            trial = self._study.ask()
+        try:
+            setting = self._space.suggest(trial)
+        except ValueError as error:
+            self._fail(trial, "refused", str(error))
+            raise
+        finally:
+            values = _values(trial.params)
+            repeated = values in self._seen
+            self._seen.add(values)
+        self._asked[trial.number] = trial
+        return trial.number, setting, repeated
+
+    def should_stop(self, number: int, event: Event) -> bool:
+        """Report the evaluation at the end of an epoch; return whether the trial is to be stopped early."""
+        rule, trial = self._config.early_stopping, self._asked[number]
+        if rule is None or event.step >= event.total or rule.metric not in event.evaluation:
+            return False
+        epoch = math.ceil(event.evaluation["epoch"])
+        if epoch not in trial.storage.get_trial(trial._trial_id).intermediate_values:  # by a process that died then
+            trial.report(event.evaluation[rule.metric], epoch)
+        return trial.should_prune()
+
+    def tell(self, number: int, outcomes: Sequence[Outcome]) -> None:
+        """Report how the trials of a setting ended, one a seed; if any failed, the setting has, for the same reason."""
+        trial = self._asked.pop(number)
+        results = [outcome.result for outcome in outcomes if outcome.result is not None]
+        if len(results) == len(outcomes):
+            for name, violation in _violations(results, self._config.bounds()).items():
+                trial.set_constraint(name, violation)
+            self._study.tell(trial, [_mean(results, name) for name in self._config.objectives])
+            return
+        first = next((outcome for outcome in outcomes if outcome.state == "failed"), None)
+        if first is None:
+            self._study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self._fail(trial, first.reason, first.error)
+
+    def _fail(self, trial: optuna.Trial, reason: FailureReason | None, error: str | None) -> None:
+        trial.set_user_attr("failure", reason)
+        trial.set_user_attr("error", (error or "")[:LONGEST_ERROR])
+        self._study.tell(trial, state=TrialState.FAIL)
+
+
+def open_search(storage: optuna.storages.BaseStorage, name: str, space: Space, config: SweepConfig) -> Search:
+    """Create or resume a search.
+
+    Settings that ran when the last process died come first, then those that failed.
+
+    Args:
+        storage: database of the studies.
+        name: of the Optuna study.
+        space: settings to search.
+        config: the sweep file: sampler, rule of early stopping, objectives and number of trials.
+    """
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=["minimize"] * len(config.objectives),
+        load_if_exists=True,
+        pruner=make_pruner(config.early_stopping, config.prune.epochs),
+    )
+    study.sampler = make_sampler(config.sampler, len(study.get_trials(deepcopy=False)))
+    if config.sampler.name == "grid":
+        _enqueue_grid(study, space)
+    _reopen_failed(study)
+    return Search(study, space, config)
+
+
+def objective(result: TrialResult, name: str) -> float:
+    """Return a quantity to minimise: dev WER (never test), median latency, or bytes of the smallest packed file."""
+    if name == "latency":
+        assert result.latency is not None  # trials of a sweep measure it
+        return result.latency.packed.median_ms
+    return result.dev.wer if name == "wer" else float(result.size_bytes)
+
+
+def _target(space: Space, config: SweepConfig) -> int:
+    if config.sampler.name != "grid":
+        assert config.trials is not None  # the rules of a sweep file see to it
+        return config.trials
+    size = len(space.grid())
+    return size if config.trials is None else min(size, config.trials)
+
+
+def _enqueue_grid(study: optuna.Study, space: Space) -> None:
+    """Queue the whole grid, once; a process killed while doing so left off somewhere."""
+    if not study.user_attrs.get("enqueued"):
+        fresh = not study.get_trials(deepcopy=False)
+        for point in space.grid():
+            study.enqueue_trial(point, skip_if_exists=not fresh)
+        study.set_user_attr("enqueued", True)
+
+
+def _reopen_failed(study: optuna.Study) -> None:
+    """Give every setting that failed a running trial in its place, with the same values."""
+    trials = study.get_trials(deepcopy=False)
+    replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+    for trial in trials:
+        if trial.state == TrialState.FAIL and trial.number not in replaced:
+            asked = trial.system_attrs.get("fixed_params", {}) | trial.params
+            again = optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                system_attrs={"fixed_params": asked},
+                user_attrs={REPLACES: trial.number},
+            )
+            study.add_trial(again)
+
+
+def _values(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return the values of a setting, to be compared with those of another."""
+    return tuple(sorted(params.items()))
+
+
+def _violations(results: Sequence[TrialResult], bounds: Sequence[Constraint]) -> dict[str, float]:
+    """Violation of each constraint by the mean over seeds; 0 or less where it is met."""
+    metrics = [result.metrics() for result in results] if bounds else []
+    found = {}
+    for bound in bounds:
+        values = [of_seed[bound.metric] for of_seed in metrics if bound.metric in of_seed]
+        found[bound.identity()] = bound.violation(fmean(values) if values else None)
+    return found
+
+
+def _mean(results: Sequence[TrialResult], name: str) -> float:
+    return sum(objective(result, name) for result in results) / len(results)
