@@ -15,7 +15,9 @@ from cspbench.hyper import Frozen
 
 
 class WordErrors(Frozen):
-    """Errors of a corpus: edits over reference words, with a 95 % bootstrap interval over utterances.
+    """Errors of a corpus: edits over reference words, with a 95 % bootstrap interval.
+
+    The interval draws whole `speakers`; utterances where that is None: few speakers are known, or the result is older.
 
     `wer`, `low`, `high` and the character error rate `cer` are fractions (0.05 is 5 %). `substitutions`, `deletions`
     and `insertions` of words add up to `edits`. `loss` is the transducer loss in nats, summed over utterances and
@@ -28,6 +30,7 @@ class WordErrors(Frozen):
     edits: int
     words: int
     utterances: int
+    speakers: int | None = None
     substitutions: int | None = None
     deletions: int | None = None
     insertions: int | None = None
@@ -300,11 +303,11 @@ METRICS = {
     "sparsity": Metric("fraction", "zeros among the prunable weights, counted on the saved weights"),
     "sparsity_requested": Metric("fraction", "zeros that were asked for"),
     "test_wer": Metric("fraction", "word error rate on test: edits over reference words"),
-    "test_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over utterances"),
+    "test_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over speakers, or utterances"),
     "test_wer_high": Metric("fraction", "upper end of its interval"),
     "wer_change": Metric("fraction", "test_wer over dense_test_wer, less one: relative change to the dense recogniser"),
     "dev_wer": Metric("fraction", "word error rate on dev; settings are chosen by it"),
-    "dev_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over utterances"),
+    "dev_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over speakers, or utterances"),
     "dev_wer_high": Metric("fraction", "upper end of its interval"),
     "dev_cer": Metric("fraction", "character error rate on dev"),
     "dev_loss": Metric("nats", "transducer loss on dev, a label; settings are chosen by it where dev_wer ties"),
@@ -334,10 +337,10 @@ METRICS = {
     "compression": Metric("times", "dense_size_bytes over size_bytes"),
     "smallest_bytes": Metric("bytes", "smallest packed file; not the one that was timed"),
     "dense_test_wer": Metric("fraction", "word error rate on test of the dense recogniser"),
-    "dense_test_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over utterances"),
+    "dense_test_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over speakers, or utterances"),
     "dense_test_wer_high": Metric("fraction", "upper end of its interval"),
     "dense_dev_wer": Metric("fraction", "word error rate on dev of the dense recogniser"),
-    "dense_dev_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over utterances"),
+    "dense_dev_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over speakers, or utterances"),
     "dense_dev_wer_high": Metric("fraction", "upper end of its interval"),
     "dense_latency_ms": Metric("ms", "median time of a step of the dense recogniser, measured in the same process"),
     "dense_latency_p95_ms": Metric("ms", "95th percentile of the time of its steps"),

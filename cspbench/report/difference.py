@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cspbench.asr.wer import FEWEST_SPEAKERS
 from cspbench.errors import CspbenchError
 from cspbench.report.bootstrap import PairedDifference
 from cspbench.report.columns import Column
@@ -50,10 +51,6 @@ class Difference:
     layers: pd.DataFrame
     test: PairedDifference | None
     by_speaker: PairedDifference | None
-
-
-FEWEST_SPEAKERS = 4
-"""Speakers from which on the studentised bootstrap over them keeps its level, see `paired_bootstrap`."""
 
 
 def difference(first: Sequence[Trial], second: Sequence[Trial]) -> Difference:

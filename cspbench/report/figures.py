@@ -248,7 +248,9 @@ def _caption(shown: _Shown, panels: Sequence[Panel]) -> str:
     quantities = {panel.x for panel in panels} | {panel.y for panel in panels}
     parts = []
     if "test_wer" in quantities:
-        parts.append("WER on the test set; bars and band: 95 % bootstrap interval over utterances.")
+        parts.append(
+            "WER on the test set; bars and band: 95 % bootstrap interval over speakers (utterances if these are few)."
+        )
     if "latency_ms" in quantities:
         text = "Latency measured on packed weights, median a model step"
         parts.append(text + ("; bars: to the 95th percentile." if any(p.y == "latency_ms" for p in panels) else "."))

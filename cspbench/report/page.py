@@ -17,7 +17,7 @@ from cspbench.version import __version__
 
 NOTES = (
     "WER is measured on the test set, corpus level: edits over reference words. Its interval is a 95 % bootstrap over "
-    "test utterances; for several seeds WER and bounds are means over seeds.",
+    "test speakers, or over utterances where fewer than four are known; for several seeds WER and bounds are means.",
     "Where several settings of a method were tried at a sparsity, the one with the best dev WER is shown.",
     "Sparsity is the fraction of zeros among the prunable weights. “vs dense”: relative change of the WER to that of "
     "the dense recogniser; “vs control”: to the dense recogniser that was trained on as long, nothing pruned.",

@@ -40,7 +40,7 @@ def packed_word_errors(packed: PackedModel, utterances: Sequence[Utterance], thr
     """Corpus word and character error rates of a packed recogniser on utterances; see `decode_packed`."""
     texts = decode_packed(packed, utterances, threads)
     counts = [count_edits(u.text, text) for u, text in zip(utterances, texts, strict=True)]
-    errors = word_errors([c.edits for c in counts], [c.words for c in counts])
+    errors = word_errors([c.edits for c in counts], [c.words for c in counts], [u.speaker for u in utterances])
     totals = {kind: sum(getattr(c, kind) for c in counts) for kind in ("substitutions", "deletions", "insertions")}
     cer = sum(c.character_edits for c in counts) / sum(c.characters for c in counts)
     return errors.model_copy(update=totals | {"cer": cer})

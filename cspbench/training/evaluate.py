@@ -109,7 +109,7 @@ def _losses(model: Transducer, encoded: Tensor, batch: Batch) -> list[float]:
 
 def errors(recognised: Sequence[Recognised]) -> WordErrors:
     """Word and character error rates of a corpus, and its mean loss per label."""
-    counted = word_errors([r.edits for r in recognised], [r.words for r in recognised])
+    counted = word_errors([r.edits for r in recognised], [r.words for r in recognised], [r.speaker for r in recognised])
     characters = sum(r.characters for r in recognised)
     labels = sum(r.labels for r in recognised)
     return counted.model_copy(

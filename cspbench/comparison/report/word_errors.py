@@ -10,19 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cspbench.asr.wer import FEWEST_SPEAKERS
 from cspbench.errors import CspbenchError
 from cspbench.report.bootstrap import Floats
 
 Hypotheses = Callable[[str], pd.DataFrame]
 """From a trial's id to its test utterances: ``id``, ``speaker``, ``reference``, ``edits``, ``words``; with ``cluster``
 where utterances are not independent (see `Utterances`)."""
-
-FEWEST_SPEAKERS = 4
-"""With fewer, drawing speakers says nothing, since too many draws have no spread: clusters are drawn, and it is said.
-
-Of two corpora together the speakers add up: with 10 of one and 3 of the other, equally good methods were told apart
-at p < 0.05 in 4 to 5 % of cases; in 19 % if utterances of the three were drawn instead and methods differed by speaker.
-"""
 
 RUN = ["fold", "dense_seed", "seed"]
 """Columns that two runs of a pair share: they start from one dense model and are tested on the same speech."""
