@@ -156,6 +156,11 @@ class StudyFolder:
         return self.path / "report"
 
     @property
+    def tracking(self) -> Path:
+        """Everything that MLflow is told of the study as a whole."""
+        return self.path / "tracking.json"
+
+    @property
     def optuna(self) -> Path:
         """Database of the Optuna study."""
         return self.path / "optuna.db"

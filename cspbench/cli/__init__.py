@@ -24,6 +24,7 @@ from cspbench.cli import (
     transcribe,
     trials,
     ui,
+    worker,
 )
 from cspbench.errors import CspbenchError, FileAccessError
 
@@ -44,6 +45,8 @@ app.command()(show.show)
 app.command()(show.compare_trials)
 app.command()(results.report)
 app.command()(ui.ui)
+app.command()(worker.worker)
+app.command()(worker.sync)
 app.command()(latency.latency)
 app.add_typer(bench.app, name="bench")
 app.command()(pack.pack)

@@ -37,6 +37,13 @@ Where = Annotated[
     str | None,
     typer.Option("--where", metavar="CONDITION", help="Only trials of the study for which it holds: size_bytes < 5e5"),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", help="Database shared with workers: postgresql://USER@HOST/NAME; or OPTUNA_STORAGE."),
+]
+TrackingUri = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow server: http://HOST:PORT; or MLFLOW_TRACKING_URI.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 PLAIN_WIDTH = 160

@@ -14,6 +14,8 @@ from cspbench.cli.options import (
     OwnTrialsPerGpu,
     OwnWorkers,
     Root,
+    Storage,
+    TrackingUri,
     messages,
     output,
     print_columns,
@@ -41,6 +43,9 @@ def sweep(
     workers: OwnWorkers = None,
     trials_per_gpu: OwnTrialsPerGpu = None,
     device: OwnDevice = None,
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    grace: Annotated[float, typer.Option(min=1, help="Seconds after which a silent worker counts as lost.")] = 60.0,
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -48,14 +53,15 @@ def sweep(
     from cspbench.config import load_config
     from cspbench.store import Store
     from cspbench.sweep.runner import run_sweep
+    from cspbench.sweep.servers import Servers
     from cspbench.sweep.tracking import ui_command
     from cspbench.trials.progress import make_display
 
     place = {"workers": workers, "trials_per_gpu": trials_per_gpu, "device": device}
     config = load_config(file, overrides(set_ or [], trials=trials, max_failures=max_failures, **place))
-    store = Store(root)
+    store, servers = Store(root), Servers.of(storage, tracking_uri, grace)
     with stopped_by_signals(), make_display(messages()) as display:
-        summary = run_sweep(config, store, display)
+        summary = run_sweep(config, store, display, servers=servers)
     print_summary(config.name, store, as_json)
     console = messages() if as_json else output()
     if summary.overhead_seconds is not None:

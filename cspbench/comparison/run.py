@@ -19,7 +19,7 @@ from cspbench.errors import ConfigError, InterruptedSweepError
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, write_json
 from cspbench.sweep.runner import study_lock
-from cspbench.sweep.tracking import Tracker, open_client
+from cspbench.sweep.sync import Logbook, describe
 from cspbench.trials.executors import Executor, make_executor
 from cspbench.trials.progress import Display, label_of
 from cspbench.trials.queue import Job, TrialQueue
@@ -159,7 +159,7 @@ class _Run:
         self._plan, self._store, self._display = plan, store, display
         self._command, self._record = command, record
         self._records = ComparisonRecords(store, plan.config.name)
-        self._tracker: Tracker | None = None
+        self._logbook: Logbook | None = None
 
     def stages(self, stages: Sequence[Stage], only: Subset, queue: TrialQueue) -> None:
         if "tune" in stages:
@@ -167,7 +167,7 @@ class _Run:
         choices = select_settings(self._plan, self._records)
         if "final" in stages:
             _refuse_undecided(self._plan, choices, only)
-            self._tracker = self._open_tracker()
+            self._logbook = self._open_logbook()
             tasks = self._plan.final_tasks(chosen_settings(choices), only)
             self._work("finals", tasks, queue, self._records.finals)
         if "report" in stages:
@@ -175,8 +175,8 @@ class _Run:
 
     def close(self, status: str) -> None:
         """Close the run of the comparison in MLflow, if one is open."""
-        if self._tracker is not None:
-            self._tracker.finish(status, files=self.summary.files)
+        if self._logbook is not None:
+            self._logbook.finish(status, files=self.summary.files)
 
     def _work(self, what: str, tasks: list[Task], queue: TrialQueue, log: TrialLog) -> None:
         """Run the tasks without a result; a trial that several tasks mean runs once."""
@@ -188,15 +188,15 @@ class _Run:
             if outcome.result is None:
                 corpus = left[outcome.spec.id].corpus
                 self.summary.failures.append(f"{corpus}: {label_of(outcome.spec)}: {outcome.error}")
-            if self._tracker is not None:
-                self._tracker.log(outcome)
+            if self._logbook is not None:
+                self._logbook.log(outcome)
 
     def _report(self, choices: list[Selection]) -> None:
-        self._tracker = self._tracker or self._open_tracker()
+        self._logbook = self._logbook or self._open_logbook()
         for task in self._plan.final_tasks(chosen_settings(choices)):
             outcome = self._records.outcome(task)
             if outcome is not None:  # logged already, unless it came from elsewhere or a kill came between
-                self._tracker.log(outcome)
+                self._logbook.log(outcome)
         self._display.note("writing the tables")
         self.summary.comparison, self.summary.files = write_tables(
             self._plan, choices, self._records, self._store, self._command, self._record
@@ -208,15 +208,16 @@ class _Run:
             doubts += differing_dense_models(self.summary.comparison.finals)
         self.summary.warnings = list(dict.fromkeys(doubts))
 
-    def _open_tracker(self) -> Tracker:
+    def _open_logbook(self) -> Logbook:
         plan, config = self._plan, self._plan.config
         corpora = [entry.key for entry in config.corpora]
         tags = {"synthetic": str(plan.synthetic).lower(), "corpus": ",".join(corpora)}
         content = config.model_dump(mode="json", exclude={"workers", "trials_per_gpu", "trial_timeout", "device"})
-        tracker = Tracker(open_client(self._store), self._store, config.name, content, tags)
         params = {"corpora": corpora, "methods": [entry.key for entry in config.methods]}
-        tracker.log_sweep(params, [self._store.study(config.name).comparison_file])
-        return tracker
+        files = [self._store.study(config.name).comparison_file]
+        logbook = Logbook(self._store, config.name, describe(content, tags, params, files), self._display.note)
+        logbook.begin()
+        return logbook
 
 
 def _unfinished(tasks: list[Task], records: ComparisonRecords) -> list[Task]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cspbench.store import Store
 from cspbench.sweep.runner import close_study
-from cspbench.sweep.tracking import Tracker, open_client
+from cspbench.sweep.sync import Logbook, describe
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display
 from cspbench.trials.records import TrialLog
@@ -26,11 +26,12 @@ def collect(folder: Path, name: str, store: Store, display: Display) -> list[Out
     log = TrialLog(store.study(name).trials)
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     tags = {"synthetic": str(any(result.synthetic for result in results)).lower()}
-    tracker = Tracker(open_client(store), store, name, {"collected": name}, tags)
+    logbook = Logbook(store, name, describe({"collected": name}, tags, {}, []), display.note)
+    logbook.begin()
     display.expect(len(outcomes))
     for outcome in outcomes:
         log.write(outcome.spec, "failed" if outcome.result is None else "complete", outcome.error)
-        tracker.log(outcome)
+        logbook.log(outcome)
         display.ended(outcome, cached=True)
-    close_study(name, store, tracker, display, complete=len(results) == len(outcomes))
+    close_study(name, store, logbook, display, complete=len(results) == len(outcomes))
     return outcomes

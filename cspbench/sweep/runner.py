@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from cspbench.config import SweepConfig
-from cspbench.errors import CspbenchError, InterruptedSweepError
-from cspbench.spec import DenseSpec, TrialSpec
+from cspbench.errors import ConfigError, CspbenchError, InterruptedSweepError
+from cspbench.spec import DenseSpec, TrialSpec, content_id
 from cspbench.store import Store, StudyFolder
+from cspbench.sweep.jobs import JobTable
 from cspbench.sweep.plan import Plan, resolve
+from cspbench.sweep.servers import LOCAL, Servers, shown
+from cspbench.sweep.shared import DatabaseExecutor
 from cspbench.sweep.study import Proposal, Study, open_study
-from cspbench.sweep.tracking import Tracker, open_client
+from cspbench.sweep.sync import Logbook, describe
 from cspbench.training.events import Event, StoppedEarly
 from cspbench.trials.executors import Executor, TrialProgress, make_executor
 from cspbench.trials.outcome import Outcome
@@ -69,6 +73,7 @@ def run_sweep(
     root: Store | Path | str = "runs",
     display: Display | None = None,
     executor: Executor | None = None,
+    servers: Servers = LOCAL,
 ) -> Summary:
     """Run what is left to do of a sweep.
 
@@ -77,6 +82,7 @@ def run_sweep(
         root: folder of all results.
         display: shows progress; by default on stderr.
         executor: runs the trials; by default `config.workers` processes on this machine.
+        servers: shared servers. With a database the trials are run by `cspbench worker` processes, anywhere.
 
     Returns:
         How its trials ended; `load_results` gives them as a DataFrame.
@@ -86,9 +92,11 @@ def run_sweep(
             a person interrupted the work. A failing trial does not raise: see `Summary.failures`.
     """
     if display is None:
-        with make_display(Console(stderr=True)) as shown:
-            return run_sweep(config, root, shown, executor)
+        with make_display(Console(stderr=True)) as bars:
+            return run_sweep(config, root, bars, executor, servers)
     store = Store(root)
+    if servers.storage is not None:
+        return _run_shared(config, store, display, servers)
     progress = _Progress(display)
     executor = executor or make_executor(
         config.workers,
@@ -103,23 +111,63 @@ def run_sweep(
     plan = resolve(config, store, display.note)
     with study_lock(store.study(config.name)):
         study = open_study(plan, store)
-        tracker = _open_tracker(plan, store)
-        sweep = _Sweep(plan, store, study, tracker, display)
+        logbook = Logbook(store, config.name, _description(plan, store), display.note, servers.tracking)
+        logbook.begin()
+        return _run(plan, store, study, logbook, display, executor, progress)
+
+
+def _run_shared(config: SweepConfig, store: Store, display: Display, servers: Servers) -> Summary:
+    """Run a sweep whose trials are run by workers that share a database with it."""
+    assert servers.storage is not None
+    if config.early_stopping is not None:
+        raise ConfigError("early_stopping needs workers on this machine: leave it out, or --storage")
+    display.note(f"sweep {config.name}: corpus {config.corpus.name}, jobs in {shown(servers.storage)}")
+    plan = resolve(config, store, display.note)
+    table = JobTable(servers.storage, config.name, servers.grace)
+    executor = DatabaseExecutor(table, store, display.note)
+    with study_lock(store.study(config.name)), table.claim():
+        identity = content_id("sweep", plan.identity())
+        known = table.find()
+        if known is not None and known.content["identity"] != identity:
+            raise ConfigError(f"{shown(servers.storage)} holds another sweep named '{config.name}': rename this one")
+        study = open_study(plan, store, servers.storage)
+        description = _description(plan, store)
+        skip = executor.logged if servers.tracking is not None else None
+        logbook = Logbook(store, config.name, description, display.note, servers.tracking, skip)
+        logbook.begin()
+        content = {"identity": identity, "config": config.model_dump(mode="json")}
+        table.announce(content | {"tracking": description, "grace": table.grace})
+        summary = _run(plan, store, study, logbook, display, executor)
+        table.end()
+    return summary
+
+
+def _run(
+    plan: Plan,
+    store: Store,
+    study: Study,
+    logbook: Logbook,
+    display: Display,
+    executor: Executor,
+    progress: _Progress | None = None,
+) -> Summary:
+    sweep = _Sweep(plan, store, study, logbook, display)
+    if progress is not None:
         progress.judge = sweep.judge
-        try:
-            with executor as running:
-                sweep.run(running)
-        except KeyboardInterrupt:
-            tracker.finish("KILLED")
-            raise InterruptedSweepError from None
-        except BaseException:
-            tracker.finish("FAILED")
-            raise
-        close_study(config.name, store, tracker, display, complete=not sweep.summary.failures)
+    try:
+        with executor as running:
+            sweep.run(running)
+    except KeyboardInterrupt:
+        logbook.finish("KILLED")
+        raise InterruptedSweepError from None
+    except BaseException:
+        logbook.finish("FAILED")
+        raise
+    close_study(plan.config.name, store, logbook, display, complete=not sweep.summary.failures)
     return sweep.summary
 
 
-def close_study(name: str, store: Store, tracker: Tracker, display: Display, complete: bool) -> None:
+def close_study(name: str, store: Store, logbook: Logbook, display: Display, complete: bool) -> None:
     """Write the report of a study, and close its run in MLflow with it; `complete` if no trial failed."""
     from cspbench.report.results import load_results
     from cspbench.report.write import write_report
@@ -130,7 +178,7 @@ def close_study(name: str, store: Store, tracker: Tracker, display: Display, com
     if counts.get("trials_complete"):
         display.note("writing the report")
         files = write_report(name, store)
-    tracker.finish("FINISHED" if complete else "FAILED", counts, files)
+    logbook.finish("FINISHED" if complete else "FAILED", counts, files)
 
 
 class _Progress:
@@ -149,10 +197,10 @@ class _Progress:
 class _Sweep:
     """Makes trials of the proposals of the study, and tells study and MLflow how they ended."""
 
-    def __init__(self, plan: Plan, store: Store, study: Study, tracker: Tracker, display: Display) -> None:
+    def __init__(self, plan: Plan, store: Store, study: Study, logbook: Logbook, display: Display) -> None:
         self.summary = Summary(plan.config.name)
         self._plan, self._store, self._study = plan, store, study
-        self._tracker, self._display = tracker, display
+        self._logbook, self._display = logbook, display
         self._log = TrialLog(store.study(self.summary.name).trials)
         self._open: dict[int, list[TrialSpec]] = {}
         self._outcomes: dict[str, Outcome] = {}
@@ -167,7 +215,7 @@ class _Sweep:
         dense = self._plan.dense_specs() if total else []
         for outcome in queue.run(self._jobs(), self._log, dense=dense, total=total):
             self._outcomes[outcome.spec.id] = self.summary.ended[outcome.spec.id] = outcome
-            self._tracker.log(outcome)
+            self._logbook.log(outcome)
             self._tell_complete()
             self._check_failures()
         self.summary.parent_seconds = queue.overhead_seconds
@@ -256,14 +304,10 @@ def study_lock(folder: StudyFolder) -> Iterator[None]:
         raise SweepBusyError(f"another process is at work on the sweep in {where}: wait for it, or stop it") from None
 
 
-def _open_tracker(plan: Plan, store: Store) -> Tracker:
-    name = plan.config.name
+def _description(plan: Plan, store: Store) -> dict[str, Any]:
+    """Everything that MLflow is told of the sweep as a whole."""
     tags = {"synthetic": str(plan.synthetic).lower(), "corpus": plan.corpus.name}
-    tracker = Tracker(open_client(store), store, name, plan.identity(), tags)
     described = plan.space.describe()
-    params = {"corpus": plan.corpus.name, "seeds": plan.config.seeds, "sampler": plan.config.sampler.name}
-    tracker.log_sweep(
-        params | {"sparsity": described["sparsity"], "methods": list(described["methods"])},
-        [store.study(name).sweep],
-    )
-    return tracker
+    params = {"corpus": plan.corpus.name, "seeds": list(plan.config.seeds), "sampler": plan.config.sampler.name}
+    params |= {"sparsity": described["sparsity"], "methods": list(described["methods"])}
+    return describe(plan.identity(), tags, params, [store.study(plan.config.name).sweep])

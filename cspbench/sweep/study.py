@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from sqlalchemy import URL
 
 from cspbench.store import Store
 from cspbench.sweep.changes import claim
 from cspbench.sweep.database import create_database, other_schema, sqlite_url
 from cspbench.sweep.plan import Plan
 from cspbench.sweep.search import Search, open_search
+from cspbench.sweep.servers import PatientStorage
 from cspbench.sweep.space import Setting
 from cspbench.training.events import Event
 from cspbench.trials.outcome import Outcome
@@ -91,8 +93,13 @@ class Study:
         self._searches[index].tell(inner, outcomes)
 
 
-def open_study(plan: Plan, store: Store) -> Study:
+def open_study(plan: Plan, store: Store, database: URL | None = None) -> Study:
     """Create or resume the study of a plan.
+
+    Args:
+        plan: of the sweep.
+        store: keeps what belongs to it.
+        database: shared database of the study; None for one in its folder.
 
     Raises:
         ConfigError: the folder holds a study of something else.
@@ -101,7 +108,7 @@ def open_study(plan: Plan, store: Store) -> Study:
     folder = store.study(plan.config.name)
     claim(folder, plan)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = _open_storage(folder.optuna)
+    storage = _open_storage(folder.optuna) if database is None else PatientStorage(database)
     return Study([open_search(storage, name, space, plan.config) for name, space in plan.searches().items()])
 
 

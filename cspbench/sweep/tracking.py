@@ -34,6 +34,14 @@ STATUS = {"complete": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 CURVE_POINTS = 150
 """Records of a training curve that are logged: MLflow takes 0.2 ms for each number."""
 
+HTTP = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Short patience of MLflow's own client, by default minutes a request, since `Logbook` tries again; and no prints."""
+
 BATCH = 1000
 """Metrics in a batch, MLflow's limit."""
 
@@ -48,8 +56,12 @@ def ui_command(store: Store, name: str) -> str:
     return f"cspbench ui {shlex.quote(name)} --root {shlex.quote(str(store.root))}"
 
 
-def open_client(store: Store) -> MlflowClient:
-    """Return a client of the store's database, which is made if needed (some seconds); MLflow sends nothing anywhere.
+def open_client(store: Store, server: str | None = None) -> MlflowClient:
+    """Return a client of MLflow; it sends nothing anywhere else.
+
+    Args:
+        store: its database is used, and made if needed (some seconds), where there is no server.
+        server: address of an MLflow server; user and password come from MLFLOW_TRACKING_USERNAME and _PASSWORD.
 
     Artifacts of a store that was moved are found where it lies now.
 
@@ -65,6 +77,10 @@ def open_client(store: Store) -> MlflowClient:
 
     for name in ("mlflow", "alembic", "mlflow.store.db.utils"):  # importing it set them back
         logging.getLogger(name).setLevel(logging.WARNING)
+    if server is not None:
+        for name, value in HTTP.items():
+            os.environ.setdefault(name, value)
+        return MlflowClient(tracking_uri=server)
     path = store.mlflow / "mlflow.db"
     create_database(path, lambda address: MlflowClient(tracking_uri=address).search_experiments())
     try:
@@ -86,30 +102,39 @@ class Tracker:
         name: of the sweep and its experiment.
         content: what the sweep stands for, as JSON; the same content goes on in the same parent run.
         tags: repeated on every run, so that filters find children too.
+        only: id of the one trial that is to be logged, where others log the rest; None for all.
     """
 
     def __init__(
-        self, client: MlflowClient, store: Store, name: str, content: Any, tags: Mapping[str, str] | None = None
+        self,
+        client: MlflowClient,
+        store: Store,
+        name: str,
+        content: Any,
+        tags: Mapping[str, str] | None = None,
+        only: str | None = None,
     ) -> None:
         self._client, self._store, self._name = client, store, name
         self._tags = {SWEEP: name, CONTENT: content_id("sweep", content), **(tags or {})}
         self._experiment = self._open_experiment(name)
         self.parent = self._open_parent(name)
-        self._logged = {run.data.tags[TRIAL]: run for run in self._children()}
-        share_view(client, name)
+        self._logged = {run.data.tags[TRIAL]: run for run in self._children(only)}
+        if only is None:
+            share_view(client, name)
 
-    def log(self, outcome: Outcome) -> None:
-        """Log how a trial ended, unless that is logged already; half-logged and failed runs are replaced."""
+    def log(self, outcome: Outcome) -> bool:
+        """Log how a trial ended; returns False if that was logged already. Half-logged and failed runs are replaced."""
         known = self._logged.get(outcome.spec.id)
         if known is not None:
             if known.info.status == "FINISHED" or (known.info.status == STATUS[outcome.state] != "FINISHED"):
-                return
+                return False
             self._client.delete_run(known.info.run_id)
         run_id = self._create_child(outcome)
         if outcome.result is not None:
             self._log_result(run_id, outcome.spec, outcome.result)
         self._client.set_terminated(run_id, STATUS[outcome.state])
         self._logged[outcome.spec.id] = self._client.get_run(run_id)
+        return True
 
     def finish(self, status: str, metrics: Mapping[str, float] | None = None, files: Iterable[Path] = ()) -> None:
         """Close the parent run: its tables and plots are artifacts, `status` one of MLflow's."""
@@ -134,6 +159,8 @@ class Tracker:
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
             return found.experiment_id
+        if self._client.tracking_uri.startswith("http"):  # the server knows where its artifacts go
+            return self._client.create_experiment(name)
         # Without a place of its own MLflow would put artifacts under the working folder.
         return self._client.create_experiment(
             name, artifact_location=(self._store.mlflow / "artifacts" / name).as_uri()
@@ -148,10 +175,10 @@ class Tracker:
         tags = self._tags | {"cspbench.kind": "sweep"}
         return self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
 
-    def _children(self) -> Iterator[Any]:
+    def _children(self, only: str | None) -> Iterator[Any]:
         token = None
+        query = f"tags.`{PARENT}` = '{self.parent}'" + (f" AND tags.`{TRIAL}` = '{only}'" if only else "")
         while True:
-            query = f"tags.`{PARENT}` = '{self.parent}'"
             page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
             yield from page
             token = page.token

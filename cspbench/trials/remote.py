@@ -40,7 +40,7 @@ def read_specs(path: Path, corpus_path: Path | None = None) -> list[TrialSpec]:
             problems.append(f"  line {number}: {'.'.join(map(str, first['loc'])) or 'spec'}: {first['msg']}")
             continue
         if corpus_path is not None:
-            spec = _moved(spec, corpus_path)
+            spec = moved(spec, corpus_path)
         specs[spec.id] = spec
     if problems:
         raise ConfigError("\n".join([f"{path}: lines that are no trial specs", *problems]))
@@ -108,7 +108,8 @@ def _copy(source: ModelFolder, target: ModelFolder) -> None:
             shutil.copyfileobj(source_file, copy)
 
 
-def _moved(spec: TrialSpec, corpus_path: Path) -> TrialSpec:
+def moved(spec: TrialSpec, corpus_path: Path) -> TrialSpec:
+    """Return a spec whose audio lies elsewhere; it remains the same trial."""
     corpus = spec.dense.corpus.model_copy(update={"path": str(corpus_path.absolute())})
     return spec.model_copy(update={"dense": spec.dense.model_copy(update={"corpus": corpus})})
 

@@ -61,17 +61,16 @@ def comparison(corpus: dict[str, Any]) -> Configure:
 def quick_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither MLflow nor statistics and figures, which take seconds: `test_compare_cli` has all of them."""
 
-    class NoTracker:
+    class NoLogbook:
         def __init__(self, *_: Any) -> None: ...
 
         def log(self, outcome: Outcome) -> None: ...
 
-        def log_sweep(self, params: Any, files: Any = ()) -> None: ...
+        def begin(self) -> None: ...
 
         def finish(self, status: str, metrics: Any = None, files: Any = ()) -> None: ...
 
-    monkeypatch.setattr("cspbench.comparison.run.Tracker", NoTracker)
-    monkeypatch.setattr("cspbench.comparison.run.open_client", lambda _: None)
+    monkeypatch.setattr("cspbench.comparison.run.Logbook", NoLogbook)
     monkeypatch.setattr("cspbench.comparison.report.write_evaluation", lambda *_: [])
     monkeypatch.setattr("cspbench.comparison.report.evaluate_finals", lambda *_, **__: None)
 

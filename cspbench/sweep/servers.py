@@ -1,0 +1,161 @@
+"""Servers that a sweep shares with other machines: a database of studies and jobs, and an MLflow server."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import optuna
+from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+
+from cspbench.errors import ConfigError
+from cspbench.machine import stop
+from cspbench.sweep.database import DatabaseError
+
+T = TypeVar("T")
+
+PATIENCE = 300.0
+"""Seconds for which a database may be gone before work gives up."""
+
+SHORTEST, LONGEST = 0.5, 10.0
+"""Seconds between two tries, doubled from the first to the second."""
+
+CONNECTION = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "tcp_user_timeout": 20_000}
+"""Settings of libpq that notice a cut connection within about 20 seconds."""
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Addresses of shared servers.
+
+    Attributes:
+        storage: database of studies and jobs; None where the sweep keeps its study in its own folder.
+        tracking: MLflow server; None where the sweep keeps its runs in its own folder.
+        grace: seconds after which a silent worker counts as lost.
+    """
+
+    storage: URL | None = None
+    tracking: str | None = None
+    grace: float = 60.0
+
+    @classmethod
+    def of(cls, storage: str | None, tracking: str | None, grace: float = 60.0) -> Servers:
+        """Return the servers of two options, or in their place of OPTUNA_STORAGE and MLFLOW_TRACKING_URI.
+
+        Raises:
+            ConfigError: an address that cannot be used, or an option with a password, which others see in `ps`.
+        """
+        for option, text, instead in (
+            ("--storage", storage, "PGPASSWORD, a file ~/.pgpass or OPTUNA_STORAGE"),
+            ("--tracking-uri", tracking, "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        ):
+            if text is not None and _password(option, text):
+                raise ConfigError(f"{option}: a password on the command line can be seen by others; use {instead}")
+        storage = storage or os.environ.get("OPTUNA_STORAGE") or None
+        tracking = tracking or os.environ.get("MLFLOW_TRACKING_URI") or None
+        if tracking is not None and not tracking.startswith(("http://", "https://")):
+            raise ConfigError("the tracking URI must be that of an MLflow server: http://HOST:PORT")
+        return cls(None if storage is None else _database(storage), tracking, grace)
+
+
+LOCAL = Servers()
+"""No servers: everything lies in the folder of results."""
+
+
+def _password(option: str, text: str) -> str | None:
+    try:
+        return make_url(text).password  # also reads http://
+    except (ArgumentError, ValueError):
+        raise ConfigError(f"{option}: not an address") from None
+
+
+def _database(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ConfigError("the storage is not an address such as postgresql://USER@HOST/DATABASE") from None
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    raise ConfigError(f"the storage must be a postgresql:// database, not {url.get_backend_name()}")
+
+
+def shown(url: URL) -> str:
+    """Return an address without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def connect(url: URL) -> Engine:
+    """Return an engine that notices connections which were cut."""
+    return create_engine(url, pool_pre_ping=True, connect_args=CONNECTION)
+
+
+def patiently(url: URL, do: Callable[[], T], patience: float | None = None) -> T:
+    """Call a function of a database again with growing pauses while the database is gone.
+
+    Args:
+        url: of the database, for the message.
+        do: one transaction, which may run twice if the first answer was lost.
+        patience: seconds after which to give up.
+
+    Raises:
+        DatabaseError: it was gone for too long.
+        KeyboardInterrupt: a stop was requested meanwhile.
+    """
+    began, pause = time.monotonic(), SHORTEST
+    patience = PATIENCE if patience is None else patience
+    while True:
+        try:
+            return do()
+        except Exception as error:
+            cause = _lost(error)
+            if cause is None:
+                raise
+            if time.monotonic() - began + pause > patience:
+                reason = str(cause.orig).strip().splitlines()[0]
+                raise DatabaseError(
+                    f"{shown(url)} could not be reached for {patience:g} seconds ({reason}); start again when it is "
+                    "back: what was finished is kept"
+                ) from None
+        stop.check()
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST)
+
+
+def _lost(error: BaseException | None) -> DBAPIError | None:
+    """Return the error of a database that is gone or locked, be it wrapped by Optuna or not."""
+    while error is not None:
+        if isinstance(error, (OperationalError, InterfaceError)):
+            return error
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return error
+        error = error.__cause__ or error.__context__  # Optuna's own handling may have tripped over it
+    return None
+
+
+class PatientStorage(optuna.storages.RDBStorage):
+    """Optuna's storage on a database that may be gone for a while, see `patiently`."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        address = url.render_as_string(hide_password=False)
+        options = {"pool_pre_ping": True, "connect_args": CONNECTION}
+        patiently(url, lambda: super(PatientStorage, self).__init__(address, engine_kwargs=options))
+
+
+def _patient(name: str) -> Callable[..., Any]:
+    method = getattr(optuna.storages.RDBStorage, name)
+
+    def call(self: PatientStorage, *args: Any, **options: Any) -> Any:
+        return patiently(self._url, lambda: method(self, *args, **options))
+
+    return call
+
+
+# All that Optuna's cache in front of a storage calls: the public methods, and these.
+_CALLED = ("_create_new_trial", "_get_trials", "_set_trial_param", "get_trial_id_from_study_id_trial_number")
+for _name in (*optuna.storages.BaseStorage.__abstractmethods__, *_CALLED):
+    setattr(PatientStorage, _name, _patient(_name))

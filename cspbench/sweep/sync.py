@@ -1,0 +1,201 @@
+"""MLflow kept in step with results on disk, also when its server or database is gone for a while.
+
+Results are on disk before they are logged. What cannot be logged is tried again with growing pauses, and at last left
+to `cspbench sync`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from cspbench.errors import ConfigError, did_you_mean
+from cspbench.store import Store, read_json, write_json
+from cspbench.sweep.tracking import Tracker, open_client
+from cspbench.trials.outcome import Outcome
+from cspbench.trials.records import TrialLog, read_result
+
+SHORTEST, LONGEST = 1.0, 60.0
+"""Seconds between two tries, doubled from one to the next."""
+
+LAST_TRIES = 3
+"""Tries at the end of a sweep."""
+
+
+def describe(content: Any, tags: Mapping[str, str], params: Mapping[str, Any], files: Iterable[Path]) -> dict[str, Any]:
+    """Return all that MLflow is told of a study as a whole, as JSON.
+
+    Args:
+        content: what the study stands for; the same content goes on in the same parent run.
+        tags: of all its runs.
+        params: of its parent run.
+        files: artifacts of its parent run, by name in its folder.
+    """
+    return {
+        "content": content,
+        "tags": dict(tags),
+        "params": dict(params),
+        "files": [path.name for path in files],
+        "end": None,
+    }
+
+
+class Logbook:
+    """A study's log in MLflow that outlives absences of the server.
+
+    Args:
+        store: where trials lie.
+        name: of the study.
+        description: from `describe`; kept in the study's folder for `sync`.
+        note: receives plain lines.
+        server: address of an MLflow server; None for the database in the store.
+        skip: tells which trials are logged by whoever ran them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        description: dict[str, Any],
+        note: Callable[[str], None],
+        server: str | None = None,
+        skip: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._store, self._name, self._description = store, name, description
+        self._note, self._server, self._skip = note, server, skip
+        self._tracker: Tracker | None = None
+        self._pending: dict[str, Outcome] = {}
+        self._pause, self._next = SHORTEST, 0.0
+        self._told = False
+
+    def begin(self) -> None:
+        """Log the study as a whole.
+
+        Raises:
+            DatabaseError: MLflow's database in the store cannot be used as it is.
+        """
+        write_json(self._store.study(self._name).tracking, self._description)
+        self._attempt(self._push)
+
+    def log(self, outcome: Outcome) -> None:
+        """Log how a trial ended, now or later."""
+        if self._skip is None or not self._skip(outcome.spec.id):
+            self._pending[outcome.spec.id] = outcome
+            if self._skip is not None:
+                self._tracker = None  # others log as well: their runs are looked up again
+        if self._pending and time.monotonic() >= self._next:
+            self._attempt(self._push)
+
+    def log_now(self, outcome: Outcome) -> bool:
+        """Log how a trial ended and return whether that succeeded; it is not tried again."""
+        for _ in range(LAST_TRIES):
+            if self._attempt(lambda: self._log_one(outcome)):
+                return True
+            time.sleep(self._pause)
+        return False
+
+    def _log_one(self, outcome: Outcome) -> None:
+        """Log a trial of a study that others log as well."""
+        open_tracker(self._store, self._name, self._description, self._server, outcome.spec.id).log(outcome)
+
+    def finish(self, status: str, metrics: Mapping[str, float] | None = None, files: Iterable[Path] = ()) -> None:
+        """Close the parent run, see `Tracker.finish`; says what could not be logged."""
+        end = {"status": status, "metrics": dict(metrics or {}), "files": [str(path) for path in files]}
+        self._description = {**self._description, "end": end}
+        write_json(self._store.study(self._name).tracking, self._description)
+
+        def close() -> None:
+            self._push()
+            self._open().finish(status, metrics, files)
+
+        for attempt in range(LAST_TRIES):
+            if self._attempt(close):
+                return
+            if attempt + 1 < LAST_TRIES:
+                time.sleep(self._pause)
+        count = len(self._pending)
+        self._note(
+            f"MLflow lacks {count} trial{'s' * (count != 1)} and the end of this run; "
+            f"`cspbench sync {self._name}` logs them when it is back"
+        )
+
+    def _push(self) -> None:
+        tracker = self._open()
+        for id in list(self._pending):
+            tracker.log(self._pending[id])
+            del self._pending[id]
+
+    def _open(self) -> Tracker:
+        if self._tracker is None:
+            self._tracker = open_tracker(self._store, self._name, self._description, self._server)
+        return self._tracker
+
+    def _attempt(self, action: Callable[[], None]) -> bool:
+        """Return whether an action on MLflow succeeded; if not, the next one comes after a pause."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            action()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            self._tracker = None  # opened anew, it sees runs that were logged by half
+            self._next = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, LONGEST)
+            if not self._told:
+                reason = str(error).strip().splitlines()[0][:200]
+                self._note(f"MLflow cannot be reached ({reason}); the work goes on, and results are kept")
+                self._told = True
+            return False
+        self._pause, self._told = SHORTEST, False
+        return True
+
+
+def open_tracker(
+    store: Store, name: str, description: Mapping[str, Any], server: str | None, only: str | None = None
+) -> Tracker:
+    """Return the tracker of a study that `describe` described; see `Tracker` for `only`."""
+    client = open_client(store, server)
+    tracker = Tracker(client, store, name, description["content"], description["tags"], only)
+    if only is not None:
+        return tracker
+    folder = store.study(name).path
+    files = [folder / file for file in description["files"]]
+    tracker.log_sweep(description["params"], [path for path in files if path.is_file()])
+    return tracker
+
+
+def sync(name: str, store: Store, server: str | None = None) -> int:
+    """Log in MLflow what it lacks of a study: trials that ended, and the end of its last run.
+
+    Args:
+        name: of the study.
+        store: holds it.
+        server: address of an MLflow server; None for the database in the store.
+
+    Returns:
+        Number of trials that were logged.
+
+    Raises:
+        ConfigError: no such study, or one that was never to be logged.
+    """
+    folder = store.study(name)
+    if not folder.tracking.is_file():
+        raise ConfigError(f"{store.root} has nothing to log of '{name}'{did_you_mean(name, store.studies())}")
+    description = read_json(folder.tracking)
+    tracker = open_tracker(store, name, description, server)
+    count = 0
+    for record in TrialLog(folder.trials).records():
+        trial = store.trial(record.trial_id)
+        if trial.finished:
+            count += tracker.log(Outcome(record.parse(), read_result(trial)))
+        elif record.state == "failed":
+            count += tracker.log(Outcome(record.parse(), error=record.error or "failed"))
+        elif record.state == "stopped":
+            count += tracker.log(Outcome(record.parse(), stopped="early"))
+    if (end := description["end"]) is not None:
+        files = [Path(path) for path in end["files"]]
+        tracker.finish(end["status"], end["metrics"], [path for path in files if path.is_file()])
+    return count
