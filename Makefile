@@ -4,10 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 SWEEP ?= sweeps/rnnt.yaml
 
-.PHONY: sweep test lint docs clean
+.PHONY: sweep shell test lint docs clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/cspbench sweep $(SWEEP)
+	@echo "type \`make shell\` to have the command cspbench; it is $(CURDIR)/$(BIN)/cspbench"
+
+# A shell in which `cspbench` can be typed; `exit` leaves it.
+shell: $(VENV)/.installed
+	@echo "cspbench can be typed now: cspbench --help; exit leaves this shell"
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" exec "$${SHELL:-/bin/sh}" -i || true
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -81,7 +81,7 @@ def _root(
 def main() -> None:
     """Entry point: an error a person can mend is one message and its exit code, all else a traceback."""
     try:
-        app()
+        app(prog_name="cspbench")  # also where it runs as `python -m cspbench`
     except CspbenchError as error:
         sys.exit(fail(error))
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough

@@ -29,8 +29,14 @@ def recovery(
     device: Annotated[str, typer.Option("--device", help="Where ours run: cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Time the recovery solvers of cspbench.sensing beside scikit-learn's."""
+    """Time the recovery solvers of cspbench.sensing beside scikit-learn's.
+
+    Examples: `cspbench bench recovery`, `cspbench bench recovery --rows 256 --json`
+    """
     from cspbench.bench.recovery import run
+    from cspbench.training.dense import resolve_device
+
+    resolve_device(device)
 
     messages().print("a minute or two: scikit-learn fits row by row", soft_wrap=True)
     print_benchmark(run(rows=rows, nonzeros=nonzeros, repeats=repeats, device=device), as_json)
@@ -47,7 +53,10 @@ def overhead(
     quick: Annotated[bool, typer.Option("--quick", help="A run of seconds, on a tiny model, to try it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Time a training step under every pruning method beside a dense one and torch.nn.utils.prune."""
+    """Time a training step under every pruning method beside a dense one and torch.nn.utils.prune.
+
+    Examples: `cspbench bench overhead --quick`, `cspbench bench overhead --method csp --method magnitude`
+    """
     from cspbench.bench.overhead import QUICK, run
     from cspbench.machine.cpu import check_threads
 
@@ -78,7 +87,10 @@ def latency(
     quick: Annotated[bool, typer.Option("--quick", help="A run of seconds, on S at 90 %, to try it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Time one step of a sparse LSTM, and a whole recogniser, beside every other engine."""
+    """Time one step of a sparse LSTM, and a whole recogniser, beside every other engine.
+
+    Examples: `cspbench bench latency --quick`, `cspbench bench latency --models S --zeros 0.9`
+    """
     from cspbench.bench.engines import QUICK, run
 
     def say(line: str) -> None:
@@ -105,7 +117,10 @@ def soak(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Decode hours of audio in many streams; check that memory stays flat and that no output changes."""
+    """Decode hours of audio in many streams; check that memory stays flat and that no output changes.
+
+    Examples: `cspbench bench soak --hours 0.1`, `cspbench bench soak --model model.packed.safetensors --streams 4`
+    """
     from cspbench.bench.soak import run
     from cspbench.machine.cpu import check_threads
 
@@ -125,7 +140,10 @@ def edges(
     root: Root = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """WER with silence around the speech, speech cut at its end, quieter and louder: how robust a recogniser is."""
+    """Decode test with silence around the speech, with its end cut off, quieter and louder; print the WER of each.
+
+    Examples: `cspbench bench edges runs/trials/ID --path ../shared/data/an4 --utterances 50`
+    """
     from cspbench.bench.edges import run
 
     def say(line: str) -> None:
@@ -143,7 +161,10 @@ def inputs(
     ] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Give hundreds of unusual and damaged inputs to the real commands, and count those that are taken wrongly."""
+    """Give hundreds of unusual and damaged inputs to the real commands, and count those that are taken wrongly.
+
+    Examples: `cspbench bench inputs`, `cspbench bench inputs --seed 1 --rounds 3`
+    """
     from cspbench.bench.inputs import run
 
     found = run(_invoke, seed=seed, rounds=rounds, say=lambda line: messages().print(line, soft_wrap=True))

@@ -71,7 +71,11 @@ def compare(
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Tune methods alike, retrain what was chosen on dev with fresh seeds, and test who is better; resumes."""
+    """Tune methods alike, retrain what was chosen on dev with fresh seeds, and test who is better; resumes.
+
+    Examples: `cspbench compare sweeps/compare.yaml --dry-run`, `cspbench compare sweeps/compare.yaml --workers 2`,
+    `cspbench compare sweeps/compare.yaml --only csp,magnitude --sparsity 0.9 --stage final`
+    """
     from cspbench.comparison.load import load_comparison_config, with_entry
     from cspbench.store import Store
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from cspbench.cli import completion
 from cspbench.cli.options import AsJson, Root, messages, output, print_rows
 from cspbench.cli.sweep import RUNS
 from cspbench.errors import CorpusError
@@ -23,14 +24,18 @@ SWEEP_FILES = (".yaml", ".yml")
 
 app = typer.Typer(help="List, prepare and describe corpora.", no_args_is_help=True)
 
-Target = Annotated[str, typer.Argument(help="A corpus by name, or a sweep file (.yaml) for the corpus it names.")]
+TARGET = "A corpus by name, or a sweep file (.yaml) for the corpus it names."
+Target = Annotated[str, typer.Argument(help=TARGET, autocompletion=completion.corpora)]
 AudioPath = Annotated[Path | None, typer.Option("--path", help="Where the audio lies.")]
 Option = Annotated[list[str] | None, typer.Option("--option", help="Corpus option, name=value, as often as needed.")]
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the kinds of corpora and their options."""
+    """List the kinds of corpora and their options.
+
+    Examples: `cspbench data list`, `cspbench data list --json`
+    """
     from cspbench.corpora import corpora
 
     loaders = {name: corpora.get(name) for name in corpora.names()}
@@ -51,7 +56,10 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def prepare(target: Target, path: AudioPath = None, option: Option = None, root: Root = RUNS) -> None:
-    """Make the audio of a corpus where it must be made, and check all of it."""
+    """Make the audio of a corpus where it must be made, and check all of it.
+
+    Examples: `cspbench data prepare sweeps/rnnt.yaml`, `cspbench data prepare fsdd --path ../shared/data/fsdd`
+    """
     corpus, spec, _ = _prepare(target, path, option, root)
     kind = "synthetic, " if corpus.synthetic else ""
     count = len(corpus.utterances)
@@ -62,7 +70,10 @@ def prepare(target: Target, path: AudioPath = None, option: Option = None, root:
 def stats(
     target: Target, path: AudioPath = None, option: Option = None, root: Root = RUNS, as_json: AsJson = False
 ) -> None:
-    """Describe each split of a corpus."""
+    """Describe each split of a corpus: utterances, minutes, speakers, words, characters, levels.
+
+    Examples: `cspbench data stats sweeps/rnnt.yaml`, `cspbench data stats manifest --path my/folder --json`
+    """
     from cspbench.corpora import statistics
 
     corpus, _, scans = _prepare(target, path, option, root)
@@ -86,7 +97,10 @@ def check(
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Read all headers, samples, transcripts and splits of a corpus once, and list every problem by its kind."""
+    """Read all headers, samples, transcripts and splits of a corpus once, and list every problem by its kind.
+
+    Examples: `cspbench data check my/folder`, `cspbench data check manifest.jsonl --option digits=spell`
+    """
     from cspbench.corpora import corpora
     from cspbench.corpora.inspection import detect, inspect_corpus
     from cspbench.store import Store

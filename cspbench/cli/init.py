@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cspbench.cli import completion
 from cspbench.cli.data import AudioPath, Option, corpus_spec
 from cspbench.cli.options import AsJson, Root, check_output, messages, output
 from cspbench.cli.sweep import RUNS
@@ -18,7 +19,11 @@ from cspbench.errors import ConfigError
 def init(
     file: Annotated[Path, typer.Argument(help="The sweep file to write; its name without .yaml names the study.")],
     corpus: Annotated[
-        str | None, typer.Option(help="A corpus by name; unset: found out from --path, else spoken_commands.")
+        str | None,
+        typer.Option(
+            help="A corpus by name; unset: found out from --path, else spoken_commands.",
+            autocompletion=completion.corpora,
+        ),
     ] = None,
     path: AudioPath = None,
     option: Option = None,

@@ -54,6 +54,8 @@ def latency(
     """Measure the streaming latency of a recogniser on several engines, interleaved in one process.
 
     Waits until no other cspbench measures on this machine. Trainings of cspbench pause meanwhile.
+
+    Examples: `cspbench latency runs/trials/ID`, `cspbench latency model.packed.safetensors --engines dense,packed,int8`
     """
     from cspbench.machine.cpu import check_threads
     from cspbench.runtime.latency.device import load_profile

@@ -35,7 +35,11 @@ def pack(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a recogniser as one file without its zeros, and print its size beside other forms."""
+    """Write a recogniser as one file without its zeros, and print its size beside other forms.
+
+    Examples: `cspbench pack runs/trials/ID model.packed.safetensors`,
+    `cspbench pack runs/trials/ID small.packed.safetensors --format smallest --values int8`
+    """
     from cspbench.errors import ConfigError
     from cspbench.runtime.packing import open_model
     from cspbench.runtime.packing.report import matrix_rows, size_rows
@@ -70,7 +74,11 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a recogniser as three ONNX files for other runtimes, and check them against torch."""
+    """Write a recogniser as three ONNX files for other runtimes, and check them against torch.
+
+    Examples: `cspbench export runs/trials/ID model.onnx`,
+    `cspbench export model.packed.safetensors model.onnx --sparse`
+    """
     from cspbench.errors import ConfigError
     from cspbench.runtime.packing import open_model
     from cspbench.runtime.packing.onnx_export import check_export, export_onnx

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cspbench.cli import completion
 from cspbench.cli.options import AsJson, messages, output
 
 if TYPE_CHECKING:
@@ -17,20 +18,18 @@ if TYPE_CHECKING:
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help="Describe these methods with all their hyperparameters."),
+    typer.Argument(
+        metavar="[NAME]...",
+        help="Describe these methods with all their hyperparameters.",
+        autocompletion=completion.methods,
+    ),
 ]
 
 
 def methods(names: Names = None, as_json: AsJson = False) -> None:
     """List the pruning methods, or describe some of them.
 
-    Examples:
-
-        cspbench methods
-
-        cspbench methods csp magnitude
-
-        cspbench methods --json
+    Examples: `cspbench methods`, `cspbench methods csp magnitude`, `cspbench methods --json`
     """
     from cspbench.pruning import catalogue
     from cspbench.pruning.registry import methods as registry

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cspbench.cli import completion
 from cspbench.cli.options import AsJson, Root, Where, messages, output, print_columns
 from cspbench.cli.sweep import NO_TRIALS, RUNS, print_summary
 from cspbench.errors import ConfigError
@@ -15,8 +16,13 @@ from cspbench.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-Name = Annotated[str, typer.Argument(help="The study: the `name` of its sweep file.")]
-OptionalName = Annotated[str | None, typer.Argument(help="The study: the `name` of its sweep file; all if left out.")]
+Name = Annotated[
+    str, typer.Argument(help="The study: the `name` of its sweep file.", autocompletion=completion.studies)
+]
+OptionalName = Annotated[
+    str | None,
+    typer.Argument(help="The study: the `name` of its sweep file; all if left out.", autocompletion=completion.studies),
+]
 
 
 def results(
@@ -87,7 +93,10 @@ def print_studies(root: Path, as_json: bool = False) -> None:
 
 
 def report(name: Name, root: Root = RUNS) -> None:
-    """Write figures and tables of a study, and print their paths."""
+    """Write figures and tables of a study, and print their paths; the last is one HTML page with all of it.
+
+    Examples: `cspbench report smoke`, `open "$(cspbench report smoke | tail -1)"`
+    """
     from cspbench.report.write import write_report
     from cspbench.store import Store
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cspbench.cli import completion
 from cspbench.cli.options import AsJson, Root, Where, output, print_columns
 from cspbench.cli.sweep import RUNS
 
@@ -20,7 +21,7 @@ REFERENCE = (
 )
 LONGEST_LINE = 110
 
-Reference = Annotated[str, typer.Argument(help=REFERENCE, metavar="TRIAL")]
+Reference = Annotated[str, typer.Argument(help=REFERENCE, metavar="TRIAL", autocompletion=completion.trials)]
 
 
 def show(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cspbench.cli import completion
 from cspbench.cli.options import (
     AsJson,
     Changes,
@@ -49,7 +50,13 @@ def sweep(
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Train, prune and measure the trials of a sweep file; resumes an earlier run of it."""
+    """Train, prune and measure the trials of a sweep file; resumes an earlier run of it.
+
+    Prints a table at the end, and where figures and MLflow are.
+
+    Examples: `cspbench sweep sweeps/smoke.yaml`, `cspbench sweep my.yaml --trials 20 --workers 2`,
+    `cspbench sweep sweeps/an4.yaml --set corpus.path=../shared/data/an4 --set name=mine`
+    """
     from cspbench.config import load_config
     from cspbench.store import Store
     from cspbench.sweep.runner import run_sweep
@@ -74,11 +81,14 @@ def sweep(
 
 
 def retry(
-    name: Annotated[str, typer.Argument(help="The sweep.")],
+    name: Annotated[str, typer.Argument(help="The sweep.", autocompletion=completion.studies)],
     only: Annotated[str, typer.Option(help="'failed' for all failed trials, or the id of one.")] = "failed",
     root: Root = RUNS,
 ) -> None:
-    """Run failed trials of a sweep again, and nothing else of it."""
+    """Run failed trials of a sweep again, and nothing else of it.
+
+    Examples: `cspbench retry smoke`, `cspbench retry smoke --only 0ea10ccbed4be471`
+    """
     from cspbench.store import Store
     from cspbench.sweep.retry import retry as retry_trials
     from cspbench.trials.progress import label_of, make_display

@@ -50,6 +50,10 @@ def transcribe(
     """Decode recordings as a stream and print their text.
 
     A recording that cannot be read is named on stderr; the others are transcribed all the same. The exit code says so.
+
+    Examples: `cspbench transcribe model.packed.safetensors speech.flac`,
+    `cspbench transcribe runs/trials/ID my/folder`,
+    `cat speech.wav | cspbench transcribe model.packed.safetensors - --stream`
     """
     from cspbench.machine.cpu import check_threads
     from cspbench.runtime import Recogniser

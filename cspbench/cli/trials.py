@@ -21,7 +21,10 @@ def export(
     set_: Changes = None,
     root: Root = RUNS,
 ) -> None:
-    """Print the trials of a grid as specs, one JSON object a line."""
+    """Print the trials of a grid as specs, one JSON object a line.
+
+    Examples: `cspbench trials export sweeps/an4.yaml > specs.jsonl`
+    """
     from cspbench.config import load_config
     from cspbench.store import Store
     from cspbench.sweep.plan import resolve
@@ -47,7 +50,11 @@ def run(
     ] = None,
     corpus_path: Annotated[Path | None, typer.Option(help="Where the audio lies on this machine.", exists=True)] = None,
 ) -> None:
-    """Run specs where neither Optuna nor MLflow is installed."""
+    """Run specs where neither Optuna nor MLflow is installed.
+
+    Examples: `cspbench trials run specs.jsonl --out results`,
+    `cspbench trials run specs.jsonl --out results --device cuda --corpus-path /data/an4`
+    """
     from cspbench.trials.progress import make_display
     from cspbench.trials.remote import read_specs, run_specs
 
@@ -69,7 +76,10 @@ def collect(
     root: Root = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Take results from another machine into the store, MLflow and the report."""
+    """Take results from another machine into the store, MLflow and the report.
+
+    Examples: `cspbench trials collect results --name an4`
+    """
     from cspbench.store import Store
     from cspbench.sweep.collect import collect as collect_trials
     from cspbench.sweep.tracking import ui_command

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cspbench.cli import completion
 from cspbench.cli.options import Root, output
 from cspbench.cli.sweep import RUNS
 from cspbench.errors import ConfigError, did_you_mean
@@ -21,7 +22,10 @@ SETTINGS = {
 
 
 def ui(
-    name: Annotated[str | None, typer.Argument(help="The study to link to; all of them if left out.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="The study to link to; all of them if left out.", autocompletion=completion.studies),
+    ] = None,
     root: Root = RUNS,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:

@@ -7,7 +7,7 @@ import torch
 from cspbench.asr.model import Transducer, resolve_shape
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.features import train_statistics
-from cspbench.errors import CspbenchError
+from cspbench.errors import ConfigError, CspbenchError
 from cspbench.hyper import Frozen
 from cspbench.pruning.method import REWIND_POINTS, Phase
 from cspbench.result import WordErrors
@@ -37,11 +37,15 @@ def resolve_device(name: str) -> torch.device:
     """``auto`` takes CUDA where there is one.
 
     Raises:
+        ConfigError: no name of a device.
         CspbenchError: CUDA asked for and absent, or a number that no device here has.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device '{name}' is none: use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise CspbenchError(f"device '{name}' was asked for, but this torch sees no CUDA device; use cpu or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
