@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cspbench.pruning.earlier import Earlier, restore, snapshot
 from cspbench.pruning.inputs import Calibration, input_moments
@@ -47,7 +47,8 @@ class Undo:
     """Weights as they were before a method started, for a model that was loaded before the pruner was."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._tensors = dict(model.state_dict(keep_vars=True))
+        state = model.state_dict(keep_vars=True)
+        self._tensors = {name: x for name, x in state.items() if isinstance(x, Tensor)}
         self._before = {name: (x.detach().clone(), x._version) for name, x in self._tensors.items()}
         self._versions: dict[str, int] = {}
 

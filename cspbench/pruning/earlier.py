@@ -59,7 +59,8 @@ def _read(folder: Path, fraction: float) -> Mapping[str, Tensor]:
 
 def _named(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights saved from a wrapped model by the names of the model itself, of which none may be missing."""
-    own, found = model.state_dict(), {}
+    own = {name: x for name, x in model.state_dict().items() if isinstance(x, Tensor)}
+    found = {}
     for key, value in state.items():
         name = key
         while name not in own and name.startswith(("module.", "_orig_mod.")):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -442,3 +444,39 @@ def test_of_methods_that_train_and_where_data_are_missing_the_model_stays_as_it_
     with pytest.raises(PruningError, match="showed no input"):
         prune(model, "sparsegpt", 0.5, calibration=broken)
     assert_same(model, tagger())
+
+
+PROCESS = """
+import sys, torch
+from torch import distributed, nn
+import cspbench
+
+rank, file = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+distributed.init_process_group("gloo", init_method="file://" + file, rank=rank, world_size=2)
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+run = nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.AdamW(run.parameters(), lr=1e-2)
+
+def data(i):
+    return torch.randn(5, 6, generator=torch.Generator().manual_seed(100 * rank + i))
+
+pruner = cspbench.Pruner(run, optimizer, "csp", 0.75, 6, calibration=lambda: (run(data(50 + i)) for i in range(2)))
+for step in range(6):
+    optimizer.zero_grad()
+    run(data(step)).square().mean().backward()
+    optimizer.step()
+assert pruner.finish().sparsity == 0.75
+weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+both = [torch.zeros_like(weights) for _ in range(2)]
+distributed.all_gather(both, weights)
+assert torch.equal(*both)
+distributed.destroy_process_group()
+"""
+
+
+def test_processes_with_data_of_their_own_prune_alike(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROCESS]
+    running = [subprocess.Popen([*command, str(rank), str(tmp_path / "rendezvous")]) for rank in range(2)]
+    assert [process.wait(timeout=240) for process in running] == [0, 0]
