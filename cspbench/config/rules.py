@@ -29,6 +29,9 @@ COMBINATIONS = 10_000
 GP_TRIALS = 300
 """Settings that the sampler `gp` takes."""
 
+LEARNING = ("tpe", "gp")
+"""Samplers that learn from trials they have not proposed; populations of nsga2 and nsga3 are bred from their own."""
+
 OTHERS = "a range needs a sampler such as tpe, random or nsga2"
 
 FEWEST_AND_MOST_UNITS = (1, 65_536)
@@ -87,6 +90,11 @@ def mode_problems(config: SweepConfig) -> Iterator[Problem]:
     for index, entry in enumerate(config.methods):
         if entry.sparsity is not None and config.mode != "fixed":
             yield Problem(("methods", index, "sparsity"), "sparsities of one method need `mode: fixed`")
+    if config.warm_start is not None and sampler not in LEARNING:
+        message = f"the sampler '{sampler}' does not learn from earlier trials (those that do: {', '.join(LEARNING)})"
+        yield Problem(("warm_start",), message)
+    if config.warm_start == config.name:
+        yield Problem(("warm_start",), "a study goes on with its own trials by itself: name another one")
     if sampler == "gp" and (config.trials or 0) > GP_TRIALS:
         message = f"the sampler 'gp' takes at most {GP_TRIALS}: its cost grows with their cube; use tpe"
         yield Problem(("trials",), message)

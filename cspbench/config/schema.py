@@ -220,6 +220,9 @@ class SweepConfig(Recipe):
         None, ge=1, le=1_000_000, description="settings to run (of each cell), each once a seed; unset: the whole grid"
     )
     early_stopping: Annotated[EarlyStopping, BareName] | None = Field(None, description="mode `cells` only")
+    warm_start: str | None = Field(
+        None, min_length=1, description="an earlier study, or a CSV file of results: told to the sampler, never shown"
+    )
     control: bool = Field(
         True, description="also train the dense recogniser on, with the budget of `prune` and without pruning"
     )

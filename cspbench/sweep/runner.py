@@ -151,6 +151,8 @@ def _run(
     executor: Executor,
     progress: _Progress | None = None,
 ) -> Summary:
+    for note in study.notes:
+        display.note(note)
     sweep = _Sweep(plan, store, study, logbook, display)
     if progress is not None:
         progress.judge = sweep.judge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -12,10 +12,9 @@ import optuna
 from optuna.trial import TrialState
 
 from cspbench.config import SweepConfig
-from cspbench.constraints import Constraint
-from cspbench.result import TrialResult
 from cspbench.sweep.samplers import make_pruner, make_sampler
 from cspbench.sweep.space import Setting, Space
+from cspbench.sweep.warm import OBJECTIVES, WARM, KnownSetting, warm_trial
 from cspbench.training.events import Event
 from cspbench.trials.outcome import FailureReason, Outcome
 
@@ -38,7 +37,8 @@ class Search:
         self._study, self._space, self._config = study, space, config
         trials = study.get_trials(deepcopy=False)
         replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
-        finished = [trial for trial in trials if trial.state.is_finished() and trial.number not in replaced]
+        own = [trial for trial in trials if WARM not in trial.user_attrs]
+        finished = [trial for trial in own if trial.state.is_finished() and trial.number not in replaced]
         self.finished = self.asked = len(finished)
         self._seen = {_values(trial.params) for trial in finished}
         self._size, self._target = space.size(), _target(space, config)
@@ -107,9 +107,11 @@ class Search:
         trial = self._asked.pop(number)
         results = [outcome.result for outcome in outcomes if outcome.result is not None]
         if len(results) == len(outcomes):
-            for name, violation in _violations(results, self._config.bounds()).items():
-                trial.set_constraint(name, violation)
-            self._study.tell(trial, [_mean(results, name) for name in self._config.objectives])
+            metrics = [result.metrics() for result in results]
+            for bound in self._config.bounds():
+                trial.set_constraint(bound.identity(), bound.violation(_mean(metrics, bound.metric)))
+            names = [OBJECTIVES[name] for name in self._config.objectives]
+            self._study.tell(trial, [fmean(of_seed[name] for of_seed in metrics) for name in names])
             return
         first = next((outcome for outcome in outcomes if outcome.state == "failed"), None)
         if first is None:
@@ -121,6 +123,22 @@ class Search:
         trial.set_user_attr("failure", reason)
         trial.set_user_attr("error", (error or "")[:LONGEST_ERROR])
         self._study.tell(trial, state=TrialState.FAIL)
+
+    def warm_up(self, source: str, known: Iterable[KnownSetting]) -> int:
+        """Tell the sampler the settings of a source that lie in the space, once.
+
+        Args:
+            source: name of a study or path of a file.
+            known: its settings.
+
+        Returns:
+            How many lie in the space.
+        """
+        told = self._study.get_trials(deepcopy=False)
+        before = {_values(trial.params) for trial in told if trial.user_attrs.get(WARM) == source}
+        warm = [trial for one in known if (trial := warm_trial(one, self._space, self._config, source)) is not None]
+        self._study.add_trials([trial for trial in warm if _values(trial.params) not in before])
+        return len(warm)
 
 
 def open_search(storage: optuna.storages.BaseStorage, name: str, space: Space, config: SweepConfig) -> Search:
@@ -146,14 +164,6 @@ def open_search(storage: optuna.storages.BaseStorage, name: str, space: Space, c
         _enqueue_grid(study, space)
     _reopen_failed(study)
     return Search(study, space, config)
-
-
-def objective(result: TrialResult, name: str) -> float:
-    """Return a quantity to minimise: dev WER (never test), median latency, or bytes of the smallest packed file."""
-    if name == "latency":
-        assert result.latency is not None  # trials of a sweep measure it
-        return result.latency.packed.median_ms
-    return result.dev.wer if name == "wer" else float(result.size_bytes)
 
 
 def _target(space: Space, config: SweepConfig) -> int:
@@ -193,15 +203,7 @@ def _values(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(params.items()))
 
 
-def _violations(results: Sequence[TrialResult], bounds: Sequence[Constraint]) -> dict[str, float]:
-    """Violation of each constraint by the mean over seeds; 0 or less where it is met."""
-    metrics = [result.metrics() for result in results] if bounds else []
-    found = {}
-    for bound in bounds:
-        values = [of_seed[bound.metric] for of_seed in metrics if bound.metric in of_seed]
-        found[bound.identity()] = bound.violation(fmean(values) if values else None)
-    return found
-
-
-def _mean(results: Sequence[TrialResult], name: str) -> float:
-    return sum(objective(result, name) for result in results) / len(results)
+def _mean(metrics: Sequence[Mapping[str, float]], name: str) -> float | None:
+    """Mean over the seeds whose results hold a metric; None if none does."""
+    values = [of_seed[name] for of_seed in metrics if name in of_seed]
+    return fmean(values) if values else None

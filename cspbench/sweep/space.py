@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +66,27 @@ class MethodSpace:
         params = methods.get(self.name).Params.model_validate(nest(self.fixed | drawn))
         return MethodSpec(name=self.name, params=params.model_dump(mode="json"))
 
+    def constants(self) -> dict[str, Any]:
+        """Return the hyperparameters that do not vary, defaults included."""
+        some = self.spec({name: edge_values(axis)[0] for name, axis in self.axes.items()})
+        return {name: value for name, value in flatten(some.params).items() if name not in self.axes}
+
+    def point_of(self, params: Mapping[str, Any]) -> Point | None:
+        """Return where hyperparameters, names dotted, lie on the axes; None if that is nowhere."""
+        constants = self.constants()
+        if params.keys() - constants.keys() - self.axes.keys():
+            return None
+        if any(_label(params.get(name, value)) != _label(value) for name, value in constants.items()):
+            return None
+        default = flatten(methods.get(self.name).Params().model_dump(mode="json"))
+        values = {name: params.get(name, default.get(name)) for name in self.axes}
+        if not all(_contains(axis, values[name]) for name, axis in self.axes.items()):
+            return None
+        return {f"{self.key}.{name}": _label(value) for name, value in values.items()}
+
     def describe(self) -> dict[str, Any]:
         """Return the space as JSON; fixed values include the defaults."""
-        some = self.spec({name: edge_values(axis)[0] for name, axis in self.axes.items()})
-        fixed = {name: value for name, value in flatten(some.params).items() if name not in self.axes}
+        fixed = self.constants()
         own = {} if self.sparsities is None else {"sparsity": list(self.sparsities)}
         return {"axes": {name: _describe(axis) for name, axis in self.axes.items()}, "fixed": fixed} | own
 
@@ -136,6 +154,29 @@ class Space:
         labels = {name: {_label(v): v for v in _listed(axis)} for name, axis in space.axes.items()}
         return Setting(point["sparsity"], space.spec({n: labels[n][point[f"{space.key}.{n}"]] for n in space.axes}))
 
+    def point_of(self, method: str, sparsity: float, params: Mapping[str, Any]) -> Point | None:
+        """Return the point of a setting; None if it lies outside.
+
+        Args:
+            method: its name.
+            sparsity: fraction of zeros.
+            params: all hyperparameters of the method, names dotted.
+        """
+        for space in self.methods:
+            listed = space.sparsities is None or sparsity in space.sparsities
+            if space.name == method and listed and _contains(self.sparsity, sparsity):
+                point = space.point_of(params)
+                if point is not None:
+                    return {"sparsity": sparsity, "method": space.key} | point
+        return None
+
+    def distributions(self, point: Point) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Return what Optuna draws the values of a point from, by name."""
+        space = next(space for space in self.methods if space.key == point["method"])
+        axes = {"sparsity": self.sparsity, "method": Choice(tuple(space.key for space in self.methods))}
+        axes |= {f"{space.key}.{name}": axis for name, axis in space.axes.items()}
+        return {name: _distribution(axis) for name, axis in axes.items()}
+
     def describe(self) -> dict[str, Any]:
         """Return the space as JSON, to be compared with that of a stored study."""
         return {
@@ -179,6 +220,23 @@ def _suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
     if axis.integer:
         return trial.suggest_int(name, int(axis.low), int(axis.high), log=axis.log)
     return trial.suggest_float(name, axis.low, axis.high, log=axis.log)
+
+
+def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
+    """Return what `_suggest` lets Optuna draw from."""
+    import optuna
+
+    if isinstance(axis, Choice):
+        return optuna.distributions.CategoricalDistribution([_label(value) for value in axis.values])
+    if axis.integer:
+        return optuna.distributions.IntDistribution(int(axis.low), int(axis.high), log=axis.log)
+    return optuna.distributions.FloatDistribution(axis.low, axis.high, log=axis.log)
+
+
+def _contains(axis: Axis, value: Any) -> bool:
+    if isinstance(axis, Choice):
+        return _label(value) in [_label(listed) for listed in axis.values]
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and axis.low <= value <= axis.high
 
 
 def _label(value: Any) -> Any:

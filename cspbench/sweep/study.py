@@ -5,7 +5,7 @@ Only the process of the sweep uses it: workers run trials and know no study.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from cspbench.sweep.plan import Plan
 from cspbench.sweep.search import Search, open_search
 from cspbench.sweep.servers import PatientStorage
 from cspbench.sweep.space import Setting
+from cspbench.sweep.warm import known_settings
 from cspbench.training.events import Event
 from cspbench.trials.outcome import Outcome
 
@@ -41,8 +42,10 @@ class Proposal:
 class Study:
     """The searches of a sweep, opened by `open_study`."""
 
-    def __init__(self, searches: Sequence[Search]) -> None:
+    def __init__(self, searches: Sequence[Search], notes: Sequence[str] = ()) -> None:
         self._searches = searches
+        self.notes = notes
+        """Lines that a person should see."""
         self.finished = sum(search.finished for search in searches)
         """Settings that had finished before it was opened."""
 
@@ -109,7 +112,15 @@ def open_study(plan: Plan, store: Store, database: URL | None = None) -> Study:
     claim(folder, plan)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = _open_storage(folder.optuna) if database is None else PatientStorage(database)
-    return Study([open_search(storage, name, space, plan.config) for name, space in plan.searches().items()])
+    searches = [open_search(storage, name, space, plan.config) for name, space in plan.searches().items()]
+    return Study(searches, list(_warm_up(searches, plan.config.warm_start, store)))
+
+
+def _warm_up(searches: Sequence[Search], source: str | None, store: Store) -> Iterator[str]:
+    if source is not None and sum(search.asked for search in searches) == 0:
+        known = known_settings(source, store)
+        told = sum(search.warm_up(source, known) for search in searches)
+        yield f"warm start from {source}: the sampler is told {told} of its {len(known)} settings; the rest do not fit"
 
 
 def _open_storage(path: Path) -> optuna.storages.RDBStorage:

@@ -149,6 +149,10 @@ trals: 3
         ("constraints=[size_mb < 5]", "constraints.0: 'size_mb < 5': '<' is not allowed (allowed: <=, >=)"),
         ("constraints=[test_wer <= 0.1]", "constraints.0: 'test_wer' is of the test set"),
         ("mode=some", "mode: 'some' is not allowed (allowed: pareto, cells, fixed)"),
+        (
+            "warm_start=other",
+            "warm_start: the sampler 'grid' does not learn from earlier trials (those that do: tpe, gp)",
+        ),
         ("early_stopping=median", "early_stopping: needs `mode: cells`"),
         ("methods.0.sparsity=0.5", "methods.0.sparsity: sparsities of one method need `mode: fixed`"),
         ("methods.1=csp", "methods.1: 'csp' is listed twice: give lists in its params instead, or use the mode fixed"),

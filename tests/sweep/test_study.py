@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
-from support.fake_studies import result
+from support.fake_studies import finish, result, spec
 
 from cspbench.config import SweepConfig
+from cspbench.errors import ConfigError
+from cspbench.pruning.registry import methods
+from cspbench.report.results import load_results
 from cspbench.spec import TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.plan import resolve
@@ -179,3 +183,75 @@ def test_a_trial_judged_before_a_kill_is_judged_alike_after_it(configure: Config
     assert again.ask().number == number
     assert not again.should_stop(number, event)
     assert trials("demo/csp/0.5")[1].intermediate_values == {1: 1.0}
+
+
+def earlier(store: Store) -> None:
+    """An earlier study: csp at three dampings and two sparsities with two seeds each, a method more, and a control."""
+    made = [("csp", s, {"damping": d}) for s in (0.5, 0.95) for d in (0.01, 0.02, 0.5)]
+    for method, sparsity, params in [*made, ("lottery", 0.5, {}), ("control", 0.0, {})]:
+        full = methods.get(method).Params(**params).model_dump(mode="json")
+        for seed in (0, 1):
+            trial = spec(method, sparsity, seed, params=full)
+            finish(store, "earlier", trial, result(trial, 0.9, dev=0.1 + seed / 10))
+
+
+@pytest.mark.parametrize("source", ["earlier", "csv"])
+def test_a_warm_start_tells_the_sampler_what_fits_and_counts_for_nothing(
+    configure: Configure, store: Store, tmp_path: Path, source: str
+) -> None:
+    """Of the seven settings two fit: 95 % lies outside the sparsities, a damping of 0.5 outside its range."""
+    earlier(store)
+    if source == "csv":
+        source = str(tmp_path / "earlier.csv")
+        load_results("earlier", store.root).to_csv(source, index=False)
+    entries = [{"name": "csp", "params": DAMPING}, "magnitude"]
+    bound = ["latency_us <= 500"]
+    search = {**RANGE, "methods": entries, "objectives": ["wer", "size"], "constraints": bound, "warm_start": source}
+    config = configure(trials=3, **search)
+    study = open_study(resolve(config, store, lambda _: None), store)
+    told = f"warm start from {source}: the sampler is told 2 of its 7 settings; the rest do not fit"
+    assert (list(study.notes), study.remaining, study.finished) == ([told], 3, 0)
+    assert drive(config, store).remaining == 0
+    assert list(open_study(resolve(config, store, lambda _: None), store).notes) == []
+    warm, own = trials()[:2], trials()[2:]
+    assert [trial.params["csp.damping"] for trial in warm] == [0.01, 0.02]
+    assert {trial.params["sparsity"] for trial in warm} == {0.5}
+    size = result(spec("csp", 0.5), 0.9).size_bytes
+    assert all(trial.values == pytest.approx([0.15, size]) for trial in warm), "the mean over seeds, of dev"
+    assert all(trial.constraints == {"latency_ms <= 0.5": pytest.approx(0.65 / 0.5 - 1)} for trial in warm)
+    assert len(own) == 3
+
+
+def test_a_warm_start_makes_a_search_better_from_its_first_trials_on(configure: Configure, store: Store) -> None:
+    """TPE begins with ten random trials, unless it is told of ten others."""
+    for index in range(40):
+        trial = spec("csp", round(0.3 + index * 0.015, 3), params=methods.get("csp").Params().model_dump(mode="json"))
+        finish(store, "earlier", trial, result(trial, wer(trial)))
+    drive(configure(trials=8, **RANGE), store)
+    drive(configure(name="warm", trials=8, warm_start="earlier", **RANGE), store)
+    cold = [trial.params["sparsity"] for trial in trials()]
+    warm = [trial.params["sparsity"] for trial in trials("warm")[40:]]
+    assert max(warm) < sum(cold) / len(cold), "less sparsity is better here"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("method,dev_wer\n", "has no column sparsity_requested"),
+        ("method,sparsity_requested,dev_wer,params.damping\ncsp,0.5,0.1,-3\n", "line 2: Input should be greater than"),
+        ("method,sparsity_requested,dev_wer\ncsp,half,0.1\n", "line 2: could not convert string to float: 'half'"),
+    ],
+)
+def test_a_file_that_is_no_start_is_refused(
+    configure: Configure, store: Store, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        drive(configure(trials=1, warm_start=str(file), **RANGE), store)
+
+
+def test_a_study_that_is_not_there_is_named(configure: Configure, store: Store) -> None:
+    earlier(store)
+    with pytest.raises(ConfigError, match=r"no study 'erlier' under .*; did you mean 'earlier'"):
+        drive(configure(trials=1, warm_start="erlier", **RANGE), store)
