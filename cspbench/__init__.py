@@ -16,6 +16,7 @@ What each name is for:
 
 - `load_config` reads a sweep file, `run_sweep` runs it, `load_results` returns its trials as a DataFrame;
 - `TrialSpec` describes a single trial, `run_trial` runs it, `trial` reads it back;
+- `load_model` loads a model that a sweep put into MLflow's registry;
 - `Pruner` prunes any torch model in any training loop, `prune` a trained one at once;
 - `methods` holds the pruning methods by name, `create` binds one to given weights;
 - `Recogniser` recognises streaming speech with a packed file;
@@ -43,11 +44,13 @@ if TYPE_CHECKING:
     from cspbench.runtime.latency.calls import latency
     from cspbench.runtime.recogniser import Recogniser
     from cspbench.spec import TrialSpec
+    from cspbench.sweep.models import load_model
     from cspbench.sweep.runner import run_sweep
     from cspbench.trials.run import run_trial
 
 _HOMES = {
     "load_config": "cspbench.config",
+    "load_model": "cspbench.sweep.models",
     "run_sweep": "cspbench.sweep.runner",
     "load_results": "cspbench.report.results",
     "trial": "cspbench.report.trial",
@@ -61,8 +64,8 @@ _HOMES = {
     "latency": "cspbench.runtime.latency.calls",
 }
 __all__ = [
-    "Pruner", "Recogniser", "TrialSpec", "__version__", "create", "latency", "load_config", "load_results", "methods",
-    "prune", "report", "run_sweep", "run_trial", "trial",
+    "Pruner", "Recogniser", "TrialSpec", "__version__", "create", "latency", "load_config", "load_model",
+    "load_results", "methods", "prune", "report", "run_sweep", "run_trial", "trial",
 ]  # fmt: skip
 
 _find = lazy(__name__, _HOMES)

@@ -60,6 +60,11 @@ class ModelFolder:
         return self.path / "curve.jsonl"
 
     @property
+    def steps(self) -> Path:
+        """Loss, learning rate and gradient norm of single steps, one JSON object a line."""
+        return self.path / "steps.jsonl"
+
+    @property
     def model(self) -> Path:
         """Shape, tokenizer and front end of the recogniser."""
         return self.path / "model.json"

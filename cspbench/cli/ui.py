@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from typing import Annotated
@@ -13,6 +14,7 @@ from cspbench.cli.options import Root, output
 from cspbench.cli.sweep import RUNS
 from cspbench.errors import ConfigError, did_you_mean
 
+DASHBOARD_PORT = 8080
 HOST = "127.0.0.1"
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -57,3 +59,30 @@ def ui(
     sys.stdout.flush()
     # In place of this process, so that Ctrl-C and a container's stop reach the server itself.
     os.execve(sys.executable, command, {**SETTINGS, **os.environ})  # noqa: S606 - no shell wanted
+
+
+def dashboard(
+    name: Annotated[str, typer.Argument(help="The sweep.")],
+    root: Root = RUNS,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = DASHBOARD_PORT,
+) -> None:
+    """Open Optuna's dashboard on the search of a sweep, on this machine only. Ctrl-C ends it.
+
+    Needs the package optuna-dashboard: `pip install 'cspbench[dashboard]'`.
+
+    Examples: `cspbench dashboard smoke`, `cspbench dashboard smoke --port 8081`
+    """
+    from cspbench.store import Store
+    from cspbench.sweep.database import sqlite_url
+
+    store = Store(root)
+    path = store.study(name).optuna
+    if not path.is_file():
+        raise ConfigError(
+            f"{store.root} holds no search of a sweep named '{name}'{did_you_mean(name, store.studies())}"
+        )
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        raise ConfigError("optuna-dashboard is not installed: pip install 'cspbench[dashboard]'")
+    command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()", sqlite_url(path)]
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, "--host", HOST, "--port", str(port)])  # noqa: S606 - no shell wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
@@ -23,6 +24,9 @@ REPLACES = "replaces"
 
 LONGEST_ERROR = 1000
 """Characters of an error that are kept with a failed trial: the whole is in the list of trials."""
+
+METRIC_NAMES = {"wer": "dev_wer", "latency": "latency_ms", "size": "smallest_bytes"}
+"""Metrics of a result that the objectives are, named as everywhere else."""
 
 
 class Search:
@@ -159,6 +163,8 @@ def open_search(storage: optuna.storages.BaseStorage, name: str, space: Space, c
         load_if_exists=True,
         pruner=make_pruner(config.early_stopping, config.prune.epochs),
     )
+    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names([METRIC_NAMES[name] for name in config.objectives])  # for Optuna's own pages
     study.sampler = make_sampler(config.sampler, len(study.get_trials(deepcopy=False)))
     if config.sampler.name == "grid":
         _enqueue_grid(study, space)

@@ -15,18 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.result import ALIASES, TrialResult
-from cspbench.spec import TrialSpec, content_id
-from cspbench.store import Store
+from cspbench.spec import CorpusSpec, TrialSpec, content_id
+from cspbench.store import ModelFolder, Store, TrialFolder
 from cspbench.sweep.database import create_database, other_schema, sqlite_url
+from cspbench.sweep.models import register_best
 from cspbench.sweep.moved import follow_artifacts
+from cspbench.sweep.notes import NOTE, source_tags, sweep_note, trial_note
 from cspbench.sweep.view import share_view
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.records import read_rows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
 
 TRIAL, SWEEP, CONTENT = "cspbench.trial_id", "cspbench.sweep", "cspbench.content"
+KIND, DENSE = "cspbench.kind", "cspbench.dense_id"
 PARENT = "mlflow.parentRunId"
 STATUS = {"complete": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 """MLflow's states of runs, by state of the trial."""
@@ -41,6 +45,9 @@ HTTP = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """Short patience of MLflow's own client, by default minutes a request, since `Logbook` tries again; and no prints."""
+
+FIGURE = "layers_and_curve.png"
+"""Artifact of a trial: sparsity of its layers and its training curve."""
 
 BATCH = 1000
 """Metrics in a batch, MLflow's limit."""
@@ -59,11 +66,11 @@ def ui_command(store: Store, name: str) -> str:
 def open_client(store: Store, server: str | None = None) -> MlflowClient:
     """Return a client of MLflow; it sends nothing anywhere else.
 
+    Artifacts of a store that was moved are found where it lies now.
+
     Args:
         store: its database is used, and made if needed (some seconds), where there is no server.
         server: address of an MLflow server; user and password come from MLFLOW_TRACKING_USERNAME and _PASSWORD.
-
-    Artifacts of a store that was moved are found where it lies now.
 
     Raises:
         DatabaseError: the database was made by another version of MLflow.
@@ -118,7 +125,9 @@ class Tracker:
         self._tags = {SWEEP: name, CONTENT: content_id("sweep", content), **(tags or {})}
         self._experiment = self._open_experiment(name)
         self.parent = self._open_parent(name)
-        self._logged = {run.data.tags[TRIAL]: run for run in self._children(only)}
+        self._source = source_tags()
+        self._logged = {run.data.tags[TRIAL]: run for run in self._children(only) if TRIAL in run.data.tags}
+        self._dense: set[str] = set()
         if only is None:
             share_view(client, name)
 
@@ -129,6 +138,8 @@ class Tracker:
             if known.info.status == "FINISHED" or (known.info.status == STATUS[outcome.state] != "FINISHED"):
                 return False
             self._client.delete_run(known.info.run_id)
+        if outcome.result is not None and not self._has_dense(outcome.spec.dense.id):
+            self._log_dense(outcome.spec, outcome.result)
         run_id = self._create_child(outcome)
         if outcome.result is not None:
             self._log_result(run_id, outcome.spec, outcome.result)
@@ -138,12 +149,30 @@ class Tracker:
 
     def finish(self, status: str, metrics: Mapping[str, float] | None = None, files: Iterable[Path] = ()) -> None:
         """Close the parent run: its tables and plots are artifacts, `status` one of MLflow's."""
+        files = list(files)
         for path in files:
             self._client.log_artifact(self.parent, str(path), "report")
         for name, value in (metrics or {}).items():
             self._client.log_metric(self.parent, name, value)
+        known = {path.name: path for path in files}
+        if "summary.md" in known:
+            figure = next(
+                (f"report/{name}" for name in sorted(known) if name.startswith("overview") and name.endswith(".png")),
+                None,
+            )
+            command = ui_command(self._store, self._name)
+            note = sweep_note(known["summary.md"].read_text(encoding="utf-8"), self.parent, figure, command)
+            self._client.set_tag(self.parent, NOTE, note)
+            self._register()
         self._client.set_terminated(self.parent, status)
         share_view(self._client, self._name)
+
+    def _register(self) -> None:
+        """Register the best models of the study; see `register_best`."""
+        from cspbench.report.results import load_results
+
+        runs = {id: run.info.run_id for id, run in self._logged.items()}
+        register_best(self._client, self._name, load_results(self._name, self._store), runs)
 
     def log_sweep(self, params: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
         """Log what the sweep as a whole was asked to do."""
@@ -172,7 +201,7 @@ class Tracker:
         for run in self._client.search_runs([self._experiment], query, max_results=1):
             self._client.update_run(run.info.run_id, status="RUNNING")
             return run.info.run_id
-        tags = self._tags | {"cspbench.kind": "sweep"}
+        tags = self._tags | source_tags() | {KIND: "sweep"}
         return self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
 
     def _children(self, only: str | None) -> Iterator[Any]:
@@ -187,7 +216,7 @@ class Tracker:
 
     def _create_child(self, outcome: Outcome) -> str:
         spec, result = outcome.spec, outcome.result
-        tags = self._tags | {"cspbench.kind": "trial", TRIAL: spec.id, PARENT: self.parent}
+        tags = self._tags | self._source | {KIND: "trial", TRIAL: spec.id, PARENT: self.parent}
         if outcome.error is not None:
             tags["cspbench.error"] = outcome.error[:5000]
         if outcome.stopped is not None:
@@ -196,27 +225,67 @@ class Tracker:
             tags["cspbench.failure"] = outcome.reason
         if result is not None and result.latency is not None and (noise := result.latency.noise) is not None:
             tags["cspbench.latency"] = noise.verdict or ("quiet" if noise.conclusive else "noisy")
-        started = time.time() - (result.seconds if result else 0)
         name = f"{spec.method.name}-{spec.sparsity:g}-seed{spec.seed}"
-        run = self._client.create_run(self._experiment, start_time=int(started * 1000), tags=tags, run_name=name)
+        return self._create_run(name, tags, trial_params(spec), spec.dense.corpus, result.seconds if result else 0)
+
+    def _create_run(
+        self, name: str, tags: dict[str, str], params: dict[str, Any], corpus: CorpusSpec, seconds: float
+    ) -> str:
+        """Create a child of the parent run, with its parameters and the corpus it used."""
         from mlflow.entities import Param
 
-        self._client.log_batch(run.info.run_id, params=[Param(k, _text(v)) for k, v in trial_params(spec).items()])
-        return run.info.run_id
+        started = int(1000 * (time.time() - seconds))
+        run_id = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=name).info.run_id
+        self._client.log_batch(run_id, params=[Param(k, _text(v)) for k, v in params.items()])
+        self._client.log_inputs(run_id, datasets=_datasets(corpus))
+        return run_id
 
-    def _log_result(self, run_id: str, spec: TrialSpec, result: TrialResult) -> None:
+    def _log_dense(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Log the dense recogniser that a trial started from; latency is that measured beside the trial."""
+        dense, folder = spec.dense, self._store.dense(spec.dense.id)
+        tags = self._tags | self._source | {KIND: "dense", DENSE: dense.id, PARENT: self.parent}
+        params = {"method": "dense", "sparsity": 0.0, "seed": dense.seed, **_dense_params(spec)}
+        run_id = self._create_run(f"dense-seed{dense.seed}", tags, params, dense.corpus, 0)
+        self._log_metrics(run_id, dense_metrics(result), folder)
+        for path in (folder.spec, folder.result):
+            if path.is_file():
+                self._client.log_artifact(run_id, str(path))
+        self._client.set_terminated(run_id, "FINISHED")
+        self._dense.add(dense.id)
+
+    def _has_dense(self, id: str) -> bool:
+        """Return whether a dense recogniser is logged, perhaps by another process."""
+        if id not in self._dense:
+            query = f"tags.`{PARENT}` = '{self.parent}' AND tags.`{DENSE}` = '{id}'"
+            if self._client.search_runs([self._experiment], query, max_results=1):
+                self._dense.add(id)
+        return id in self._dense
+
+    def _log_metrics(self, run_id: str, values: Mapping[str, float], folder: ModelFolder) -> None:
+        """Log numbers, the training curve and that of single steps."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        folder = self._store.trial(spec.id)
-        metrics = [Metric(name, value, now, 0) for name, value in trial_metrics(result).items()]
-        for record in thinned(_rows(folder.curve)):
-            metrics += [Metric(k, v, now, record["step"]) for k, v in _curve_metrics(record)]
+        metrics = [Metric(name, value, now, 0) for name, value in values.items()]
+        for kind, path in (("curve", folder.curve), ("steps", folder.steps)):
+            for record in thinned(_rows(path)):
+                metrics += [Metric(f"{kind}/{k}", v, now, record["step"]) for k, v in _numbers(record)]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+    def _log_result(self, run_id: str, spec: TrialSpec, result: TrialResult) -> None:
+        folder = self._store.trial(spec.id)
+        self._log_metrics(run_id, trial_metrics(result), folder)
+        figure = self._log_figure(run_id, result, folder)
+        self._client.set_tag(run_id, NOTE, trial_note(spec, result, self._store, run_id, figure))
         hypotheses = _rows(folder.hypotheses)
         if hypotheses:
-            columns = list(hypotheses[0])
+            # The UI compares runs by the first column unless told otherwise.
+            columns = [
+                "hypothesis",
+                "reference",
+                *(key for key in hypotheses[0] if key not in ("hypothesis", "reference")),
+            ]
             table = {"columns": columns, "data": [[row.get(key) for key in columns] for row in hypotheses]}
             self._client.log_dict(run_id, table, "hypotheses.json")
             # What `log_table` writes, less its detour through pandas.
@@ -226,33 +295,73 @@ class Tracker:
             if path.is_file():
                 self._client.log_artifact(run_id, str(path), place)
 
+    def _log_figure(self, run_id: str, result: TrialResult, folder: TrialFolder) -> str:
+        """Draw layers and curve of a trial; return the name of the artifact."""
+        from cspbench.report.trial_figure import trial_figure
+
+        picture = trial_figure(result.layer_sparsity, _rows(folder.curve), _rows(folder.steps))
+        self._client.log_figure(run_id, picture, FIGURE)
+        return FIGURE
+
 
 def trial_params(spec: TrialSpec) -> dict[str, Any]:
-    """Return what distinguishes a trial, flat; hyperparameters under their method's name, as in Optuna."""
-    return {
+    """Return what distinguishes a trial, flat.
+
+    Hyperparameters stand under their method's name, as in Optuna, and under their own, so that runs of several methods
+    can be compared by those they share.
+    """
+    given = {
         "method": spec.method.name,
         "sparsity": spec.sparsity,
         "seed": spec.seed,
         **{f"{spec.method.name}.{key}": value for key, value in spec.method.params.items()},
         "trial_id": spec.id,
+        **_dense_params(spec),
+        "epochs": spec.training.epochs,
+        "learning_rate": spec.training.learning_rate,
+        "batch_size": spec.training.batch_size,
+        "prunable": ",".join(spec.prunable),
+    }
+    return dict(spec.method.params) | given
+
+
+def trial_metrics(result: TrialResult) -> dict[str, float]:
+    """Return the metrics of a result and their aliases."""
+    metrics = result.metrics()
+    return metrics | {alias: metrics[name] for alias, name in ALIASES.items() if name in metrics}
+
+
+def dense_metrics(result: TrialResult) -> dict[str, float]:
+    """Return the metrics of the dense recogniser behind a result, named as those of a trial."""
+    own = {name.removeprefix("dense_"): value for name, value in result.metrics().items() if name.startswith("dense_")}
+    own |= {"sparsity": 0.0, "sparsity_requested": 0.0, "wer_change": 0.0, "compression": 1.0, "speedup": 1.0}
+    return own | {alias: own[name] for alias, name in ALIASES.items() if name in own}
+
+
+def _dense_params(spec: TrialSpec) -> dict[str, Any]:
+    return {
         "dense_id": spec.dense.id,
         "dense_seed": spec.dense.seed,
         "corpus": spec.dense.corpus.name,
         "corpus_fingerprint": spec.dense.corpus.fingerprint,
         "model": spec.dense.model.preset,
         "dense_epochs": spec.dense.training.epochs,
-        "epochs": spec.training.epochs,
-        "learning_rate": spec.training.learning_rate,
-        "batch_size": spec.training.batch_size,
-        "prunable": ",".join(spec.prunable),
     }
 
 
-def trial_metrics(result: TrialResult) -> dict[str, float]:
-    """Return the metrics of a result, their aliases, and ``layer_sparsity/<layer>`` for each layer."""
-    metrics = result.metrics()
-    aliases = {alias: metrics[name] for alias, name in ALIASES.items() if name in metrics}
-    return metrics | aliases | {f"layer_sparsity/{layer}": zeros for layer, zeros in result.layer_sparsity.items()}
+def _datasets(corpus: CorpusSpec) -> list[DatasetInput]:
+    """Splits of a corpus as MLflow's datasets; they share the fingerprint of the corpus."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": corpus.path or corpus.name, "options": corpus.options}, sort_keys=True)
+    contexts = {"train": "training", "dev": "selection", "test": "test"}
+    return [
+        DatasetInput(
+            Dataset(f"{corpus.name} {split}", (corpus.fingerprint or "unknown")[:36], "local", source),
+            [InputTag("mlflow.data.context", context)],
+        )
+        for split, context in contexts.items()
+    ]
 
 
 def thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -262,10 +371,10 @@ def thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [r for i, r in enumerate(records) if i % every == 0 or i == last or r.get("dev_wer") is not None]
 
 
-def _curve_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def _numbers(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for key, value in record.items():
         if key not in ("step", "epoch") and isinstance(value, (int, float)):
-            yield f"curve/{key}", float(value)
+            yield key, float(value)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

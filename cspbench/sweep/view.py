@@ -17,7 +17,7 @@ KEY = "study"
 
 TAG = f"mlflow.sharedViewState.{KEY}"
 _CHARTS = "WER, latency and size"
-_FOLDED = ("curve", "layer_sparsity", "Model metrics", "System metrics")
+_FOLDED = ("curve", "steps", "layer_sparsity", "Model metrics", "System metrics")
 """Sections of charts that MLflow makes of all other metrics: there, but closed."""
 
 

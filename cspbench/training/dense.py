@@ -114,6 +114,7 @@ def _train(
         checkpoint=folder.checkpoint,
         evaluate=lambda: dev_metrics(model, speech),
         on_step=snapshot,
+        steps=folder.steps,
         listener=progress,
         stage="dense",
     )

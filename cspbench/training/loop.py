@@ -29,6 +29,7 @@ from cspbench.pruning.method import Phase, Progress, PruningMethod
 from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.training.checkpoint import load_checkpoint, save_checkpoint
 from cspbench.training.events import Event, Listener, StoppedEarly, silent
+from cspbench.training.steps import StepLog
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -73,6 +74,7 @@ class TrainingRun:
         checkpoint: file to resume from and to write to; None keeps nothing.
         evaluate: called at epoch ends, returns metrics (e.g. dev WER) for the curve.
         on_step: called with the number of steps done before each step and at the end (snapshots).
+        steps: file for loss, learning rate and gradient norm of single steps; None keeps nothing.
         listener: called with an event after every step.
         stage: name of the run in these events.
     """
@@ -87,6 +89,7 @@ class TrainingRun:
     checkpoint: Path | None = None
     evaluate: Callable[[], dict[str, float]] | None = None
     on_step: Callable[[int], None] | None = None
+    steps: Path | None = None
     listener: Listener = silent
     stage: str = "train"
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -97,6 +100,7 @@ class TrainingRun:
         self.device = self.model.device
         check_precision(self.device, self.spec.precision)
         self._losses: list[Tensor] = []
+        self._norms: list[Tensor] = []
 
     def run(self) -> None:
         """Train to the end, going on from the checkpoint if there is one."""
@@ -105,6 +109,7 @@ class TrainingRun:
 
     def _run(self, step_aside: Callable[[], None]) -> None:
         self._optimizer, self._scaler = self._fresh_optimizer()
+        self._step_log = StepLog(self.steps, self.total)
         step = self._resume()
         if step is None:
             step = 0
@@ -197,12 +202,13 @@ class TrainingRun:
         if self.method is not None:
             self.method.after_backward(progress)
         # After the method has masked gradients: those of dropped weights would use up most of the norm.
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if self.method is not None:
             self.method.after_step(progress)
         self._losses.append(loss)
+        self._norms.append(norm.detach())
 
     def _backward(self, batch: Batch, epoch: int, progress: Progress) -> Tensor:
         """Accumulate gradients; a method that asks for them sees those of the recogniser's own loss first."""
@@ -250,8 +256,11 @@ class TrainingRun:
         ended = step % per_epoch == 0 or step == self.total
         epoch = math.ceil(step / per_epoch)
         if ended and (epoch % self.spec.evaluate_every == 0 or step == self.total):
-            loss = float(torch.stack(self._losses).mean())
+            losses = torch.stack(self._losses)
+            loss = float(losses.mean())
+            self._log_steps(step, losses.tolist())
             self._losses.clear()
+            self._norms.clear()
             if not math.isfinite(loss):
                 raise FloatingPointError(f"{self.stage}: the loss became {loss} by step {step}; lower learning_rate")
             metrics = {"loss": loss, "learning_rate": progress.learning_rate, **self._sparsity(), **self._evaluation()}
@@ -260,6 +269,19 @@ class TrainingRun:
         shown = {k: v for k, v in recent.items() if k in ("loss", "dev_wer", "sparsity")}
         evaluation = recent if recent.get("step") == step else {}
         self.listener(Event(self.stage, step, self.total, metrics=shown, evaluation=evaluation))
+
+    def _log_steps(self, last: int, losses: list[float]) -> None:
+        """Log the steps up to `last`, of which these are the losses; norms of steps before a resume are gone."""
+        norms = torch.stack(self._norms).tolist() if self._norms else []
+        first, unknown = last - len(losses) + 1, len(losses) - len(norms)
+        rows = []
+        for index, loss in enumerate(losses):
+            step = first + index
+            if self._step_log.keeps(step):
+                row = {"step": step, "loss": loss, "learning_rate": self.progress_at(step - 1).learning_rate}
+                norm = norms[index - unknown] if index >= unknown else math.nan
+                rows.append(row | ({"gradient_norm": norm} if math.isfinite(norm) else {}))
+        self._step_log.write(first, rows)
 
     def _evaluation(self) -> dict[str, float]:
         return {} if self.evaluate is None else self.evaluate()

@@ -135,6 +135,7 @@ def prune(trial: _Trial) -> None:
         teacher=_teacher(trial) if spec.training.distillation else None,
         checkpoint=folder.checkpoint,
         evaluate=lambda: dev_metrics(model, speech),
+        steps=folder.steps,
         listener=trial.progress,
         stage="prune",
     )

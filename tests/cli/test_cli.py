@@ -19,6 +19,7 @@ from cspbench.config import load_config, parse_override
 from cspbench.errors import ConfigError
 from cspbench.pruning.registry import methods
 from cspbench.store import Store
+from cspbench.sweep.database import sqlite_url
 from cspbench.sweep.tracking import Tracker, database_uri, open_client
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +206,23 @@ def test_ui_names_its_studies_and_listens_on_the_loopback_address_only(
     code, _, err = run("ui", "demi", "--root", store.root)
     assert code == 2
     assert "did you mean 'demo'?" in err
+
+
+def test_dashboard_opens_the_search_of_a_sweep(run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr("os.execv", lambda *call: started.append(call))
+    code, _, err = run("dashboard", "demo", "--root", store.root)
+    assert code == 2
+    assert "holds no search of a sweep named 'demo'" in err
+    store.study("demo").path.mkdir(parents=True)
+    store.study("demo").optuna.touch()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = run("dashboard", "demo", "--root", store.root)
+    assert code == 2
+    assert "pip install 'cspbench[dashboard]'" in err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert run("dashboard", "demo", "--root", store.root)[0] == 0
+    assert sqlite_url(store.study("demo").optuna) in started[0][1]
 
 
 @pytest.mark.parametrize(

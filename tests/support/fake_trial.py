@@ -49,6 +49,8 @@ def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: 
     rows = [{"step": i, "epoch": i // 10, "loss": 1 / (i + 1), "learning_rate": 0.1} for i in range(40)]
     rows[-1] |= {"dev_wer": 0.1, "sparsity": spec.sparsity}
     write_jsonl(folder.curve, rows)
+    losses = [{"step": i + 1, "loss": 1 / (i + 1), "learning_rate": 0.1, "gradient_norm": 2.0} for i in range(40)]
+    write_jsonl(folder.steps, losses)
     heard = {"id": "u1", "reference": "one two", "hypothesis": "one too", "edits": 1, "words": 2}
     write_jsonl(folder.hypotheses, [heard])
     folder.weights.write_bytes(b"weights")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
@@ -17,6 +19,7 @@ from support.fake_studies import result, spec
 from cspbench.config import SweepConfig
 from cspbench.result import METRICS, Noise
 from cspbench.store import Store, write_json
+from cspbench.sweep.notes import git_tags, sweep_note
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.tracking import PARENT, TRIAL, Tracker, database_uri, open_client, thinned, trial_metrics
 from cspbench.trials.outcome import Outcome
@@ -39,13 +42,16 @@ def test_a_sweep_is_a_parent_with_a_sortable_child_a_trial(
     client = open_client(store)
     (parent,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'sweep'")
     children = runs_of(client, "demo", f"tags.`{PARENT}` = '{parent.info.run_id}' AND attributes.status = 'FINISHED'")
-    assert [child.data.params["method"] for child in children] == ["csp", "magnitude"]
-    assert [child.data.metrics["wer"] for child in children] == pytest.approx([0.14, 0.17])
-    csp = children[0]
+    assert [child.data.params["method"] for child in children] == ["dense", "csp", "magnitude"]
+    assert [child.data.metrics["wer"] for child in children] == pytest.approx([0.02, 0.14, 0.17])
+    csp = children[1]
     assert csp.data.params["sparsity"] == "0.9"
     assert csp.data.params["csp.damping"] == "0.02"
-    assert csp.data.metrics["layer_sparsity/joint.output.weight"] == 0.9
+    assert csp.data.params["damping"] == "0.02"
+    assert not any(name.startswith("layer_sparsity") for name in csp.data.metrics)
     assert {"dev_wer", "test_wer", "latency_ms", "size_bytes", "sparsity", "dense_test_wer"} <= csp.data.metrics.keys()
+    losses = client.get_metric_history(csp.info.run_id, "steps/loss")
+    assert [(point.step, point.value) for point in losses][:2] == [(1, 1.0), (2, 0.5)]
     for run in (parent, *children):
         assert run.data.tags["cspbench.sweep"] == "demo"
         assert run.data.tags["synthetic"] == "false"
@@ -66,10 +72,11 @@ def test_artifacts_lie_under_the_root(
     folder = Path(urlparse(child.info.artifact_uri).path)
     assert folder.is_relative_to(store.mlflow)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    expected = {"hypotheses.json", "spec.json", "result.json"}
+    expected = {"hypotheses.json", "spec.json", "result.json", "layers_and_curve.png"}
     assert files == expected | {"checkpoint/model.json", "checkpoint/model.safetensors"}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database_uri(store))  # `load_table` forgets what its client was told
     table = client.load_table(child.info.experiment_id, "hypotheses.json", [child.info.run_id])
+    assert list(table)[:2] == ["hypothesis", "reference"]
     assert table[["reference", "hypothesis"]].to_numpy().tolist() == [["one two", "one too"]]
     (parent,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'sweep'")
     assert parent.info.status == "FINISHED"
@@ -83,7 +90,7 @@ def test_starting_again_logs_nothing_twice(configure: Configure, store: Store, d
     for trials in (2, 2, 4):
         run_sweep(configure(trials=trials), store, display)
     runs = runs_of(open_client(store), "demo")
-    assert len(runs) == 5
+    assert len(runs) == 6  # the sweep, its dense recogniser, four trials
     assert len({run.data.tags.get(TRIAL) for run in runs}) == 5
 
 
@@ -102,6 +109,61 @@ def test_a_half_logged_or_failed_trial_is_replaced(store: Store) -> None:
     assert children[0].info.run_id != half
 
 
+def test_the_dense_recogniser_is_a_run_beside_its_trials(store: Store) -> None:
+    client, trial = open_client(store), spec()
+    tracker = Tracker(client, store, "demo", {"a": 1})
+    for one in (trial, spec("magnitude")):
+        tracker.log(Outcome(one, result(one, 0.1, dense=0.03)))
+    Tracker(client, store, "demo", {"a": 1}).log(Outcome(spec("lottery"), result(spec("lottery"), 0.1)))
+    (dense,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'dense'")
+    assert dense.data.params["method"] == "dense"
+    assert dense.data.tags[PARENT] == tracker.parent
+    metrics = dense.data.metrics
+    assert (metrics["test_wer"], metrics["wer"], metrics["sparsity"], metrics["latency_ms"]) == (0.03, 0.03, 0.0, 0.8)
+    assert metrics.keys() - {"wer"} <= METRICS.keys()
+
+
+def test_runs_say_who_ran_what_on_which_data(store: Store) -> None:
+    client, trial = open_client(store), spec(params={"strength": 0.5})
+    Tracker(client, store, "demo", {"a": 1}).log(Outcome(trial, result(trial, 0.1)))
+    (child,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
+    tags = child.data.tags
+    assert tags["mlflow.source.name"]
+    assert tags["mlflow.user"] == getpass.getuser()
+    note = tags["mlflow.note.content"]
+    assert "| test WER % | 2.0 | 10.0 [7.0, 13.0] | +400 % |" in note
+    assert f"get-artifact?path=layers_and_curve.png&run_uuid={child.info.run_id}" in note
+    assert "`strength=0.5`" in note
+    assert f"cspbench pack {store.trial(trial.id).path} model.packed.safetensors" in note
+    assert [(d.dataset.name, d.tags[0].value) for d in child.inputs.dataset_inputs] == [
+        ("fsdd train", "training"),
+        ("fsdd dev", "selection"),
+        ("fsdd test", "test"),
+    ]
+
+
+def test_the_revision_is_that_of_the_checkout_that_tracks_the_package(tmp_path: Path) -> None:
+    assert git_tags(tmp_path) == {}
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        (tmp_path / "__init__.py").touch()
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    clean = git_tags(tmp_path)
+    assert len(clean["mlflow.source.git.commit"]) == 40
+    assert clean["mlflow.source.git.dirty"] == "false"
+    (tmp_path / "__init__.py").write_text("changed")
+    assert git_tags(tmp_path) == clean | {"mlflow.source.git.dirty": "true"}
+
+
+def test_a_long_note_keeps_within_the_limit_of_mlflow() -> None:
+    summary = "# demo\n\n" + "".join(f"| csp | {number} |\n" for number in range(2000))
+    note = sweep_note(summary, "run", "report/overview.png", "cspbench ui demo")
+    assert len(note) < 8000
+    assert note.startswith("# demo\n\n![overview](get-artifact?path=report%2Foverview.png&run_uuid=run)\n")
+    assert "report/summary.md" in note
+    assert note.endswith("```\ncspbench ui demo\n```")
+
+
 def test_a_results_folder_that_was_moved_keeps_its_artifacts(store: Store, tmp_path: Path) -> None:
     trial = spec()
     write_json(store.trial(trial.id).result, {})
@@ -109,7 +171,7 @@ def test_a_results_folder_that_was_moved_keeps_its_artifacts(store: Store, tmp_p
     moved = Store(store.root.rename(tmp_path / "else where"))
     client = open_client(moved)
     (child,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
-    assert [item.path for item in client.list_artifacts(child.info.run_id)] == ["result.json"]
+    assert "result.json" in [item.path for item in client.list_artifacts(child.info.run_id)]
     assert Path(url2pathname(urlparse(child.info.artifact_uri).path)).is_relative_to(moved.root)
     again = spec("magnitude")
     write_json(moved.trial(again.id).result, {})
@@ -150,8 +212,7 @@ def test_curves_are_thinned_but_keep_what_matters() -> None:
 def test_metrics_are_named_as_in_the_report() -> None:
     metrics = trial_metrics(result(spec(), 0.1, dev=0.12))
     assert (metrics["test_wer"], metrics["wer"], metrics["dev_wer"]) == (0.1, 0.1, 0.12)
-    names = {name for name in metrics if not name.startswith("layer_sparsity/")}
-    assert names - {"wer"} <= METRICS.keys()
+    assert metrics.keys() - {"wer"} <= METRICS.keys()
     assert metrics["speedup"] == pytest.approx(metrics["dense_latency_ms"] / metrics["latency_ms"])
     assert all(isinstance(value, float) for value in metrics.values())
 

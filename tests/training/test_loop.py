@@ -15,8 +15,10 @@ from support.toy_transducer import some_data, some_run
 from cspbench.errors import CspbenchError
 from cspbench.pruning.registry import pruning_names
 from cspbench.spec import AugmentSpec, TrainSpec
+from cspbench.store import write_jsonl
 from cspbench.training import loop
 from cspbench.training.loop import one_cycle, spec_augment
+from cspbench.trials.records import read_rows
 
 
 class KilledError(Exception):
@@ -70,6 +72,24 @@ def test_a_finished_run_started_again_does_nothing(tmp_path: Path) -> None:
     again.run()
     assert steps == [again.total]
     assert again.curve == first.curve
+
+
+def test_losses_of_single_steps_are_kept_and_right_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, resumed = some_run(None), some_run(tmp_path)
+    monkeypatch.setattr("cspbench.training.steps.STEP_POINTS", 9)
+    whole.steps, resumed.steps = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
+    whole.run()
+    rows = read_rows(whole.steps)
+    assert 5 <= len(rows) <= 9
+    assert rows[-1]["step"] == whole.total
+    assert all(row["gradient_norm"] > 0 and row["loss"] > 0 for row in rows)
+    assert rows[0]["learning_rate"] == whole.progress_at(int(rows[0]["step"]) - 1).learning_rate
+    # What a killed run wrote beyond its last checkpoint is written again.
+    write_jsonl(resumed.steps, [{"step": step, "loss": -1.0} for step in (1, 2, whole.total)])
+    resumed.run()
+    assert read_rows(resumed.steps) == rows
 
 
 def test_a_method_without_training_prunes_once_and_is_recorded(tmp_path: Path) -> None:
