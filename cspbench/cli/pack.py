@@ -66,7 +66,11 @@ def export(
         Path, typer.Argument(help="NAME.onnx; written are NAME.encoder.onnx, NAME.prediction.onnx, NAME.joint.onnx.")
     ],
     sparse: Annotated[
-        bool, typer.Option("--sparse", help="Sparse initialisers: smaller files; onnxruntime makes them dense again.")
+        bool,
+        typer.Option(
+            "--sparse",
+            help="Sparse initialisers: smaller files. onnxruntime makes them dense again, OpenVINO cannot read them.",
+        ),
     ] = False,
     values: Annotated[
         Choices,
@@ -93,6 +97,10 @@ def export(
         {"part": part, "file": str(path), "bytes": path.stat().st_size, "difference": differences[part]}
         for part, path in paths.items()
     ]
+    if sparse:
+        messages().print(
+            "note: OpenVINO cannot read sparse initialisers; for it, export without --sparse", soft_wrap=True
+        )
     if as_json:
         typer.echo(json.dumps({**_about(packed), "sparse": sparse, "parts": rows}, indent=2))
         return

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK_SECONDS = 0.03
 STDIN = Path("-")
+AT_LIMIT = "the recogniser emits labels at its limit, many times as many as speech has; it may be pruned too far"
 
 
 class TranscribeError(CspbenchError):
@@ -50,6 +51,7 @@ def transcribe(
     """Decode recordings as a stream and print their text.
 
     A recording that cannot be read is named on stderr; the others are transcribed all the same. The exit code says so.
+    A recogniser that emits labels at its limit, as one does that was pruned too far, is named there as well.
 
     Examples: `cspbench transcribe model.packed.safetensors speech.flac`,
     `cspbench transcribe runs/trials/ID my/folder`,
@@ -70,6 +72,8 @@ def transcribe(
                 line = json.dumps(event) if as_json else _line(event, len(recordings) > 1, stream)
                 if line is not None:
                     typer.echo(line)
+                if event.get("at_limit"):
+                    typer.echo(f"note: {file}: {AT_LIMIT}", err=True)
         except CspbenchError as error:
             failed += 1
             typer.echo(f"error: {file}: {error}", err=True)
@@ -108,6 +112,7 @@ def _decode(
                 before = text
         text = recogniser.finish()
     event = {"file": str(file), "seconds": round(seconds, 3), "text": text, "final": True}
+    event["at_limit"] = recogniser.at_limit
     yield event if chunk_seconds is None else event | {"new": text[len(before) :]}
 
 

@@ -71,6 +71,7 @@ class Recogniser:
         header: facts about the packed model.
         tokenizer: its output units.
         sample_rate: of the model, Hz.
+        max_symbols: labels emitted in one step at most.
         native: it runs on the native engine, not on torch.
     """
 
@@ -78,6 +79,7 @@ class Recogniser:
         self.header = model.header
         self.tokenizer = model.tokenizer
         self.sample_rate = model.header.sample_rate
+        self.max_symbols = max_symbols
         self.native = extension.available()
         self._network: _native.Network | TorchRecogniser
         if self.native:
@@ -147,6 +149,14 @@ class Recogniser:
     def steps(self) -> int:
         """Steps of the model so far."""
         return self._decoder.steps
+
+    @property
+    def at_limit(self) -> bool:
+        """True if the utterance has at least half of the labels that `max_symbols` allows: many times those of speech.
+
+        A recogniser that was pruned too far emits so, mostly one label over and over, and is slower for it.
+        """
+        return 0 < self.max_symbols * self.steps <= 2 * len(self.labels)
 
     def accept(self, samples: np.ndarray, sample_rate: int | None = None) -> str:
         """Decode a chunk of samples.

@@ -549,6 +549,35 @@ def test_a_packed_file_has_the_values_it_has(run: Run, folder: Path) -> None:
     assert "is a packed file" in err
 
 
+def collapsed() -> Transducer:
+    """All weights are zero but for the bias of one label, which wins always: a recogniser that was pruned too far."""
+    model = talkative()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.joint_output.bias[3] = 1
+    return model
+
+
+def test_transcribe_says_that_a_recogniser_emits_at_its_limit(run: Run, folder: Path) -> None:
+    soundfile.write(folder / "a.wav", speech(1.0), RATE)
+    save_model(folder / "collapsed", trained(collapsed()))
+    code, out, err = run("transcribe", folder / "collapsed", folder / "a.wav")
+    assert code == 0
+    assert set(out.strip()) == {TOKENIZER.decode([3])}
+    assert f"note: {folder / 'a.wav'}: the recogniser emits labels at its limit" in err
+    assert json.loads(run("transcribe", folder / "collapsed", folder / "a.wav", "--json")[1])["at_limit"] is True
+
+
+def test_half_of_the_labels_that_steps_allow_are_the_limit(recogniser: Recogniser) -> None:
+    assert not recogniser.at_limit  # nothing is decoded yet
+    recogniser.accept(speech(1.0))
+    steps = recogniser.steps
+    for count, at_limit in ((0, False), (steps, False), (2 * steps - 1, False), (2 * steps, True), (4 * steps, True)):
+        recogniser.labels = [1] * count
+        assert recogniser.at_limit == at_limit
+
+
 def test_transcribe_without_a_model_says_so(run: Run, tmp_path: Path) -> None:
     code, _, err = run("transcribe", tmp_path, tmp_path / "a.wav")
     assert code == 1

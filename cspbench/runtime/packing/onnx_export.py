@@ -37,7 +37,7 @@ def export_onnx(model: PackedModel, out: Path | str, *, sparse: bool = False) ->
     Args:
         model: its weights are exported as fp32, decoded from whatever they are packed in.
         out: ``name.onnx``; the parts become ``name.encoder.onnx``, ``name.prediction.onnx``, ``name.joint.onnx``.
-        sparse: store matrices with many zeros as sparse initialisers.
+        sparse: store matrices with many zeros as sparse initialisers, which OpenVINO cannot read.
 
     Raises:
         ExportError: the packages of the extra ``export`` are not installed.
