@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
 import numpy as np
-import torch
 
-from cspbench.asr.model import Shape, Transducer
-from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.bench import Benchmark, machine
+from cspbench.bench.input_recognisers import RATE, counting_recogniser, random_recogniser
+from cspbench.errors import ConfigError, did_you_mean
 from cspbench.runtime.packing import pack_model
-from cspbench.spec import FeatureSpec
+from cspbench.training.checkpoint import save_model
 
-RATE = 16_000
 ROUNDS = 1
 EXAMPLES = 3
 
@@ -60,8 +60,21 @@ class Input:
     stdin: bytes | None = None
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call of the library whose right outcome is known, where no command shows it.
+
+    Attributes:
+        name: of the input, for reports.
+        check: makes the call and says what is wrong with its outcome, or returns None.
+    """
+
+    name: str
+    check: Callable[[], str | None]
+
+
 class Workshop:
-    """A folder in which inputs are made: a packed recogniser with random weights, and speech-like noise.
+    """A folder in which inputs are made: recognisers and speech-like noise.
 
     Args:
         folder: empty.
@@ -71,9 +84,29 @@ class Workshop:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
         self.random = Random(seed)  # noqa: S311
-        self.model = folder / "model.packed.safetensors"
         self._made = 0
-        pack_model(_recogniser()).save(self.model)
+
+    @cached_property
+    def model(self) -> Path:
+        """A packed recogniser with random weights."""
+        return self._packed("random", random_recogniser())
+
+    @cached_property
+    def counter(self) -> Path:
+        """A packed recogniser whose text is known: see `counting_recogniser`."""
+        return self._packed("counter", counting_recogniser())
+
+    @cached_property
+    def trained(self) -> Path:
+        """The folder of a recogniser with random weights, as a trial leaves it."""
+        folder = self.folder / "trained"
+        save_model(folder, random_recogniser())
+        return folder
+
+    def _packed(self, name: str, recogniser: TrainedModel) -> Path:
+        file = self.folder / f"{name}.packed.safetensors"
+        pack_model(recogniser, format="smallest").save(file)
+        return file
 
     def noise(self, seconds: float, channels: int = 1) -> np.ndarray:
         """Noise in bursts of a syllable's length, (N, channels), other each time."""
@@ -81,6 +114,13 @@ class Workshop:
         bursts = 0.1 * np.maximum(0.05, np.sin(2 * np.pi * 4 * time))
         noise = np.random.default_rng(self.random.getrandbits(32)).standard_normal((len(time), channels))
         return (noise * bursts[:, None]).clip(-1, 1).astype(np.float32)
+
+    def bursts(self, count: int, level: float = 0.1) -> np.ndarray:
+        """Loud noise so many times, with faint noise around it, (N, 1)."""
+        faint, loud = (np.full(round(seconds * RATE), size) for seconds, size in ((0.15, 1e-4), (0.12, level)))
+        size = np.concatenate([faint, *[loud, faint] * count])[:, None]
+        noise = np.random.default_rng(self.random.getrandbits(32)).standard_normal(size.shape)
+        return (noise * size).clip(-1, 1).astype(np.float32)
 
     def place(self) -> Path:
         """A new folder."""
@@ -96,18 +136,8 @@ class Workshop:
         return file
 
 
-def _recogniser() -> TrainedModel:
-    """A recogniser with random weights that are large enough to emit something."""
-    tokenizer = CharacterTokenizer(" abcdefg")
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        model = Transducer(Shape(60, tokenizer.size, 2, 32, 1, 16, 24), mels=20).eval()
-        for parameter in model.parameters():
-            parameter.mul_(4.0)
-        model.joint_output.bias.zero_()
-        model.feature_mean.fill_(10.0)
-        model.feature_scale.fill_(0.3)
-    return TrainedModel(model, tokenizer, FeatureSpec(mels=20), RATE)
+Kind = Callable[[Workshop], Iterator[Input | Call]]
+"""Makes the inputs of a kind, one after the other."""
 
 
 def accepted(pattern: str = "") -> Judge:
@@ -135,22 +165,36 @@ def refused(*patterns: str) -> Judge:
 
 
 def run(
-    invoke: Invoke, *, seed: int = 0, rounds: int = ROUNDS, say: Callable[[str], None] = lambda _: None
+    invoke: Invoke,
+    *,
+    kinds: Collection[str] | None = None,
+    seed: int = 0,
+    rounds: int = ROUNDS,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Benchmark:
-    """Try all inputs.
+    """Try inputs of all kinds, or of some.
 
     Args:
         invoke: runs ``cspbench`` with some words and standard input in this process.
+        kinds: names of `KINDS`, or their first words such as ``K4``; None for all.
         seed: of what inputs hold; another seed gives other inputs of the same kinds.
         rounds: passes over all kinds, each with inputs of its own.
         say: called with one plain line for each kind.
+
+    Raises:
+        ConfigError: an unknown kind.
     """
     from cspbench.bench.input_kinds import KINDS
 
+    known = {*KINDS, *(kind.split()[0] for kind in KINDS)}
+    for kind in kinds or ():
+        if kind not in known:
+            raise ConfigError(f"no inputs are of the kind '{kind}'{did_you_mean(kind, known)}")
+    chosen = {name: make for name, make in KINDS.items() if kinds is None or {name, name.split()[0]} & {*kinds}}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         workshop = Workshop(Path(folder), seed)
-        for kind, make in KINDS.items():
+        for kind, make in chosen.items():
             found = [_tried(one, invoke) for _ in range(rounds) for one in make(workshop)]
             rows.append(_row(kind, make, found))
             say(f"{kind}: {len(found)} inputs, {rows[-1]['wrong']} wrong, {rows[-1]['traceback']} tracebacks")
@@ -159,15 +203,18 @@ def run(
     return Benchmark(rows, ratios, machine() | {"seed": seed, "rounds": rounds, "ratios": meaning})
 
 
-def _tried(one: Input, invoke: Invoke) -> tuple[Input, str | None, str | None]:
+def _tried(one: Input | Call, invoke: Invoke) -> tuple[Input | Call, str | None, str | None]:
     """An input with what was wrong and the traceback, if any."""
+    if isinstance(one, Call):
+        try:
+            return one, one.check(), None
+        except Exception:
+            return one, None, traceback.format_exc()
     outcome = invoke(one.command, one.stdin)
     return one, None if outcome.traceback else one.judge(outcome), outcome.traceback
 
 
-def _row(
-    kind: str, make: Callable[[Workshop], Iterator[Input]], found: list[tuple[Input, str | None, str | None]]
-) -> dict[str, object]:
+def _row(kind: str, make: Kind, found: list[tuple[Input | Call, str | None, str | None]]) -> dict[str, object]:
     failures = [f"{one.name}: {wrong or trace}" for one, wrong, trace in found if wrong or trace]
     return {
         "kind": kind,

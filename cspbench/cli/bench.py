@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cspbench.cli.options import AsJson, Root, messages, print_rows
-from cspbench.errors import ConfigError, CspbenchError
+from cspbench.errors import ConfigError, CspbenchError, FileAccessError
 
 if TYPE_CHECKING:
     from cspbench.bench import Benchmark
@@ -155,6 +155,9 @@ def edges(
 
 @app.command()
 def inputs(
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", help="Only this one, such as K4; may be repeated.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed gives other inputs of the same kinds.")] = 0,
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Passes over all kinds, with inputs of their own.")
@@ -167,7 +170,9 @@ def inputs(
     """
     from cspbench.bench.inputs import run
 
-    found = run(_invoke, seed=seed, rounds=rounds, say=lambda line: messages().print(line, soft_wrap=True))
+    found = run(
+        _invoke, kinds=kind or None, seed=seed, rounds=rounds, say=lambda line: messages().print(line, soft_wrap=True)
+    )
     print_benchmark(found, as_json)
 
 
@@ -182,6 +187,8 @@ def _invoke(words: list[str], stdin: bytes | None) -> Outcome:
 
     result = CliRunner().invoke(commands, words, input=stdin)
     error = result.exception
+    if isinstance(error, OSError):
+        error = FileAccessError.of(error)
     if isinstance(error, CspbenchError):
         return Outcome(error.exit_code, result.stdout, f"{result.stderr}error: {error}")
     if error is not None and not isinstance(error, SystemExit):

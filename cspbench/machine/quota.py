@@ -30,7 +30,7 @@ class ControlGroup:
             limit, period = _words(self.folder / "cpu.max", 2)
         else:
             (limit,), (period,) = (_words(self.folder / f"cpu.cfs_{name}_us", 1) for name in ("quota", "period"))
-        if not limit.isdigit() or not period.isdigit():  # "max", "-1", or no such file
+        if not limit.isdigit() or not period.isdigit() or not int(period):  # "max", "-1", or no such file
             return None
         return int(limit) / int(period)
 
