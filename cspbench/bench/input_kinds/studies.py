@@ -161,7 +161,7 @@ def swept(root: Path) -> Judge:
         if found.code:
             return f"refused: {found.error}"
         line = found.out.partition("look at all of it: ")[2].rstrip("\n")
-        if shlex.split(line) != ["cspbench", "ui", "--root", str(root)]:
+        if shlex.split(line) != ["cspbench", "ui", "s", "--root", str(root)]:
             return f"the command becomes {shlex.split(line)}"
         beside = {path.name for path in root.parent.iterdir()} - {root.name, "manifest.jsonl"}
         beside = {name for name in beside if not name.endswith(".wav")}
