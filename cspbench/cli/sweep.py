@@ -71,9 +71,6 @@ def sweep(
         summary = run_sweep(config, store, display, servers=servers)
     print_summary(config.name, store, as_json)
     console = messages() if as_json else output()
-    if summary.overhead_seconds is not None:
-        text = "overhead outside training, evaluation and latency measurement: %.2f s a trial"
-        console.print(text % summary.overhead_seconds, soft_wrap=True)
     console.print(f"look at all of it: {ui_command(store, config.name)}", soft_wrap=True)
     if summary.failures:
         lines = "\n".join(f"  {failure}" for failure in summary.failures)

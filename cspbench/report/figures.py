@@ -20,7 +20,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cspbench.report.axes import axis
+from cspbench.report.axes import Floats, axis
+from cspbench.report.display import NOISY, NOISY_NOTE
 from cspbench.report.pareto import on_front, violates
 from cspbench.report.table import DENSE, FRONTS, PLACE, select_on_dev, summary
 from cspbench.store import atomic_file
@@ -212,8 +213,17 @@ def _draw_method(axes: Axes, cells: pd.DataFrame, panel: Panel, look: Look, shif
     axes.plot(x, y, color=look.colour, marker=look.marker, markersize=6, linewidth=1.4, linestyle=joined, zorder=4)
     bars = np.abs([y - low, high - y])
     axes.errorbar(x, y, yerr=bars, ecolor=look.colour, fmt="none", elinewidth=0.9, capsize=2, alpha=0.6, zorder=3)
+    _mark_noisy(axes, cells, panel, x, y, look.colour)
     missed = violates(cells).to_numpy()
     axes.scatter(x[missed], y[missed], s=36, marker=look.marker, facecolors="white", edgecolors=look.colour, zorder=5)
+
+
+def _mark_noisy(axes: Axes, cells: pd.DataFrame, panel: Panel, x: Floats, y: Floats, colour: str) -> None:
+    """Put the table's mark beside cells whose latency is shown and too noisy to believe."""
+    if "latency_ms" not in (panel.x, panel.y):
+        return
+    for i in np.flatnonzero(cells["latency_conclusive"] == 0):
+        axes.annotate(NOISY, (x[i], y[i]), (-3, 5), textcoords="offset points", ha="right", color=colour)
 
 
 def _bounds(cells: pd.DataFrame, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -230,7 +240,9 @@ def _draw_dense(axes: Axes, cells: pd.DataFrame, panel: Panel) -> None:
     level = axis(panel.y).place(dense[panel.y])[0]
     axes.axhline(level, color="0.25", linestyle="--", linewidth=1.1, zorder=2)
     axes.axhspan(low[0], high[0], color="0.25", alpha=0.08, linewidth=0, zorder=1)
-    axes.plot(axis(panel.x).place(dense[panel.x]), [level], color="0.25", marker="*", markersize=10, zorder=4)
+    x = axis(panel.x).place(dense[panel.x])
+    axes.plot(x, [level], color="0.25", marker="*", markersize=10, zorder=4)
+    _mark_noisy(axes, dense, panel, x, np.full(len(x), level), "0.25")
 
 
 def _draw_front(axes: Axes, cells: pd.DataFrame, panel: Panel, shifts: dict[str, float]) -> None:
@@ -258,6 +270,8 @@ def _caption(shown: _Shown, panels: Sequence[Panel]) -> str:
         parts.append("Dots: seeds; lines: their mean.")
     if any(panel.front != (panel.x, panel.y) for panel in panels) and len(panels) == 1:
         parts.append("Rings: Pareto front of WER and latency.")
+    if "latency_ms" in quantities and shown.cells["latency_conclusive"].eq(0).any():
+        parts.append(f"{NOISY_NOTE}.")
     if violates(shown.cells).any():
         parts.append("Open marks violate a constraint of the sweep.")
     parts.append("Settings chosen by dev WER.")

@@ -197,5 +197,17 @@ def test_a_cell_that_violates_a_constraint_is_drawn_open_and_not_ringed(frame):
     drawn = np.stack(line(axes, "csp").get_data(), axis=1)
     assert np.allclose(places, drawn)
     assert not np.isclose(drawn[:, None], np.asarray(rings(axes))).all(axis=2).any()
-    assert "Open marks violate a constraint" in "".join(t.get_text() for t in figure(table, [LATENCY]).texts)
+    caption = " ".join(text.get_text() for text in figure(table, [LATENCY]).texts)
+    assert "Open marks violate a constraint" in " ".join(caption.split())
     assert not any(len(found) for found in scattered(axes_of(frame, LATENCY), 36))
+
+
+def test_a_latency_too_noisy_to_believe_is_marked_where_it_is_shown(frame):
+    noisy = frame.assign(latency_conclusive=np.where(frame["sparsity_requested"] == 0.9, 0.0, 1.0))
+    for panel, shown in zip(PANELS, (False, True, True), strict=True):
+        axes = Figure().subplots()
+        draw(axes, noisy, panel)
+        marks = [text for text in axes.texts if text.get_text() == "~"]
+        assert len(marks) == (noisy["method"].nunique() if shown else 0)
+        caption = " ".join(text.get_text() for text in figure(noisy, [panel]).texts)
+        assert ("too noisy to believe this latency" in " ".join(caption.split())) is shown

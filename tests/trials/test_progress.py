@@ -10,7 +10,7 @@ from support.fake_studies import result, spec
 
 from cspbench.training.events import Event
 from cspbench.trials.outcome import Outcome
-from cspbench.trials.progress import Bars, Clock, Lines, duration, make_display
+from cspbench.trials.progress import Bars, Best, Clock, Lines, duration, make_display
 
 
 def test_time_left_counts_only_what_really_ran() -> None:
@@ -18,10 +18,40 @@ def test_time_left_counts_only_what_really_ran() -> None:
     clock = Clock(now=lambda: next(now))
     clock.expect(5)  # at 100
     assert clock.left() == ""
-    clock.count(cached=True)
+    clock.count("a", cached=True)
     assert clock.left() == ""
-    clock.count(cached=False)  # took 60 seconds
+    clock.count("b", cached=False)  # took 60 seconds
     assert clock.left() == "about 3 min left"
+
+
+def test_time_left_moves_while_trials_run() -> None:
+    now = iter([0.0, 0.0, 30.0, 60.0, 90.0])
+    clock = Clock(now=lambda: next(now))
+    clock.expect(4)
+    clock.advance("a", 0.05)
+    assert clock.left() == ""
+    clock.advance("a", 0.25)  # at 30: a trial takes 120 seconds, 3.75 are left
+    assert clock.left() == "about 8 min left"
+    clock.advance("a", 0.5)
+    assert clock.left() == "about 7 min left"
+    clock.advance("b", 0.5)  # two workers at 90: 90 seconds for one trial in all
+    assert clock.left() == "about 4 min left"
+
+
+def test_the_best_trial_at_each_sparsity_is_told() -> None:
+    best = Best()
+    assert best.text() == ""
+    for method, sparsity, wer, is_best in [
+        ("magnitude", 0.9, 0.3, False),  # the first is no news
+        ("csp", 0.9, 0.2, True),
+        ("lottery", 0.9, 0.25, False),
+        ("magnitude", 0.5, 0.1, False),
+        ("control", 0.0, 0.01, False),
+    ]:
+        trial = spec(method, sparsity)
+        assert best.take(Outcome(trial, result(trial, wer))) is is_best
+    assert not best.take(Outcome(spec("csp", 0.95), error="boom"))
+    assert best.text() == "best dev WER so far: 50 %: magnitude 10.0, 90 %: csp 20.0"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (89, "89 s"), (300, "5 min"), (7800, "2 h 10 min")])
@@ -73,3 +103,4 @@ def test_bars_on_a_terminal() -> None:
     assert "dev WER 5.1 % (dense 2.0 %)" in text
     assert "had finished before" in text
     assert "1/2" in text
+    assert "best dev WER so far: 90 %: csp 5.1" in text
