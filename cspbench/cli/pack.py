@@ -63,7 +63,10 @@ def pack(
 def export(
     model: Model,
     out: Annotated[
-        Path, typer.Argument(help="NAME.onnx; written are NAME.encoder.onnx, NAME.prediction.onnx, NAME.joint.onnx.")
+        Path,
+        typer.Argument(
+            help="NAME.onnx; written are NAME.encoder.onnx, NAME.prediction.onnx, NAME.joint.onnx and NAME.card.md."
+        ),
     ],
     sparse: Annotated[
         bool,
@@ -76,14 +79,18 @@ def export(
         Choices,
         typer.Option("--values", help="For a folder: round weights to fp16, bf16 or int8 before; the files hold fp32."),
     ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="Licence of the recogniser, for the model card, e.g. CC-BY-4.0.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a recogniser as three ONNX files for other runtimes, and check them against torch.
+    """Write a recogniser as three ONNX files for other runtimes, check them against torch, and write a model card.
 
     Examples: `cspbench export runs/trials/ID model.onnx`,
     `cspbench export model.packed.safetensors model.onnx --sparse`
     """
     from cspbench.errors import ConfigError
+    from cspbench.report.card import facts_of, write_card
     from cspbench.runtime.packing import open_model
     from cspbench.runtime.packing.onnx_export import check_export, export_onnx
 
@@ -93,6 +100,8 @@ def export(
     packed = open_model(model, format="smallest", values=_choice(values, "fp32"))
     paths = export_onnx(packed, out, sparse=sparse)
     differences = check_export(packed, out)
+    card = out.with_suffix(".card.md")
+    write_card(card, packed, paths.values(), facts_of(model), licence)
     rows = [
         {"part": part, "file": str(path), "bytes": path.stat().st_size, "difference": differences[part]}
         for part, path in paths.items()
@@ -102,9 +111,10 @@ def export(
             "note: OpenVINO cannot read sparse initialisers; for it, export without --sparse", soft_wrap=True
         )
     if as_json:
-        typer.echo(json.dumps({**_about(packed), "sparse": sparse, "parts": rows}, indent=2))
+        typer.echo(json.dumps({**_about(packed), "sparse": sparse, "parts": rows, "card": str(card)}, indent=2))
         return
     print_rows([{**row, "difference": f"{row['difference']:.1e}"} for row in rows])
+    output().print(f"model card: {card}", soft_wrap=True)
 
 
 def _choice(words: Choices, default: str) -> str | dict[str, str]:

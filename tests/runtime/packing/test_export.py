@@ -129,6 +129,7 @@ def test_command(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> No
     assert code == 0
     assert "OpenVINO cannot read sparse initialisers" in err
     found = json.loads(out)
+    assert "## Word errors" in Path(found["card"]).read_text(encoding="utf-8")
     assert [Path(p["file"]).name for p in found["parts"]] == ["m.encoder.onnx", "m.prediction.onnx", "m.joint.onnx"]
     assert all(p["difference"] < 1e-5 and p["bytes"] == Path(p["file"]).stat().st_size for p in found["parts"])
     code, out, err = run("export", tmp_path / "t", tmp_path / "m.onnx")
