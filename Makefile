@@ -23,7 +23,8 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.cluster.yaml
+	$(BIN)/kubernetes-validate --strict --quiet cluster/kubernetes.yaml
 	! [ -x $(BIN)/hadolint ] || $(BIN)/hadolint docker/Dockerfile
 
 docs: $(VENV)/.installed

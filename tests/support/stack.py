@@ -70,6 +70,12 @@ class Postgres:
         with suppress(subprocess.CalledProcessError):
             self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
 
+    def sql(self, statement: str) -> None:
+        """Run a statement as the superuser."""
+        environment = {"PGPASSWORD": PASSWORD, "LC_ALL": "C"}
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "cspbench", "-d", "postgres"]
+        subprocess.run([self._bin / "psql", *where, "-c", statement], env=environment, check=True, capture_output=True)
+
     def _run(self, program: str, *words: object) -> None:
         command = [str(self._bin / program), *map(str, words)]
         log = self._data.parent / f"{program}.out"  # not a pipe, which the server would keep open
@@ -180,12 +186,13 @@ class Cable:
 
 @contextmanager
 def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    """Collect processes that are killed at the end if they still run."""
+    """Collect processes to be killed at the end if they still run; with their whole session if it is their own."""
     started: list[subprocess.Popen[str]] = []
     try:
         yield started
     finally:
         for process in started:
             if process.poll() is None:
-                process.kill()
+                alone = os.getpgid(process.pid) != process.pid
+                process.kill() if alone else os.killpg(process.pid, signal.SIGKILL)
             process.wait()
