@@ -15,15 +15,23 @@ SHOWN = 8
 """Differences listed when a sweep file has changed."""
 
 
-def claim(folder: StudyFolder, plan: Plan) -> None:
+def claim(folder: StudyFolder, plan: Plan) -> Mapping[str, Any] | None:
     """Write down what a study is of, unless its folder holds a study of something else.
+
+    Returns:
+        The search space before, if it is all that has changed: nothing is written then until the study has been merged,
+        and `write_claim` called. None otherwise.
 
     Raises:
         ConfigError: it does.
     """
     path = folder.sweep
     if path.exists():
-        changes = _changes(read_json(path), plan)
+        known = read_json(path)
+        changes = _changes(known, plan)
+        mergeable = known.get("version", 1) == plan.version and all(change.startswith("space.") for change in changes)
+        if changes and mergeable:
+            return known["identity"]["space"]
         if changes:
             more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
             raise ConfigError(
@@ -31,8 +39,14 @@ def claim(folder: StudyFolder, plan: Plan) -> None:
                 + "\n".join(f"  {change}" for change in [*changes[:SHOWN], *more])
                 + "\nGive this sweep another name, or delete that folder: finished trials lie elsewhere and are reused."
             )
+    write_claim(folder, plan)
+    return None
+
+
+def write_claim(folder: StudyFolder, plan: Plan) -> None:
+    """Write down what a study is of."""
     described = {"identity": plan.identity(), "version": plan.version, "config": plan.config.model_dump(mode="json")}
-    write_json(path, described)
+    write_json(folder.sweep, described)
 
 
 def _changes(known: Mapping[str, Any], plan: Plan) -> list[str]:

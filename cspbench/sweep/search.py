@@ -22,11 +22,11 @@ from cspbench.trials.outcome import FailureReason, Outcome
 REPLACES = "replaces"
 """User attribute of a trial that repeats one that was killed or failed: the number of that."""
 
+SPACE = "space"
+"""User attribute of a study that is being merged: the space for which its trials were written."""
+
 LONGEST_ERROR = 1000
 """Characters of an error that are kept with a failed trial: the whole is in the list of trials."""
-
-METRIC_NAMES = {"wer": "dev_wer", "latency": "latency_ms", "size": "smallest_bytes"}
-"""Metrics of a result that the objectives are, named as everywhere else."""
 
 
 class Search:
@@ -164,7 +164,9 @@ def open_search(storage: optuna.storages.BaseStorage, name: str, space: Space, c
         pruner=make_pruner(config.early_stopping, config.prune.epochs),
     )
     with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-        study.set_metric_names([METRIC_NAMES[name] for name in config.objectives])  # for Optuna's own pages
+        study.set_metric_names([OBJECTIVES[name] for name in config.objectives])  # for Optuna's own pages
+    if study.user_attrs.get(SPACE) is not None:  # the merge is over once the study is opened
+        study.set_user_attr(SPACE, None)
     study.sampler = make_sampler(config.sampler, len(study.get_trials(deepcopy=False)))
     if config.sampler.name == "grid":
         _enqueue_grid(study, space)

@@ -13,8 +13,9 @@ import optuna
 from sqlalchemy import URL
 
 from cspbench.store import Store
-from cspbench.sweep.changes import claim
+from cspbench.sweep.changes import claim, write_claim
 from cspbench.sweep.database import create_database, other_schema, sqlite_url
+from cspbench.sweep.merge import merge
 from cspbench.sweep.plan import Plan
 from cspbench.sweep.search import Search, open_search
 from cspbench.sweep.servers import PatientStorage
@@ -109,11 +110,16 @@ def open_study(plan: Plan, store: Store, database: URL | None = None) -> Study:
         DatabaseError: the database was made by another version of Optuna.
     """
     folder = store.study(plan.config.name)
-    claim(folder, plan)
+    before = claim(folder, plan)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = _open_storage(folder.optuna) if database is None else PatientStorage(database)
+    notes = []
+    kept = merge(storage, plan, before)
+    if before is not None:
+        write_claim(folder, plan)
+        notes.append(f"the search space has changed: {kept} settings that had finished are part of it")
     searches = [open_search(storage, name, space, plan.config) for name, space in plan.searches().items()]
-    return Study(searches, list(_warm_up(searches, plan.config.warm_start, store)))
+    return Study(searches, [*notes, *_warm_up(searches, plan.config.warm_start, store)])
 
 
 def _warm_up(searches: Sequence[Search], source: str | None, store: Store) -> Iterator[str]:

@@ -385,6 +385,21 @@ def test_a_changed_sweep_is_not_mixed_into_the_old_study(configure: Configure, s
     assert len(calls(store.root)) == 1
 
 
+def test_a_sweep_that_grows_runs_what_is_new_and_shows_all(configure: Configure, store: Store) -> None:
+    run_sweep(configure(methods=["csp"], sparsity=[0.13, 0.9]), store, Lines(Console(quiet=True)))
+    grown = configure(methods=["magnitude", "csp"], sparsity=[0.13, 0.7, 0.9])
+    shown = lines(lambda display: run_sweep(grown, store, display))
+    assert "the search space has changed: 2 settings that had finished are part of it" in shown
+    assert len(set(calls(store.root))) == 6
+    assert len(calls(store.root)) == 7, "the failed one is tried again"
+    frame = load_results("demo", store.root)
+    assert len(frame) == 6
+    assert frame["state"].value_counts().to_dict() == {"complete": 4, "failed": 2}
+    complete = [trial for trial in study_of(store).trials if trial.state.name == "COMPLETE"]
+    assert len({tuple(sorted(trial.params.items())) for trial in complete}) == 4
+    assert len(run_sweep(grown, store, Lines(Console(quiet=True))).failures) == 2
+
+
 def test_where_audio_lies_and_how_work_is_spread_may_change(
     configure: Configure, store: Store, display: Lines, corpus: dict[str, Any], tmp_path: Path
 ) -> None:

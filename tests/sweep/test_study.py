@@ -255,3 +255,114 @@ def test_a_study_that_is_not_there_is_named(configure: Configure, store: Store) 
     earlier(store)
     with pytest.raises(ConfigError, match=r"no study 'erlier' under .*; did you mean 'earlier'"):
         drive(configure(trials=1, warm_start="erlier", **RANGE), store)
+
+
+WIDE = {"sampler": "tpe", "sparsity": {"low": 0.3, "high": 0.9}}
+NARROW = {"name": "csp", "params": {"damping": {"low": 0.01, "high": 0.05}, "interval": 10}}
+GROWN = {"name": "csp", "params": {"damping": {"low": 0.005, "high": 0.06}, "interval": [5, 10]}}
+
+
+def test_a_method_more_and_wider_ranges_go_on_with_the_study(configure: Configure, store: Store) -> None:
+    narrow = configure(trials=4, methods=[NARROW, "magnitude"], constraints=["size_mb <= 5"], **WIDE)
+    drive(narrow, store)
+    before = trials()
+    wider = {**WIDE, "sparsity": {"low": 0.2, "high": 0.95}, "methods": [GROWN, "lottery", "magnitude"]}
+    config = configure(trials=40, constraints=["size_mb <= 5"], **wider)
+    study = drive(config, store)
+    assert list(study.notes) == ["the search space has changed: 4 settings that had finished are part of it"]
+    assert study.remaining == 0
+    after = trials()
+    assert len(after) == 40
+    for old, new in zip(before, after[:4], strict=True):
+        added = {"csp.interval": 10} if old.params["method"] == "csp" else {}
+        assert new.params == old.params | added
+        assert (new.values, new.constraints, new.datetime_start) == (old.values, old.constraints, old.datetime_start)
+    assert {trial.params["method"] for trial in after} == {"csp", "lottery", "magnitude"}
+    assert {trial.params.get("csp.interval") for trial in after} == {None, 5, 10}
+    assert min(trial.params["sparsity"] for trial in after) < 0.3
+    assert list(drive(config, store).notes) == [], "changed once"
+
+
+def test_a_grid_that_grows_runs_only_what_is_new(configure: Configure, store: Store) -> None:
+    drive(configure(methods=["csp"], sparsity=[0.5, 0.9]), store, count=1)
+    assert [trial.state.name for trial in trials()] == ["COMPLETE", "WAITING"]
+    study = drive(configure(methods=["csp", "magnitude"], sparsity=[0.9, 0.5, 0.7]), store)
+    assert (study.finished, study.remaining) == (1, 0)
+    tried = [(trial.params["sparsity"], trial.params["method"]) for trial in trials()]
+    assert len(set(tried)) == len(tried) == 6
+    assert tried[0] == (0.5, "csp")
+
+
+def test_a_cell_more_leaves_the_others_alone(configure: Configure, store: Store) -> None:
+    entry = {"name": "csp", "params": DAMPING}
+    drive(configure(methods=[entry], sampler="tpe", trials=2, **CELLS), store)
+    before = trials("demo/csp/0.9")
+    more = CELLS | {"sparsity": [0.5, 0.7, 0.9]}
+    study = drive(configure(methods=[entry, "magnitude"], sampler="tpe", trials=2, **more), store)
+    assert study.finished == 4
+    assert [trial.params for trial in trials("demo/csp/0.9")] == [trial.params for trial in before]
+    assert len(optuna.get_all_study_names(MEMORY)) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"methods": ["magnitude"]}, "has tried settings that its sweep file no longer allows:\n  sparsity 0."),
+        ({"methods": [{"name": "csp", "params": {"interval": 7}}]}, "no longer allows:\n  sparsity 0."),
+        ({"sparsity": {"low": 0.85, "high": 0.9}}, "no longer allows:\n  sparsity 0."),
+        ({"sampler": "random"}, "something else:\n  sampler.name: was tpe, is random"),
+        (
+            {"prune": {"epochs": 3}, "sparsity": [0.5]},
+            "something else:\n  prune.epochs: was 12, is 3\n  space.sparsity",
+        ),
+        ({"constraints": ["size_mb <= 2"]}, "something else:\n  constraints: new"),
+    ],
+)
+def test_what_would_mix_different_things_is_refused_and_changes_nothing(
+    configure: Configure, store: Store, changes: dict[str, object], said: str
+) -> None:
+    config = configure(trials=3, **RANGE)
+    drive(config, store, count=2)
+    before = trials()
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        drive(configure(trials=3, **RANGE | changes), store)
+    assert trials() == before
+    assert drive(config, store).remaining == 0, "the file as it was goes on"
+
+
+@pytest.mark.parametrize("calls", range(13))
+def test_a_merge_that_is_killed_is_finished_by_the_next_run(
+    configure: Configure, store: Store, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at one of its writes; then with the grown file, or, in every other case, with the file as it was."""
+    narrow = configure(trials=3, methods=[NARROW], **WIDE)
+    drive(narrow, store)
+    before = [(trial.params["sparsity"], trial.values) for trial in trials()]
+    grown = configure(trials=4, methods=[GROWN, "magnitude"], **WIDE)
+    writes = 0
+
+    class Killed(BaseException):
+        pass
+
+    def deadly(name: str) -> Callable[..., object]:
+        write = getattr(MEMORY, name)
+
+        def written(*args: object, **options: object) -> object:
+            nonlocal writes
+            if writes == calls:
+                raise Killed
+            writes += 1
+            return write(*args, **options)
+
+        return written
+
+    with monkeypatch.context() as patch:
+        for name in ("create_new_study", "delete_study", "create_new_trial", "set_study_user_attr"):
+            patch.setattr(MEMORY, name, deadly(name))
+        with pytest.raises(Killed):
+            drive(grown, store, count=0)
+    drive(grown if calls % 2 else narrow, store)
+    drive(grown, store)
+    assert [(trial.params["sparsity"], trial.values) for trial in trials()[:3]] == before
+    assert len(trials()) == 4
+    assert optuna.get_all_study_names(MEMORY) == ["demo"]
