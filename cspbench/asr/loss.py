@@ -12,14 +12,14 @@ network makes them of, and on a CPU never holds them.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from cspbench.asr.kernel_check import kernel_works
 
 # Stands for log 0: finite, so that differences of two of them are not NaN.
 LOG_ZERO = -1e30
@@ -87,7 +87,7 @@ def joint_transducer_loss(
         ValueError: shapes or lengths that do not fit together. Values of lengths on a GPU are asserted there, as torch
             asserts indices.
     """
-    if not _at_hand(encoded):
+    if not at_hand(encoded):
         logits = nn.functional.linear(torch.tanh(encoded[:, :, None] + predicted[:, None]), weight, bias)
         return transducer_loss(logits, targets, frames, labels, blank, reduction)
     lattice = torch.empty(*encoded.shape[:2], predicted.shape[1], len(bias), device="meta")
@@ -110,13 +110,13 @@ def _check(logits: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, redu
     if targets.shape != (n, u1 - 1):
         raise ValueError(f"targets must be {(n, u1 - 1)} for logits {tuple(logits.shape)}, got {tuple(targets.shape)}")
     for name, lengths, low, high in (("frames", frames, 1, t), ("labels", labels, 0, u1 - 1)):
-        if lengths.shape == (n,) and not _at_hand(lengths):
+        if lengths.shape == (n,) and not at_hand(lengths):
             torch._assert_async(((lengths >= low) & (lengths <= high)).all(), f"{name} outside [{low}, {high}]")
         elif lengths.shape != (n,) or lengths.min() < low or lengths.max() > high:
             raise ValueError(f"{name} must be ({n},) with values in [{low}, {high}], got {lengths.tolist()}")
 
 
-def _at_hand(tensor: Tensor) -> bool:
+def at_hand(tensor: Tensor) -> bool:
     """Return False for a tensor on a GPU: to ask for its values, the host would wait until they are computed."""
     return tensor.device.type == "cpu"
 
@@ -257,27 +257,16 @@ def _forward_backward(log_blank: Tensor, log_label: Tensor, frames: Tensor, labe
 
 @cache
 def _kernel_agrees(device: torch.device) -> bool:
-    """Try the Triton kernel on a small lattice, once a process; warn and return False if it fails or errs.
-
-    Triton needs a compiler for its launcher and supports some GPUs only, which shows no sooner than at a launch.
-    """
-    if find_spec("triton") is None:
-        return False
+    """Try the kernel on a small lattice, once a process; warn and return False if it fails or errs."""
     frames, labels = torch.tensor([9, 7], device=device), torch.tensor([3, 5], device=device)
     blank, label = -torch.arange(1.0, 217.0, device=device).sqrt().view(2, 2, 9, 6)
-    try:
+
+    def by_kernel() -> tuple[Tensor, Tensor]:
         from cspbench.asr.lattice_kernel import forward_backward
 
-        found = forward_backward(blank, label, frames, labels)
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-    else:
-        expected = _torch_forward_backward(blank, label, frames, labels)
-        if all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(found, expected, strict=True)):
-            return True
-        problem = "its results are wrong"
-    warnings.warn(f"the transducer loss runs without its Triton kernel, slower: {problem}", stacklevel=2)
-    return False
+        return forward_backward(blank, label, frames, labels)
+
+    return kernel_works("the transducer loss", by_kernel, lambda: _torch_forward_backward(blank, label, frames, labels))
 
 
 def _torch_forward_backward(

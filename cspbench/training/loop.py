@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cspbench.asr.ctc import ctc_loss
 from cspbench.asr.distillation import Lattice, distillation_from
 from cspbench.asr.loss import joint_transducer_loss
 from cspbench.asr.model import Transducer
@@ -249,7 +250,9 @@ class TrainingRun:
                 distilled = distillation_from(self.teacher, lattice, *rest)
                 auxiliary.append(self.spec.distillation * distilled)
         if self.spec.ctc_weight:
-            auxiliary.append(self.spec.ctc_weight * ctc_loss(output.ctc, batch))
+            auxiliary.append(
+                self.spec.ctc_weight * ctc_loss(output.ctc, batch.targets, batch.frames, batch.labels, BLANK)
+            )
         return loss, sum(auxiliary[1:], auxiliary[0]) if auxiliary else None
 
     def _after(self, step: int, per_epoch: int, progress: Progress) -> None:
@@ -363,15 +366,6 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
-
-
-def ctc_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Connectionist temporal classification loss, mean over utterances; impossible alignments count zero."""
-    log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # (N, T, V) -> (T, N, V)
-    losses = nn.functional.ctc_loss(
-        log_probs, batch.targets, batch.frames, batch.labels, blank=BLANK, reduction="none", zero_infinity=True
-    )
-    return losses.mean()
 
 
 def spec_augment(features: Tensor, frames: Tensor, mels: int, spec: AugmentSpec) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from support.triton_kernels import interpreted as interpret
+from support.triton_kernels import machine_code
 from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed: its kernels are not tested")
@@ -21,11 +22,8 @@ Walk = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @pytest.fixture
 def interpreted() -> Iterator[ModuleType]:
-    """The module with its kernel interpreted, whatever has imported it before."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        yield importlib.reload(lattice_kernel)
-    importlib.reload(lattice_kernel)
+    with interpret(lattice_kernel) as module:
+        yield module
 
 
 def lattice(n: int, t: int, u: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -120,17 +118,6 @@ def test_a_kernel_that_fails_is_replaced_with_a_warning(
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset")
 @pytest.mark.parametrize(("capability", "positions"), [(80, 32), (90, 32), (90, 512)])
 def test_the_kernel_compiles_for_gpus(capability: int, positions: int, tmp_path: Path) -> None:
-    """To machine code, by Triton's own assembler: no GPU is needed for that, and no other test compiles it."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource, compile
-
-    kinds = ["*fp32", "*fp32", "*i64", "*i64", "*fp32", "*fp32", "i32", "i32", "constexpr", "constexpr"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TRITON_INTERPRET", raising=False)
-        patch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-        kernel = importlib.reload(lattice_kernel)._walk
-        constants = {"POSITIONS": positions, "LOG_ZERO": loss.LOG_ZERO}
-        source = ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), constexprs=constants)
-        options = {"num_warps": lattice_kernel.warps(positions)}
-        compiled = compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    assert compiled.asm["cubin"]
+    kinds = ["*fp32", "*fp32", "*i64", "*i64", "*fp32", "*fp32", "i32", "i32"]
+    constants = {"POSITIONS": positions, "LOG_ZERO": loss.LOG_ZERO}
+    assert machine_code(lattice_kernel, kinds, constants, capability, lattice_kernel.warps(positions), tmp_path)

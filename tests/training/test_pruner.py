@@ -11,6 +11,7 @@ from support.toy_transducer import some_data, some_model
 from torch import nn
 
 import cspbench
+from cspbench.asr.ctc import ctc_loss
 from cspbench.asr.loss import joint_transducer_loss
 from cspbench.asr.model import Transducer, prunable_weights
 from cspbench.asr.tokenizer import BLANK
@@ -19,7 +20,7 @@ from cspbench.pruning import PruningContext
 from cspbench.pruning.inputs import input_moments
 from cspbench.pruning.registry import create, pruning_names
 from cspbench.spec import TrainSpec
-from cspbench.training.loop import TrainingRun, ctc_loss, flushed_denormals, one_cycle, spec_augment
+from cspbench.training.loop import TrainingRun, flushed_denormals, one_cycle, spec_augment
 
 SPEC = TrainSpec(epochs=2, batch_size=4, ctc_weight=0.3)
 SEED = 3
@@ -79,7 +80,7 @@ def losses(model: Transducer, batch: Batch, epoch: int) -> tuple[torch.Tensor, t
     own = joint_transducer_loss(
         out.encoded, out.predicted, joint.weight, joint.bias, batch.targets, batch.frames, batch.labels, blank=BLANK
     )
-    return own, SPEC.ctc_weight * ctc_loss(out.ctc, batch)
+    return own, SPEC.ctc_weight * ctc_loss(out.ctc, batch.targets, batch.frames, batch.labels)
 
 
 def plain_loop(model: Transducer, name: str, params: dict[str, Any], sparsity: float) -> cspbench.Pruner:
