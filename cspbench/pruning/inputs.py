@@ -35,6 +35,7 @@ ROWS = 4096
 """Inputs that are multiplied at once: bounds the memory that a conversion to float32 takes."""
 
 _observers: dict[type[nn.Module], Observer] = {}
+_counted: list[Tensor] = []
 
 
 def observes(*kinds: type[nn.Module]) -> Callable[[Observer], Observer]:
@@ -45,6 +46,41 @@ def observes(*kinds: type[nn.Module]) -> Callable[[Observer], Observer]:
         return observer
 
     return add
+
+
+@contextmanager
+def positions(mask: Tensor) -> Iterator[None]:
+    """Leave padding out of what is measured while a calibration batch runs.
+
+    Inputs of linear, recurrent and attention layers, and outputs of `nn.Conv1d`, that have the shape of the mask count
+    where it is True. Where the number of frames is another, as after subsampling, all count. Of inputs that are not
+    said to be time first, the first dimension is taken for the utterances if both fit.
+
+    Args:
+        mask: bool, (N, T), True where there is speech.
+
+    Example:
+        >>> def calibration():
+        ...     for x, lengths in batches:
+        ...         with positions(torch.arange(x.shape[1]) < lengths[:, None]):
+        ...             yield model(x)
+    """
+    _counted.append(mask)
+    try:
+        yield
+    finally:
+        _counted.pop()
+
+
+def _rows(x: Tensor, time_first: bool | None = None) -> Tensor:
+    """Inputs (n, C) that count, of (N, T, C), (T, N, C) or any other shape."""
+    if _counted and x.dim() > 2:
+        mask = _counted[-1].to(x.device)
+        if time_first is not True and x.shape[:2] == mask.shape:
+            x = x[mask]
+        elif time_first is not False and x.shape[:2] == mask.T.shape:
+            x = x[mask.T]
+    return x.reshape(-1, x.shape[-1])
 
 
 def observer_of(module: nn.Module) -> Observer | None:
@@ -147,7 +183,7 @@ def _repeatable(model: nn.Module, seed: int) -> Iterator[None]:
 @observes(nn.Linear)
 def _linear(layer: nn.Linear, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Iterator[Any]:
     x, *_ = (*args, *kwargs.values())
-    yield "weight", x.reshape(-1, x.shape[-1])
+    yield "weight", _rows(x)
 
 
 @observes(nn.Conv1d, nn.Conv2d)
@@ -160,13 +196,15 @@ def _convolution(
     dimensions = len(layer.kernel_size)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = pad(x, layer._reversed_padding_repeated_twice, mode)
-    for example in padded.reshape(-1, *padded.shape[-dimensions - 1 :]):
+    for index, example in enumerate(padded.reshape(-1, *padded.shape[-dimensions - 1 :])):
         if dimensions == 1:  # as an image of one row
             example = example[:, None]
             kernel, dilation, stride = ((1, *size) for size in sizes)
         else:
             kernel, dilation, stride = sizes
         windows = unfold(example[None], kernel, dilation=dilation, stride=stride)[0]  # (channels * kernel, L)
+        if dimensions == 1 and _counted and _counted[-1].shape == (len(padded), windows.shape[1]):
+            windows = windows[:, _counted[-1][index].to(windows.device)]
         yield "weight", windows.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
 
 
@@ -190,7 +228,7 @@ def _recurrent(
             h = y[..., direction * width : (direction + 1) * width]
             before = _previous(h, start, lengths, backwards=bool(direction))
             for name, values in (("ih", x), ("hh", before)):
-                rows = values.flatten(0, 1) if inside is None else values[inside]
+                rows = _rows(values, time_first=True) if inside is None else values[inside]
                 yield f"weight_{name}_l{index}{suffix}", rows
         x = y
 
@@ -251,10 +289,10 @@ def _attention(
     for role in ("query", "key", "value"):
         x = given[role]
         name = "in_proj_weight" if layer._qkv_same_embed_dim else f"{role[0]}_proj_weight"
-        yield name, x.reshape(-1, x.shape[-1])
+        yield name, _rows(x, not layer.batch_first)
     out = layer.out_proj.weight
     plain = {"out_proj.weight": torch.eye(len(out), dtype=out.dtype, device=out.device)}
     if layer.out_proj.bias is not None:
         plain["out_proj.bias"] = torch.zeros_like(layer.out_proj.bias)
     heads, _ = torch.func.functional_call(layer, plain, args, kwargs)
-    yield "out_proj.weight", heads.reshape(-1, heads.shape[-1])
+    yield "out_proj.weight", _rows(heads, not layer.batch_first)

@@ -55,8 +55,9 @@ class Pruner:
             `cspbench.pruning.matrices.Matrices`.
         calibration: called without arguments whenever a method measures inputs: runs the model on some batches, by
             itself or as the iterable it returns is drawn, such as ``lambda: (model(x) for x in batches)``. It runs the
-            same data each time; a hundred utterances are enough. Padding counts as input: prefer `PackedSequence` or
-            batches of one length. None where there is no such data; methods that need some say so.
+            same data each time; a hundred utterances are enough. Padding counts as input, except within
+            `cspbench.pruning.inputs.positions` and in a `PackedSequence`. None where there is no such data; methods
+            that need some say so.
         earlier: for methods that rewind: the model's state dict at a fraction of its training, as a function of the
             fraction, or a folder that holds ``0.5.pt`` or ``0.5.safetensors``, and so on.
         learning_rate: of a step in [0, steps), for methods that plan with it; None where it is constant.
@@ -179,17 +180,18 @@ class Pruner:
 
     def state_dict(self) -> dict[str, Any]:
         """State between two steps: with those of model and optimiser it continues the training bit for bit."""
-        return {"method": self._name, "step": self.step, "state": self.method.state_dict()}
+        return {"method": self._name, "step": self.step, "total": self.total, "state": self.method.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`, before the first step; model and optimiser may be loaded before or after.
 
         Raises:
-            PruningError: a state of another method or model.
+            PruningError: a state of another method, model or length of training.
         """
         self._matrices.check()
-        if state.get("method") != self._name:
-            raise PruningError(f"this state is of method {state.get('method')}, not of {self._name}")
+        found, own = (state.get("method"), state.get("total")), (self._name, self.total)
+        if found != own:
+            raise PruningError("this state is of {} over {} steps, not of {} over {}".format(*found, *own))
         self._undo.restore()
         self.method.load_state_dict(state["state"])
         self.step = int(state["step"])

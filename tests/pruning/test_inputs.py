@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from cspbench.errors import PruningError
 from cspbench.pruning import inputs
-from cspbench.pruning.inputs import input_moments, observes
+from cspbench.pruning.inputs import input_moments, observes, positions
 
 
 def seen(layer: nn.Module, call: Callable[[], object]) -> dict[str, Tensor]:
@@ -202,3 +202,38 @@ def test_a_layer_of_your_own_registers_itself(monkeypatch: pytest.MonkeyPatch) -
 
     model, x = Twice(), torch.randn(5, 3)
     torch.testing.assert_close(moments(model, lambda: [model(x)])["matrix"], x.T @ x / 5)
+
+
+class Mixed(nn.Module):
+    """Layers of all kinds over (N, T, 4) that do not look beyond the end of an utterance."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.conv = nn.Conv1d(4, 6, 3, padding="same")
+        self.lstm = nn.LSTM(6, 4, num_layers=2, batch_first=batch_first)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=batch_first)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        h = self.lstm(h if self.batch_first else h.transpose(0, 1))[0]
+        future = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+        return self.head(self.attention(h, h, h, attn_mask=future)[0])
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_padding_is_left_out(batch_first: bool) -> None:
+    model = Mixed(batch_first)
+    utterances = [torch.randn(length, 4) for length in (3, 5, 4, 2)]
+    lengths = torch.tensor([len(x) for x in utterances])
+    padded = nn.utils.rnn.pad_sequence(utterances, batch_first=True)
+
+    def together() -> Iterator[object]:
+        with positions(torch.arange(5) < lengths[:, None]):
+            yield model(padded)
+
+    expected = moments(model, lambda: [model(x[None]) for x in utterances])
+    for name, found in moments(model, together).items():
+        torch.testing.assert_close(found, expected[name])
+    assert not inputs._counted

@@ -158,13 +158,16 @@ def test_the_model_may_be_loaded_after_the_pruner_was_made(model_first: bool) ->
     assert resumed.step == 4
 
 
-def test_a_state_of_another_method_is_refused() -> None:
+def test_a_state_of_another_training_is_refused() -> None:
     model = tagger()
     pruner = start(model, adam(model))
-    with pytest.raises(PruningError, match="this state is of method set, not of magnitude"):
-        pruner.load_state_dict({"method": "set", "step": 0, "state": {}})
+    own = pruner.state_dict()
+    with pytest.raises(PruningError, match="this state is of set over 10 steps, not of magnitude over 10"):
+        pruner.load_state_dict(own | {"method": "set"})
+    with pytest.raises(PruningError, match="this state is of magnitude over 20 steps, not of magnitude over 10"):
+        pruner.load_state_dict(own | {"total": 20})
     with pytest.raises(PruningError, match="it belongs to another model or method"):
-        pruner.load_state_dict({"method": "magnitude", "step": 0, "state": {}})
+        pruner.load_state_dict(own | {"state": {}})
 
 
 @pytest.mark.parametrize("way", ["accumulated", "closure", "keyword", "scaled", "fused"])
@@ -279,7 +282,7 @@ def test_phases_begin_with_a_fresh_optimiser() -> None:
     assert pruner.phases == [3, 3]
     train(model, optimizer, pruner, until=3)
     assert not optimizer.state
-    assert {float(p) for p in (model.conv.weight == 0).float().mean()[None]} != {0.0}
+    assert (model.conv.weight == 0).any()
 
 
 @pytest.mark.parametrize("kind", ["pt", "safetensors"])
