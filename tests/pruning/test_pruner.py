@@ -109,6 +109,20 @@ def test_every_method_leaves_exact_zeros(name: str) -> None:
     assert report.layers["conv.weight"] == pytest.approx(float((model.conv.weight == 0).float().mean()))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["csp", "movement", "obs", "xrda"])
+def test_weights_may_be_of_other_types(name: str, dtype: torch.dtype) -> None:
+    model = tagger().to(dtype)
+    optimizer = adam(model)
+    pruner = start(model, optimizer, name, calibration=lambda: [model(batch(100).to(dtype))])
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        loss_of(model, batch(step).to(dtype)).backward()
+        optimizer.step()
+    pruner.finish()
+    assert_exact(model, pruner)
+
+
 @every_method
 def test_a_resumed_training_is_bit_identical(name: str, tmp_path: Path) -> None:
     """From a file that the restricted loader reads."""
@@ -368,6 +382,9 @@ def test_what_cannot_work_is_refused_in_a_sentence() -> None:
         start(model, adam(model), "magnitud")
     with pytest.raises(ConfigError, match="intervall"):
         start(model, adam(model), intervall=3)
+    split = type("FullyShardedDataParallel", (nn.Sequential,), {})(model)
+    with pytest.raises(PruningError, match="weights are split over processes"):
+        start(split, adam(model))
     images = nn.Sequential(nn.Conv2d(2, 3, 3)).to(memory_format=torch.channels_last)
     with pytest.raises(PruningError, match=r"does not lie in memory row by row"):
         start(images, adam(images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from cspbench.errors import PruningError
 from cspbench.pruning.pruner import Pruner
+from cspbench.store import write_atomic
 
 FILE = "pruner.pt"
 """State of the method, in each checkpoint of the trainer."""
@@ -72,7 +74,9 @@ class PruningCallback(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the state of the method into the checkpoint."""
-        torch.save(self.pruner.state_dict(), _checkpoint(args, state))
+        buffer = io.BytesIO()
+        torch.save(self.pruner.state_dict(), buffer)
+        write_atomic(_checkpoint(args, state), buffer.getvalue())
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -105,7 +105,7 @@ class Movement(RampedMethod):
             if weight.grad is None:
                 continue
             # Loss scaling skips the optimiser step of an overflowing gradient; the scores skip it too.
-            slopes[name] = (weight.grad.float() * weight).nan_to_num_(0.0, 0.0, 0.0)
+            slopes[name] = (weight.grad.float() * weight.float()).nan_to_num_(0.0, 0.0, 0.0)
             if self.params.variant == "soft":
                 sigmoid = self._s[name].sigmoid()
                 slopes[name] += self.params.regulariser * sigmoid * (1 - sigmoid)
