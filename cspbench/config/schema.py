@@ -195,6 +195,16 @@ def _listed(value: Any) -> Any:
     return value
 
 
+class TrialResources(Settings):
+    """Place that a trial takes on a cluster of `executor: ray`."""
+
+    cpus: float = Field(1, gt=0, description="processors; also the number of threads")
+    gpus: float = Field(0, ge=0, description="GPUs; a fraction shares one")
+    node: str | None = Field(
+        None, description="class of nodes, a resource that `ray start --resources` named: latency is measured there"
+    )
+
+
 class SweepConfig(Recipe):
     """A whole sweep file."""
 
@@ -230,6 +240,10 @@ class SweepConfig(Recipe):
     trials_per_gpu: TrialsPerGpu = Field(
         None, description="processes that share a GPU, in place of `workers` where there is one; `auto` by its memory"
     )
+    executor: Literal["local", "ray"] = Field(
+        "local", description="processes on this machine, or tasks of a Ray cluster"
+    )
+    resources: TrialResources = TrialResources()
     trial_timeout: float | None = Field(None, gt=0, description="seconds after which a running trial fails")
     max_failures: int | None = Field(None, ge=1, description="failed trials after which the sweep stops")
     device: Device = "auto"

@@ -16,6 +16,7 @@ from cspbench.errors import ConfigError, CspbenchError, InterruptedSweepError
 from cspbench.spec import DenseSpec, TrialSpec, content_id
 from cspbench.store import Store, StudyFolder
 from cspbench.sweep.jobs import JobTable
+from cspbench.sweep.on_ray import RayExecutor
 from cspbench.sweep.plan import Plan, resolve
 from cspbench.sweep.servers import LOCAL, Servers, shown
 from cspbench.sweep.shared import DatabaseExecutor
@@ -98,7 +99,23 @@ def run_sweep(
     if servers.storage is not None:
         return _run_shared(config, store, display, servers)
     progress = _Progress(display)
-    executor = executor or make_executor(
+    executor = executor or _executor(config, store, progress)
+    display.note(f"sweep {config.name}: corpus {config.corpus.name}")
+    plan = resolve(config, store, display.note)
+    with study_lock(store.study(config.name)):
+        study = open_study(plan, store)
+        logbook = Logbook(store, config.name, _description(plan, store), display.note, servers.tracking)
+        logbook.begin()
+        return _run(plan, store, study, logbook, display, executor, progress)
+
+
+def _executor(config: SweepConfig, store: Store, progress: TrialProgress) -> Executor:
+    """Executor that a sweep file asks for."""
+    if config.executor == "ray":
+        if config.early_stopping is not None:
+            raise ConfigError("early_stopping needs `executor: local`: leave it out, or `executor: ray`")
+        return RayExecutor(store, config.device, progress, config.resources, config.trial_timeout)
+    return make_executor(
         config.workers,
         store,
         config.device,
@@ -107,13 +124,6 @@ def run_sweep(
         config.trials_per_gpu,
         answers=config.early_stopping is not None,
     )
-    display.note(f"sweep {config.name}: corpus {config.corpus.name}")
-    plan = resolve(config, store, display.note)
-    with study_lock(store.study(config.name)):
-        study = open_study(plan, store)
-        logbook = Logbook(store, config.name, _description(plan, store), display.note, servers.tracking)
-        logbook.begin()
-        return _run(plan, store, study, logbook, display, executor, progress)
 
 
 def _run_shared(config: SweepConfig, store: Store, display: Display, servers: Servers) -> Summary:
