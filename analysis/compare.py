@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image
 
-from cspbench import report
+import cspbench
 from cspbench.comparison.report import (
     evaluate_finals,
     load_evaluation,
@@ -158,7 +158,7 @@ if len(highest):
     pair = first.merge(second, on=["fold", "dense_seed", "seed"]).iloc[0]
     names = {proposed: pair["trial_id_x"], verdict["best_rival"]: pair["trial_id_y"]}
     try:
-        recognised = [report.load_hypotheses(trial, ROOT).set_index("id") for trial in names.values()]
+        recognised = [cspbench.trial(trial, ROOT).hypotheses.set_index("id") for trial in names.values()]
     except CspbenchError as error:
         print(error)
     else:

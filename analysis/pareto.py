@@ -85,8 +85,9 @@ plt.show()
 # %%
 highest = chosen[chosen["sparsity_requested"] == chosen["sparsity_requested"].max()]
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-report.plot_curves(highest, "dev_wer", ROOT, left)
-report.plot_curves(highest, "sparsity", ROOT, right)
+curves = report.load_curves(STUDY, ROOT).query("trial_id in @highest.trial_id")
+report.plot_curves(curves, "dev_wer", left)
+report.plot_curves(curves, "sparsity", right)
 figure.suptitle(f"at {100 * highest['sparsity_requested'].max():g} % sparsity")
 plt.show()
 
@@ -95,8 +96,10 @@ plt.show()
 # Fraction of zeros of each layer (%), mean over seeds, at the highest sparsity.
 
 # %%
-layers = pd.concat(report.load_layers(row.trial_id, ROOT).assign(method=row.method) for row in highest.itertuples())
-(100 * layers.pivot_table(index="layer", columns="method", values="sparsity", sort=False)).round(1)
+layers = report.load_layers(STUDY, ROOT).query("trial_id in @highest.trial_id")
+plt.figure(figsize=(7, 4), layout="constrained")
+report.plot_layers(layers)
+plt.show()
 
 # %% [markdown]
 # ## Hypotheses
@@ -104,7 +107,8 @@ layers = pd.concat(report.load_layers(row.trial_id, ROOT).assign(method=row.meth
 
 # %%
 methods = [method for method in (METHOD, RIVAL) if method in set(highest["method"])] or [highest["method"].iloc[0]]
-decoded = [report.load_hypotheses(highest[highest["method"] == m]["trial_id"].iloc[0], ROOT) for m in methods]
+texts = report.load_hypotheses(STUDY, ROOT).query("trial_id in @highest.trial_id")
+decoded = [texts[(texts["method"] == m) & (texts["seed"] == texts["seed"].min())] for m in methods]
 worst = decoded[0].sort_values("edits", ascending=False).head(8)[["id", "reference"]]
 for method, hypotheses in zip(methods, decoded, strict=True):
     columns = {"hypothesis": method, "edits": f"{method} edits"}

@@ -15,6 +15,7 @@ A sweep, its results and one of its trials (after ``cspbench sweep sweeps/smoke.
 What each name is for:
 
 - `load_config` reads a sweep file, `run_sweep` runs it, `load_results` returns its trials as a DataFrame;
+- `load_curves`, `load_layers` and `load_hypotheses` return training curves, sparsity of layers and test hypotheses;
 - `TrialSpec` describes a single trial, `run_trial` runs it, `trial` reads it back;
 - `load_model` loads a model that a sweep put into MLflow's registry;
 - `Pruner` prunes any torch model in any training loop, `prune` a trained one at once;
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from cspbench.pruning.at_once import prune
     from cspbench.pruning.pruner import Pruner
     from cspbench.pruning.registry import methods
+    from cspbench.report.frames import load_curves, load_hypotheses, load_layers
     from cspbench.report.results import load_results
     from cspbench.report.trial import trial
     from cspbench.runtime.latency.calls import latency
@@ -53,6 +55,9 @@ _HOMES = {
     "load_model": "cspbench.sweep.models",
     "run_sweep": "cspbench.sweep.runner",
     "load_results": "cspbench.report.results",
+    "load_curves": "cspbench.report.frames",
+    "load_layers": "cspbench.report.frames",
+    "load_hypotheses": "cspbench.report.frames",
     "trial": "cspbench.report.trial",
     "TrialSpec": "cspbench.spec",
     "run_trial": "cspbench.trials.run",
@@ -64,8 +69,9 @@ _HOMES = {
     "latency": "cspbench.runtime.latency.calls",
 }
 __all__ = [
-    "Pruner", "Recogniser", "TrialSpec", "__version__", "create", "latency", "load_config", "load_model",
-    "load_results", "methods", "prune", "report", "run_sweep", "run_trial", "trial",
+    "Pruner", "Recogniser", "TrialSpec", "__version__", "create", "latency", "load_config", "load_curves",
+    "load_hypotheses", "load_layers", "load_model", "load_results", "methods", "prune", "report", "run_sweep",
+    "run_trial", "trial",
 ]  # fmt: skip
 
 _find = lazy(__name__, _HOMES)

@@ -48,7 +48,7 @@ def test_the_notebook_shows_a_study(tmp_path, monkeypatch):
     store = write_study(tmp_path / "runs", synthetic=True)
     record(store, "demo", spec("lottery", 0.99), "failed", "boom")
     notebook = execute(tmp_path, monkeypatch)
-    assert len(outputs(notebook, "image/png")) == 4
+    assert len(outputs(notebook, "image/png")) == 5
     printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream")
     assert "demo: fsdd (synthetic speech)" in printed
 
@@ -76,7 +76,7 @@ def test_the_notebook_shows_a_study(tmp_path, monkeypatch):
 def test_a_study_without_the_compared_methods_still_runs(tmp_path, monkeypatch):
     write_study(tmp_path / "runs", methods=["lottery"], sparsities=[0.5], seeds=[0])
     notebook = execute(tmp_path, monkeypatch)
-    assert len(outputs(notebook, "image/png")) == 3
+    assert len(outputs(notebook, "image/png")) == 4
     assert "lottery edits" in table(notebook, "lottery edits").columns
 
 

@@ -18,7 +18,10 @@ from cspbench.errors import ConfigError
 from cspbench.result import TrialResult
 
 DATA = Path(__file__).resolve().parent / "data" / "runs_v1"
-EXAMPLES = ("cspbench", "cspbench.report", "cspbench.report.results", "cspbench.report.trial", "cspbench.units")
+EXAMPLES = (
+    *("cspbench", "cspbench.report", "cspbench.report.frames", "cspbench.report.results", "cspbench.report.screen"),
+    *("cspbench.report.trial", "cspbench.units"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +75,15 @@ def test_plots_take_frames_and_return_axes() -> None:
     trials = report.load_results("smoke")
     for plot in (report.plot_wer_vs_sparsity, report.plot_wer_vs_latency, report.plot_latency_vs_sparsity):
         assert plot(trials, mpl.figure.Figure().subplots()).get_title()
-    axes = report.plot_curves(trials, "dev_wer", axes=mpl.figure.Figure().subplots())
+    curves = report.load_curves("smoke")
+    axes = report.plot_curves(curves, "dev_wer", axes=mpl.figure.Figure().subplots())
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {*trials["method"]}
-    assert report.plot_curves(trials, "gradient_norm", axes=mpl.figure.Figure().subplots()).get_legend() is None
+    assert (
+        report.plot_curves(
+            report.load_curves("smoke"), "gradient_norm", axes=mpl.figure.Figure().subplots()
+        ).get_legend()
+        is None
+    )
     dots = report.plot_dev_vs_test(trials, mpl.figure.Figure().subplots()).collections
     assert sum(len(dot.get_offsets()) for dot in dots) == 4
     ids = trials.set_index("method")["trial_id"]

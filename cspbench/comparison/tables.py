@@ -144,7 +144,7 @@ def _hypotheses(
     plan: ComparisonPlan, finals: pd.DataFrame, store: Store, recorded: Record | None
 ) -> Callable[[str], pd.DataFrame]:
     """Test utterances of a trial, of the store or else of the record, with the clusters that its corpus names."""
-    from cspbench.report.results import load_hypotheses
+    from cspbench.report.trial import Trial
 
     by_speaker = {entry.key for entry in plan.config.corpora if entry.cluster == "speaker"}
     corpora = dict(zip(finals["trial_id"], finals["corpus"], strict=True))
@@ -152,7 +152,7 @@ def _hypotheses(
     def hypotheses(trial_id: str) -> pd.DataFrame:
         if recorded is not None and not store.trial(trial_id).hypotheses.is_file():
             return recorded.hypotheses(trial_id)
-        found = load_hypotheses(trial_id, store)
+        found = Trial(trial_id, store).hypotheses
         return found.assign(cluster=found["speaker"]) if corpora[trial_id] in by_speaker else found
 
     return hypotheses

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from cspbench.report.bootstrap import PairedDifference
+from cspbench.report.confusions import confused_words
 from cspbench.report.figures import PANELS, Panel, draw, looks
-from cspbench.report.results import load_curve
-from cspbench.store import Store
 
 _PANELS = {panel.name: panel for panel in PANELS}
 LABELS = {
@@ -65,31 +63,60 @@ def plot_dev_vs_test(trials: pd.DataFrame, axes: Axes | None = None) -> Axes:
     return axes
 
 
-def plot_curves(
-    trials: pd.DataFrame, quantity: str = "dev_wer", root: Store | Path | str = "runs", axes: Axes | None = None
-) -> Axes:
+def plot_curves(curves: pd.DataFrame, quantity: str = "dev_wer", axes: Axes | None = None) -> Axes:
     """Draw training curves, one line a trial, coloured by method.
 
     Args:
-        trials: as from `load_results`.
-        quantity: a column of `load_curve`; records without it are skipped.
-        root: folder of all results.
+        curves: as from `load_curves`.
+        quantity: a column of it; records without it are skipped.
         axes: where to draw; the current ones of pyplot if not given.
     """
     axes = _axes(axes)
-    style = looks(trials["method"])
+    style = looks(curves["method"])
     factor = 100 if quantity in ("dev_wer", "sparsity") else 1
+    known = curves.dropna(subset=[quantity]) if quantity in curves else curves.head(0)
     drawn = set()
-    for trial, method in zip(trials["trial_id"], trials["method"], strict=True):
-        curve = load_curve(trial, root)
-        known = curve.dropna(subset=[quantity]) if quantity in curve else curve.head(0)
-        if len(known):
-            label = None if method in drawn else method
-            axes.plot(known["step"], factor * known[quantity], color=style[method].colour, alpha=0.8, label=label)
-            drawn.add(method)
+    for (method, _, _), curve in known.groupby(["method", "study", "trial_id"], sort=False, dropna=False):
+        label = None if method in drawn else method
+        axes.plot(curve["step"], factor * curve[quantity], color=style[str(method)].colour, alpha=0.8, label=label)
+        drawn.add(method)
     axes.set(xlabel="step", ylabel=LABELS.get(quantity, quantity))
     if drawn:
         axes.legend(frameon=False)
+    return axes
+
+
+def plot_layers(layers: pd.DataFrame, axes: Axes | None = None) -> Axes:
+    """Draw the sparsity of each layer by method as a heatmap, means over the trials of a method.
+
+    Args:
+        layers: as from `load_layers`, of trials that can be compared: of one sparsity.
+        axes: where to draw; the current ones of pyplot if not given.
+    """
+    axes = _axes(axes)
+    table = 100 * layers.pivot_table(index="layer", columns="method", values="sparsity", sort=False)
+    axes.imshow(table, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    axes.set_xticks(range(table.shape[1]), table.columns, rotation=30, ha="right")
+    axes.set_yticks(range(table.shape[0]), table.index)
+    for (row, column), zeros in np.ndenumerate(table.to_numpy()):
+        axes.text(column, row, f"{zeros:.0f}", ha="center", va="center", color="white" if zeros < 60 else "black")
+    axes.set_title("zeros (%)", fontsize=10)
+    return axes
+
+
+def plot_confused_words(hypotheses: pd.DataFrame, count: int = 12, axes: Axes | None = None) -> Axes:
+    """Draw the most frequent word edits as bars: what was said, and what was recognised.
+
+    Args:
+        hypotheses: as from `load_hypotheses`.
+        count: number of pairs.
+        axes: where to draw; the current ones of pyplot if not given.
+    """
+    axes = _axes(axes)
+    pairs = confused_words(hypotheses).head(count)[::-1]
+    names = [f"{said} → {recognised}" for said, recognised in zip(pairs["reference"], pairs["hypothesis"], strict=True)]
+    axes.barh(names, pairs["count"], color="0.35")
+    axes.set_xlabel("times")
     return axes
 
 

@@ -1,4 +1,4 @@
-"""Reads a study back: one row a trial, hypotheses and training curves.
+"""Results of studies: one row a trial.
 
 The list of a study's trials says what was asked for; each trial's own folder says what came out of it.
 """
@@ -14,27 +14,29 @@ import pandas as pd
 from cspbench.constraints import Constraint, violated
 from cspbench.errors import ConfigError, did_you_mean
 from cspbench.hyper import flatten
+from cspbench.report.sources import Place, Source, places
 from cspbench.result import ALIASES, METRICS, TrialResult
 from cspbench.spec import TrialSpec, canonical, content_id
 from cspbench.store import Store, read_json
-from cspbench.trials.records import ResultsError, TrialLog, TrialRecord, read_result, read_rows
+from cspbench.trials.records import TrialRecord, read_result
 
 MEASURES = [*METRICS, *ALIASES]
 """Numeric columns that only a finished trial has; NaN elsewhere."""
 
 COLUMNS = [
-    *("trial_id", "number", "state", "corpus", "synthetic", "method", "sparsity_requested", "seed", "setting"),
+    *("trial_id", "study", "number", "state", "corpus", "synthetic", "method", "sparsity_requested", "seed", "setting"),
     *("dense_id", "schema", "device", "formats", "violated", "dense_violated", "error"),
     *(name for name in MEASURES if name != "sparsity_requested"),
 ]
 
 
-def load_results(name: str, root: Store | Path | str = "runs") -> pd.DataFrame:
-    """Read the trials of a study, one row each, in the order in which they were asked for.
+def load_results(source: Source, root: Store | Path | str = "runs") -> pd.DataFrame:
+    """Read the trials of studies, one row each, in the order in which they were asked for.
 
     Args:
-        name: the study, the top-level ``name`` of its sweep file.
-        root: folder of all results, which the sweep wrote to.
+        source: the study, by the top-level ``name`` of its sweep file; or a results folder, for all its studies; or the
+            tracking URI of an MLflow server or database, for all that it holds; or a list of such.
+        root: folder of all results, which the sweep wrote to; for names.
 
     Returns:
         A frame with `COLUMNS`: what identifies the trial, then a column for each metric of
@@ -58,11 +60,19 @@ def load_results(name: str, root: Store | Path | str = "runs") -> pd.DataFrame:
         >>> trials.query("state == 'complete'").groupby("method")["compression"].max().round(1).to_dict()
         {'csp': 3.4, 'lottery': 3.4, 'magnitude': 2.7, 'movement': 3.0}
     """
-    store = Store(root)
-    rows = [_row(store, record) for record in _records(store, name)]
+    frames = [_of_place(place) for place in places(source, root)]
+    extra = {str(column): None for frame in frames for column in frame if column not in COLUMNS}
+    columns = [*COLUMNS, *sorted(extra)]
+    if len(frames) == 1:
+        return frames[0].reindex(columns=columns)
+    return pd.concat(frames, ignore_index=True).reindex(columns=columns) if frames else pd.DataFrame(columns=columns)
+
+
+def _of_place(place: Place) -> pd.DataFrame:
+    rows = [{"study": place.study} | _row(place.store, record) for record in place.records()]
     extra = {key: None for row in rows for key in row if key not in COLUMNS}
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sorted(extra)])
-    return _judged(frame.astype(dict.fromkeys(MEASURES, float)), _constraints(store, name))
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *extra]).astype(dict.fromkeys(MEASURES, float))
+    return _judged(frame, _constraints(place))
 
 
 def where(frame: pd.DataFrame, condition: str) -> pd.DataFrame:
@@ -88,60 +98,10 @@ def where(frame: pd.DataFrame, condition: str) -> pd.DataFrame:
     return frame[holds]
 
 
-def load_hypotheses(trial_id: str, root: Store | Path | str = "runs") -> pd.DataFrame:
-    """Read references and hypotheses of a trial's test utterances.
-
-    Args:
-        trial_id: the trial.
-        root: folder of all results.
-
-    Returns:
-        One row an utterance: ``id``, ``speaker``, ``reference``, ``hypothesis``, ``edits``, ``words``.
-
-    Raises:
-        ResultsError: the trial has no hypotheses.
-    """
-    return pd.DataFrame(read_rows(Store(root).trial(trial_id).hypotheses))
-
-
-def load_curve(trial_id: str, root: Store | Path | str = "runs") -> pd.DataFrame:
-    """Read a trial's training curve.
-
-    Args:
-        trial_id: the trial.
-        root: folder of all results.
-
-    Returns:
-        One row a record: ``step``, ``epoch``, ``loss``, ``learning_rate``, ``sparsity`` and, where dev was decoded,
-        ``dev_wer``.
-
-    Raises:
-        ResultsError: the trial has no curve.
-    """
-    return pd.DataFrame(read_rows(Store(root).trial(trial_id).curve))
-
-
-def load_layers(trial_id: str, root: Store | Path | str = "runs") -> pd.DataFrame:
-    """Read the sparsity of a trial's layers.
-
-    Args:
-        trial_id: the trial.
-        root: folder of all results.
-
-    Returns:
-        One row a weight matrix: ``layer``, ``sparsity`` (fraction of zeros).
-
-    Raises:
-        ResultsError: the trial has no result.
-    """
-    zeros = read_result(Store(root).trial(trial_id)).layer_sparsity
-    return pd.DataFrame({"layer": list(zeros), "sparsity": list(zeros.values())})
-
-
-def _constraints(store: Store, name: str) -> list[Constraint]:
+def _constraints(place: Place) -> list[Constraint]:
     """Constraints of the sweep behind a study; a comparison, and a study collected elsewhere, have none."""
-    path = store.study(name).sweep
-    config = read_json(path).get("config", {}) if path.is_file() else {}
+    path = place.store.study(place.study).sweep if place.study else None
+    config = read_json(path).get("config", {}) if path is not None and path.is_file() else {}
     return [Constraint.parse(text) for text in config.get("constraints", ())]
 
 
@@ -163,16 +123,6 @@ def _judged(frame: pd.DataFrame, constraints: list[Constraint]) -> pd.DataFrame:
 
 def _worded(constraints: list[Constraint], metrics: dict[str, float]) -> str:
     return ", ".join(constraint.text for constraint in violated(constraints, metrics))
-
-
-def _records(store: Store, name: str) -> list[TrialRecord]:
-    """Last record of each trial of a study, in order of first appearance."""
-    log = TrialLog(store.study(name).trials)
-    if not log.path.is_file():
-        known = store.studies()
-        listed = ", ".join(known) if known else "none yet: run `cspbench sweep`"
-        raise ResultsError(f"no study '{name}' under {store.root}{did_you_mean(name, known)} (studies there: {listed})")
-    return log.records()
 
 
 def _row(store: Store, record: TrialRecord) -> dict[str, Any]:

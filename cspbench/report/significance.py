@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from cspbench.errors import CspbenchError
 from cspbench.report.bootstrap import Floats, PairedDifference, paired_bootstrap, resolution
-from cspbench.report.results import load_hypotheses
+from cspbench.report.trial import Trial
 from cspbench.store import Store
 
 EXACT_UNITS = 40
@@ -203,7 +203,7 @@ def compare_trials(
         ValueError: `by_speaker` where all utterances are of one.
     """
     trials = [*first, *second]
-    frames = [load_hypotheses(trial, root).set_index("id").sort_index() for trial in trials]
+    frames = [Trial(trial, Store(root)).hypotheses.set_index("id").sort_index() for trial in trials]
     reference = frames[0]
     for trial, frame in zip(trials, frames, strict=True):
         if not frame["reference"].equals(reference["reference"]):

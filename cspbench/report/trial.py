@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from cspbench.errors import ConfigError, did_you_mean
-from cspbench.report.results import load_curve, load_hypotheses, load_layers, load_results, where
+from cspbench.report.results import load_results, where
 from cspbench.report.table import CELL, CONTROL, select_on_dev
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, read_json
-from cspbench.trials.records import read_result
+from cspbench.trials.records import read_result, read_rows
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,19 @@ class Trial:
 
     @property
     def curve(self) -> pd.DataFrame:
-        """The training curve; see `load_curve`."""
-        return load_curve(self.id, self.store)
+        """The training curve: the columns of `load_curves` from ``step`` on."""
+        return pd.DataFrame(read_rows(self.store.trial(self.id).curve))
 
     @property
     def hypotheses(self) -> pd.DataFrame:
-        """References and hypotheses of the test utterances; see `load_hypotheses`."""
-        return load_hypotheses(self.id, self.store)
+        """References and hypotheses of the test utterances: the columns of `load_hypotheses` from ``id`` on."""
+        return pd.DataFrame(read_rows(self.store.trial(self.id).hypotheses))
 
     @property
     def layers(self) -> pd.DataFrame:
-        """Sparsity of each weight matrix; see `load_layers`."""
-        return load_layers(self.id, self.store)
+        """Sparsity of each weight matrix: ``layer``, ``sparsity``."""
+        zeros = self.result.layer_sparsity
+        return pd.DataFrame({"layer": list(zeros), "sparsity": list(zeros.values())})
 
 
 def trial(id: str, root: Store | Path | str = "runs") -> Trial:

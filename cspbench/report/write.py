@@ -9,9 +9,10 @@ import pandas as pd
 from cspbench.report.display import display_notes
 from cspbench.report.figures import PANELS, figure, save
 from cspbench.report.page import NOTES, command, heading, html_page, markdown_table
-from cspbench.report.results import ResultsError, load_results
+from cspbench.report.results import load_results
 from cspbench.report.table import PLACE, fronts, summary
 from cspbench.store import Store, write_atomic
+from cspbench.trials.records import ResultsError
 
 
 def write_report(name: str, store: Store) -> list[Path]:

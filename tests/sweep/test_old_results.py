@@ -14,7 +14,8 @@ from pydantic import Field
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
 from cspbench.report.display import display_rows
-from cspbench.report.results import load_curve, load_hypotheses, load_results
+from cspbench.report.frames import load_curves, load_hypotheses
+from cspbench.report.results import load_results
 from cspbench.report.table import fronts, select_on_dev, summary
 from cspbench.report.write import write_report
 from cspbench.spec import DenseSpec, Since, TrainSpec, TrialSpec, canonical, newer_fields
@@ -79,7 +80,7 @@ def check_report(store: Store) -> None:
     assert set(frame["state"]) == {"complete"}
     assert frame.set_index("method")["latency_ms"]["csp"] == pytest.approx(0.01312, rel=1e-6)
     assert len(load_hypotheses(frame["trial_id"][0], store)) == 12
-    assert load_curve(frame["trial_id"][0], store)["sparsity"].tolist() == [0.8]
+    assert load_curves(frame["trial_id"][0], store)["sparsity"].tolist() == [0.8]
     assert len(display_rows(summary(frame))) == 5
     assert store.study("smoke").report / "report.html" in write_report("smoke", store)
 
