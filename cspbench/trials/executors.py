@@ -17,7 +17,6 @@ from typing import Any, Literal, Protocol, Self
 
 from cspbench.errors import CspbenchError, FileAccessError
 from cspbench.machine import stop
-from cspbench.machine.cpu import usable_threads
 from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, write_atomic
@@ -196,8 +195,12 @@ class LocalProcesses:
         self._stopping = False
 
     def prepare(self, dense: Iterable[DenseSpec]) -> None:
+        from cspbench.trials.dense_ahead import train_ahead
+
+        specs = list(dense)
+        train_ahead(specs, self.workers, self._store, self._device, self._progress)
         # In this process: while no trial runs, the training may have all cores.
-        train_dense_models(dense, self._store, self._device, self._progress)
+        train_dense_models(specs, self._store, self._device, self._progress)
 
     @property
     def free(self) -> int:
@@ -349,8 +352,9 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
         answers: true if the parent answers each evaluation by whether the trial goes on.
     """
     stop.obey_parent()  # Ctrl-C reaches the whole group, and so may the SIGTERM of a cluster
-    _divide_cores(workers)
-    place = _place(index, device)
+    from cspbench.trials.gpus import take_place
+
+    place = take_place(index, workers, device)
     store = Store(os.fspath(root))
     with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         while True:
@@ -360,21 +364,6 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
             result = outcome.result and outcome.result.model_dump(mode="json")
             rest = {"error": outcome.error, "reason": outcome.reason, "stopped": outcome.stopped}
             _send(connection, {"result": result, **rest})
-
-
-def _divide_cores(workers: int) -> None:
-    import torch
-
-    torch.set_num_threads(max(1, usable_threads() // workers))
-
-
-def _place(index: int, device: str) -> str:
-    """Spread workers over the GPUs there are, unless the sweep names one."""
-    import torch
-
-    if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
-        return f"cuda:{index % torch.cuda.device_count()}"
-    return device
 
 
 class _Sender:

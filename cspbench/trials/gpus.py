@@ -1,4 +1,4 @@
-"""Number of trials that share a GPU."""
+"""GPUs shared by worker processes: how many, and which takes which."""
 
 from __future__ import annotations
 
@@ -36,3 +36,17 @@ def worker_count(workers: int, trials_per_gpu: int | Literal["auto"] | None, dev
         free = min(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus)
         trials_per_gpu = max(1, min(free // TRIAL_BYTES, usable_threads() // len(gpus)))
     return trials_per_gpu * len(gpus)
+
+
+def take_place(index: int, workers: int, device: str) -> str:
+    """Take one worker's part of the processor's threads, and return its device.
+
+    Args:
+        index: number of this worker, from 0.
+        workers: number of workers that divide the machine.
+        device: as in a sweep file; unless it names a GPU, workers are spread over all there are.
+    """
+    torch.set_num_threads(max(1, usable_threads() // workers))
+    if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+        return f"cuda:{index % torch.cuda.device_count()}"
+    return device
