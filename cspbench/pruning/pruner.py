@@ -152,6 +152,7 @@ class Pruner:
             return
         if not self._observed:
             self.observe_gradients()
+        self._observed = False  # a scaler may skip this step, and the next attempt is observed anew
         self._matrices.take_gradients()
         self.method.after_backward(self._progress())
         self._matrices.return_gradients()

@@ -234,6 +234,26 @@ def test_a_step_that_a_scaler_skips_does_not_count(fused: bool | None) -> None:
     assert pruner.step == 1
 
 
+def test_after_a_skipped_step_the_next_gradients_are_observed() -> None:
+    seen = []
+    for overflow in (False, True):
+        model = tagger()
+        optimizer = adam(model)
+        pruner = start(model, optimizer, "fisher_magnitude")
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        for factor in [torch.inf, 1.0] if overflow else [1.0]:
+            optimizer.zero_grad()
+            (scaler.scale(loss_of(model, batch(0))) * factor).backward()
+            scaler.unscale_(optimizer)
+            pruner.after_backward()
+            scaler.step(optimizer)
+            scaler.update()
+        assert pruner.step == 1
+        seen.append(pruner.method.state_dict())
+    assert any(x.any() for key, x in seen[0].items() if key.startswith("rows"))
+    assert all(torch.equal(seen[0][key], seen[1][key]) for key in seen[0])
+
+
 def test_after_backward_masks_gradients_before_the_loop_clips_them() -> None:
     model = tagger()
     optimizer = adam(model)
