@@ -11,7 +11,7 @@ from matplotlib.axis import XAxis
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from cspbench.units import time_unit
+from cspbench.units import size_unit, time_unit
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Axis:
 
 
 def axis(quantity: str) -> Axis:
-    """Look up the axis of a column: ``sparsity``, ``test_wer`` or ``latency_ms``."""
+    """Look up the axis of a column: ``sparsity``, ``test_wer``, ``latency_ms`` or ``size_bytes``."""
     return _AXES[quantity]
 
 
@@ -71,6 +71,13 @@ def _dress_latency(axis: MplAxis, values: Floats) -> None:
     axis.set_label_text(f"latency ({unit.name} per model step)")
 
 
+def _dress_size(axis: MplAxis, values: Floats) -> None:
+    unit = size_unit(values)
+    _scale(axis, values, smallest=1.0)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * unit.factor:g}"))
+    axis.set_label_text(f"size of the packed file ({unit.name})")
+
+
 def _scale(axis: MplAxis, values: Floats, smallest: float) -> None:
     """Linear from zero, or logarithmic where the values span a decade; zeros keep a place of their own on it."""
     known = values[~np.isnan(values)]
@@ -104,4 +111,5 @@ _AXES = {
     "sparsity": Axis("sparsity", _halvings, _dress_sparsity, dodge=0.05),
     "test_wer": Axis("WER", _percent, _dress_wer),
     "latency_ms": Axis("latency", _plain, _dress_latency),
+    "size_bytes": Axis("size", _plain, _dress_size),
 }

@@ -63,6 +63,9 @@ PANELS = (
     Panel("wer_vs_latency", "latency_ms", "test_wer", FRONTS["wer_vs_latency"]),
     Panel("latency_vs_sparsity", "sparsity", "latency_ms", FRONTS["wer_vs_latency"]),
 )
+"""The panels of the overview."""
+
+SIZE_PANEL = Panel("wer_vs_size", "size_bytes", "test_wer", FRONTS["wer_vs_size"])
 
 
 @dataclass(frozen=True)
@@ -170,15 +173,24 @@ def figure(frame: pd.DataFrame, panels: Sequence[Panel] = PANELS, title: str = "
     return picture
 
 
-def save(picture: Figure, stem: Path) -> list[Path]:
-    """Write a figure as ``<stem>.png`` (150 dpi) and ``<stem>.svg``; equal figures give equal files."""
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
-    with mpl.rc_context({"svg.hashsalt": "cspbench"}):
+def save(picture: Figure, stem: Path, pdf: bool = False) -> list[Path]:
+    """Write a figure as ``<stem>.png`` (150 dpi) and ``<stem>.svg``; equal figures give equal files.
+
+    Args:
+        picture: the figure.
+        stem: path without the ending.
+        pdf: write ``<stem>.pdf`` as well, whose text is text, in embedded TrueType fonts as publishers ask for.
+    """
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg", *(["pdf"] if pdf else []))]
+    with mpl.rc_context({"svg.hashsalt": "cspbench", "pdf.fonttype": 42}):
         with atomic_file(paths[0]) as file:
             picture.savefig(file, format="png", dpi=150, metadata={"Software": "cspbench"})
         picture.set_layout_engine("none")  # laid out by now: both files the same way, and in half the time
         with atomic_file(paths[1]) as file:
             picture.savefig(file, format="svg", metadata={"Date": None, "Creator": "cspbench"})
+        for path in paths[2:]:
+            with atomic_file(path) as file:
+                picture.savefig(file, format="pdf", metadata={"CreationDate": None, "Creator": "cspbench"})
     return paths
 
 
@@ -209,7 +221,15 @@ def _draw_method(axes: Axes, cells: pd.DataFrame, panel: Panel, look: Look, shif
     cells = cells.sort_values("sparsity_requested")
     x, y = axis(panel.x).place(cells[panel.x]) + shift, axis(panel.y).place(cells[panel.y])
     low, high = _bounds(cells, panel.y)
-    joined = "-" if len(cells) <= _JOINED else ""
+    few = len(cells) <= _JOINED
+    # Over latency or size a line would go back and forth: there the sparsity is written beside each mark.
+    joined = "-" if few and panel.x == "sparsity" else ""
+    if few and panel.x != "sparsity":
+        for sparsity, across, up in zip(cells["sparsity_requested"], x, y, strict=True):
+            if sparsity > 0 and np.isfinite(across) and np.isfinite(up):
+                axes.annotate(
+                    f"{100 * sparsity:.4g}", (across, up), (5, 4), textcoords="offset points", fontsize=6.5, color="0.3"
+                )
     axes.plot(x, y, color=look.colour, marker=look.marker, markersize=6, linewidth=1.4, linestyle=joined, zorder=4)
     bars = np.abs([y - low, high - y])
     axes.errorbar(x, y, yerr=bars, ecolor=look.colour, fmt="none", elinewidth=0.9, capsize=2, alpha=0.6, zorder=3)
@@ -266,6 +286,8 @@ def _caption(shown: _Shown, panels: Sequence[Panel]) -> str:
     if "latency_ms" in quantities:
         text = "Latency measured on packed weights, median a model step"
         parts.append(text + ("; bars: to the 95th percentile." if any(p.y == "latency_ms" for p in panels) else "."))
+    if any(panel.x != "sparsity" for panel in panels):
+        parts.append("Numbers beside marks: sparsity in %.")
     if shown.seeds:
         parts.append("Dots: seeds; lines: their mean.")
     if any(panel.front != (panel.x, panel.y) for panel in panels) and len(panels) == 1:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import base64
+import math
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cspbench.report.display import NOISY, display_notes, display_rows
 from cspbench.report.figures import heading
+from cspbench.report.page_data import layer_table, page_data, shown_cells
+from cspbench.report.page_tables import (
+    error_blocks,
+    provenance_rows,
+    significance_rows,
+    sweep_file,
+    within_tolerance,
+)
+from cspbench.report.table import CELL, select_on_dev
 from cspbench.report.templating import render
 from cspbench.store import Store
+from cspbench.units import size_unit, time_unit
 from cspbench.version import __version__
 
 NOTES = (
@@ -43,7 +53,7 @@ def markdown_rows(rows: list[dict[str, str]]) -> str:
     return "".join("| " + " | ".join(map(_markdown_cell, line)) + " |\n" for line in lines)
 
 
-def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame, pictures: Sequence[Path]) -> str:
+def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame) -> str:
     """Assemble the page.
 
     Args:
@@ -51,14 +61,25 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame,
         store: where it lies, for the command that makes the page again.
         frame: as from `load_results`.
         table: its `summary`.
-        pictures: SVG files to embed, in order.
     """
+    chosen = select_on_dev(frame)
+    shown = shown_cells(chosen)
+    layers = layer_table(shown, store)
     return render(
         "study.html.j2",
         title=f"Study {heading(frame, name)}",
         warnings=[*_synthetic(frame), *doubts(frame)],
         counts=_counts(frame),
-        pictures=[(path.stem.replace("_", " "), _inline(path)) for path in pictures],
+        data=page_data(frame, table, store),
+        within=within_tolerance(table),
+        cells_left_out=_left_out(len(shown), len(chosen.drop_duplicates(CELL))),
+        layer_names=list(layers.columns),
+        layers=[(name, [None if pd.isna(v) else float(v) for v in row]) for name, row in layers.iterrows()],
+        errors=list(error_blocks(shown, store)),
+        tests=significance_rows(chosen, store),
+        trials=_trials(frame),
+        provenance=provenance_rows(name, frame, store),
+        sweep=sweep_file(name, store),
         table=display_rows(table),
         notes=(*display_notes(table), *NOTES),
         protocol=protocol_rows(frame),
@@ -130,6 +151,38 @@ def _failed(frame: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
-def _inline(path: Path) -> str:
-    """An SVG as a data URI. As an image it can run no script, and its ids cannot clash with another's."""
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def _left_out(shown: int, cells: int) -> str:
+    if shown == cells:
+        return ""
+    return (
+        f"Layers, training and errors below are those of {shown} of {cells} cells, spread evenly over the sparsities."
+    )
+
+
+def _trials(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """One row a finished trial."""
+    done = frame[frame["state"] == "complete"]
+    time, size = time_unit(done["latency_ms"].dropna()), size_unit(done["size_bytes"].dropna())
+    params = [column for column in frame.columns if column.startswith("params.")]
+
+    def number(value: float, spec: str) -> str:
+        return "–" if pd.isna(value) else format(value, spec)
+
+    return [
+        {
+            "method": str(row["method"]),
+            "sparsity %": f"{100 * row['sparsity_requested']:.4g}",
+            "seed": str(row["seed"]),
+            "test WER %": number(100 * row["test_wer"], ".2f"),
+            "dev WER %": number(100 * row["dev_wer"], ".2f"),
+            f"size {size.name}": number(row["size_bytes"] * size.factor, f".{size.digits}f"),
+            f"latency {time.name}": number(row["latency_ms"] * time.factor, f".{time.digits}f"),
+            "hyperparameters": ", ".join(f"{c[7:]}={row[c]}" for c in params if not _absent(row[c])),
+            "trial": str(row["trial_id"]),
+        }
+        for row in done.to_dict("records")
+    ]
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

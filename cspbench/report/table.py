@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -100,12 +101,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         One row a corpus, schema version, method and requested sparsity, with the columns `SUMMARY`.
     """
     chosen = select_on_dev(frame)
-    varied = _varied_params(frame)
     rows = [_dense_row(part) for _, part in chosen.groupby(PLACE, sort=True)]
-    for _, cell in frame.groupby(CELL, sort=True):
-        trials = chosen[chosen["trial_id"].isin(cell["trial_id"])]
-        rows.append(_cell_row(cell, trials, varied))
-    table = pd.DataFrame(rows, columns=SUMMARY)
+    table = pd.DataFrame(rows + _cell_rows(frame, chosen), columns=SUMMARY)
     table["control_change"] = _control_change(table)
     references_first = table.assign(rank=table["method"].map({DENSE: 0, CONTROL: 1}).fillna(2))
     order = references_first.sort_values([*PLACE, "rank", "method", "sparsity_requested"], kind="stable").index
@@ -127,24 +124,32 @@ def fronts(table: pd.DataFrame) -> pd.DataFrame:
     return marked[marked[list(FRONTS)].any(axis=1)]
 
 
-def _cell_row(cell: pd.DataFrame, trials: pd.DataFrame, varied: list[str]) -> dict[str, Any]:
-    """One row of the summary: `trials` are the chosen ones among the `cell`'s, perhaps none."""
-    first = cell.iloc[0]
-    done = cell[cell["state"] == "complete"]
-    row = {
-        **{key: first[key] for key in CELL},
-        **{name: float(trials[name].mean()) for name in MEANS},
-        "test_wer_std": float(trials["test_wer"].std()),
-        "latency_conclusive": float(trials["latency_conclusive"].min()),
-        "seeds": len(trials),
-        "settings": int(done["setting"].nunique()),
-        "failed": int((cell["state"] == "failed").sum()),
-        "params": _worded_params(trials, varied),
-        "formats": "; ".join(sorted(set(trials["formats"].dropna()))),
-        "violated": "" if trials.empty else trials.iloc[0]["violated"],
+def _cell_rows(frame: pd.DataFrame, chosen: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows of the summary for all cells of a frame: `chosen` are the chosen trials, of some cells perhaps none."""
+    trials = chosen.groupby(CELL)
+    cells = pd.DataFrame(index=frame.groupby(CELL, sort=True).size().index)
+    cells[MEANS] = trials[MEANS].mean()
+    cells["test_wer_std"] = trials["test_wer"].std()
+    cells["latency_conclusive"] = trials["latency_conclusive"].min()
+    cells["wer_change"] = (cells["test_wer"] / cells["dense_test_wer"] - 1).where(cells["dense_test_wer"] != 0)
+    counts = {
+        "seeds": trials.size(),
+        "settings": frame[frame["state"] == "complete"].groupby(CELL)["setting"].nunique(),
+        "failed": frame[frame["state"] == "failed"].groupby(CELL).size(),
     }
-    row["wer_change"] = row["test_wer"] / row["dense_test_wer"] - 1 if row["dense_test_wer"] else math.nan
-    return row | {alias: row[name] for alias, name in ALIASES.items()}
+    for name, found in counts.items():
+        cells[name] = found.reindex(cells.index).fillna(0).astype(int)
+    varied = _varied_params(frame)
+    texts = {key: {"params": "", "formats": "", "violated": ""} for key in cells.index}
+    for row in chosen.drop_duplicates(CELL)[[*CELL, *varied, "violated"]].to_dict("records"):
+        texts[tuple(row[name] for name in CELL)] |= {"params": _worded_params(row, varied), "violated": row["violated"]}
+    for key, formats in chosen.dropna(subset=["formats"]).groupby(CELL)["formats"].unique().items():
+        texts[key]["formats"] = "; ".join(sorted(formats))
+    rows = cells.reset_index().to_dict("records")
+    return [
+        row | texts[tuple(row[name] for name in CELL)] | {alias: row[name] for alias, name in ALIASES.items()}
+        for row in rows
+    ]
 
 
 def _dense_row(trials: pd.DataFrame) -> dict[str, Any]:
@@ -186,11 +191,9 @@ def _varied_params(frame: pd.DataFrame) -> list[str]:
     return [c for c in columns if (frame[c].astype(str).groupby(frame["method"]).nunique() > 1).any()]
 
 
-def _worded_params(trials: pd.DataFrame, columns: list[str]) -> str:
-    """Hyperparameters that all `trials` share, as ``name=value``; columns of other methods are NaN here."""
-    if trials.empty:
-        return ""
-    values = {column.removeprefix("params."): trials.iloc[0][column] for column in columns}
+def _worded_params(trial: Mapping[Any, Any], columns: list[str]) -> str:
+    """Hyperparameters of a trial as ``name=value``; columns of other methods are NaN here."""
+    values = {column.removeprefix("params."): trial[column] for column in columns}
     return ", ".join(f"{name}={_short(value)}" for name, value in values.items() if not _absent(value))
 
 

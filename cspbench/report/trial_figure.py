@@ -1,10 +1,12 @@
-"""One trial as a picture: sparsity of its layers, and its training curve."""
+"""Pictures of layers and training: one trial, and the layers of many."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -27,6 +29,28 @@ def trial_figure(
     left, right = picture.subplots(1, 2)
     _draw_layers(left, layers)
     _draw_curve(right, curve, steps)
+    return picture
+
+
+def layer_figure(layers: pd.DataFrame, title: str) -> Figure:
+    """Draw the sparsity of layers as a heatmap, a column a trial.
+
+    Args:
+        layers: fraction of zeros, a row a weight matrix and a column a trial; NaN where a trial has no such matrix.
+        title: of the figure.
+    """
+    rows, columns = layers.shape
+    picture = Figure(figsize=(3.4 + 0.42 * columns, 1.6 + 0.28 * rows), layout="constrained")
+    FigureCanvasAgg(picture)
+    axes = picture.subplots()
+    axes.imshow(layers.to_numpy(dtype=float), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(columns), list(layers.columns), rotation=60, ha="right", fontsize=7)
+    axes.set_yticks(range(rows), list(layers.index), fontsize=7)
+    for (row, column), value in np.ndenumerate(layers.to_numpy(dtype=float)):
+        if np.isfinite(value):
+            ink = "white" if value > 0.6 else "0.1"
+            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.5, color=ink)
+    axes.set_title(f"{title}: zeros by weight matrix (%)", fontsize=9)
     return picture
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from cspbench.report.display import display_notes
-from cspbench.report.figures import PANELS, figure, save
+from cspbench.report.figures import PANELS, SIZE_PANEL, figure, save
 from cspbench.report.page import NOTES, command, heading, html_page, markdown_table
+from cspbench.report.page_data import layer_table, shown_cells
 from cspbench.report.results import load_results
-from cspbench.report.table import PLACE, fronts, summary
+from cspbench.report.table import PLACE, fronts, select_on_dev, summary
+from cspbench.report.trial_figure import layer_figure
 from cspbench.store import Store, write_atomic
 from cspbench.trials.records import ResultsError
 
@@ -18,10 +20,10 @@ from cspbench.trials.records import ResultsError
 def write_report(name: str, store: Store) -> list[Path]:
     """Write the report of a study into ``<study>/report``; what was there of an earlier one is replaced.
 
-    Written are, for each corpus and schema version of the study, the three pictures and ``overview`` (all three side
-    by side), as PNG and SVG; ``results.csv`` (one row a trial), ``summary.csv`` and ``summary.md`` (method by
-    sparsity), ``pareto.csv`` (rows of the summary on a front, with a column a front), and ``report.html``, which holds
-    all of it in one file.
+    Written are, for each corpus and schema version of the study, WER over sparsity, latency and size, latency over
+    sparsity, an ``overview`` of three of them and the sparsity of ``layers``, as PNG, SVG and PDF; ``results.csv``
+    (one row a trial), ``summary.csv`` and ``summary.md`` (method by sparsity), ``pareto.csv`` (rows of the summary on
+    a front, with a column a front), and ``report.html``, a page with all of it, in one file.
 
     Args:
         name: the study.
@@ -38,15 +40,14 @@ def write_report(name: str, store: Store) -> list[Path]:
     if done.empty:
         raise ResultsError(f"study '{name}' has no finished trial to report: {_why_none(frame)}")
     folder = store.study(name).report
-    pictures = _write_pictures(name, frame, folder)
+    pictures = _write_pictures(name, frame, store, folder)
     table = summary(frame)
-    embedded = [path for path in pictures if path.suffix == ".svg" and not path.name.startswith("overview")]
     texts = {
         "results.csv": frame.to_csv(index=False),
         "summary.csv": table.to_csv(index=False),
         "pareto.csv": fronts(table).to_csv(index=False),
         "summary.md": _markdown(name, store, frame, table),
-        "report.html": html_page(name, store, frame, table, embedded),
+        "report.html": html_page(name, store, frame, table),
     }
     for file, text in texts.items():
         write_atomic(folder / file, text)
@@ -59,16 +60,19 @@ def _why_none(frame: pd.DataFrame) -> str:
     return (states or "it has no trials") + (f"; the first error was: {errors.iloc[0]}" if len(errors) else "")
 
 
-def _write_pictures(name: str, frame: pd.DataFrame, folder: Path) -> list[Path]:
+def _write_pictures(name: str, frame: pd.DataFrame, store: Store, folder: Path) -> list[Path]:
     corpora, versions = frame["corpus"].nunique() > 1, frame["schema"].nunique() > 1
     paths = []
     for (corpus, version), part in frame.groupby(PLACE):
         if not part["state"].eq("complete").any():
             continue
         ending = f"_{corpus}" * corpora + f"_schema{version}" * versions
-        for panel in PANELS:
-            paths += save(figure(part, [panel], name), folder / f"{panel.name}{ending}")
-        paths += save(figure(part, PANELS, name), folder / f"overview{ending}")
+        for panel in (*PANELS, SIZE_PANEL):
+            paths += save(figure(part, [panel], name), folder / f"{panel.name}{ending}", pdf=True)
+        paths += save(figure(part, PANELS, name), folder / f"overview{ending}", pdf=True)
+        layers = layer_table(shown_cells(select_on_dev(part)), store)
+        if layers.size:
+            paths += save(layer_figure(layers, heading(part, name)), folder / f"layers{ending}", pdf=True)
     return paths
 
 

@@ -1,0 +1,181 @@
+"""Tables of the page: sparsity that costs little, errors, tests of significance, and provenance."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import pandas as pd
+
+from cspbench.errors import CspbenchError
+from cspbench.report.confusions import confused_words, worst_utterances
+from cspbench.report.page_data import cell_name
+from cspbench.report.significance import compare_trials, holm
+from cspbench.report.table import CONTROL, DENSE, PLACE
+from cspbench.report.trial import Trial
+from cspbench.spec import TrialSpec
+from cspbench.store import Store, read_json
+
+TOLERANCE = 0.05
+"""Relative increase of the WER that "within 5 %" allows."""
+
+RESAMPLES = 2000
+CONFUSIONS, WORST, SPEAKERS = 8, 4, 12
+
+Rows = list[dict[str, str]]
+
+
+def within_tolerance(table: pd.DataFrame) -> Rows:
+    """Return, for each method, the highest sparsity whose WER exceeds that of a reference by 5 % or less, relative.
+
+    Args:
+        table: a `summary`.
+    """
+    rows = []
+    pruned = table[~table["method"].isin([DENSE, CONTROL])]
+    several = len(table[PLACE].drop_duplicates()) > 1
+    for (corpus, schema, method), own in pruned.groupby([*PLACE, "method"]):
+        row = {"corpus": f"{corpus}, schema {schema}"} if several else {}
+        row["method"] = str(method)
+        for name, column in (("dense", "wer_change"), ("control", "control_change")):
+            if table[column].notna().any():
+                kept = own[own[column] <= TOLERANCE + 1e-12]
+                best = kept.sort_values("sparsity_requested").tail(1).to_dict("records")
+                row[f"highest sparsity within 5 % of {name}"] = (
+                    f"{100 * best[0]['sparsity_requested']:.4g} % ({100 * best[0][column]:+.1f} %)" if best else "none"
+                )
+        rows.append(row)
+    return rows
+
+
+def error_blocks(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]:
+    """Describe the errors of trials on test: kinds, confused words, speakers, worst utterances.
+
+    Args:
+        trials: as from `cspbench.report.page_data.shown_cells`.
+        store: holds them.
+    """
+    for row in trials.to_dict("records"):
+        trial = str(row["trial_id"])
+        if not store.trial(trial).hypotheses.is_file():
+            continue
+        heard = Trial(trial, store).hypotheses
+        words = heard["words"].sum()
+        kinds = [
+            (kind, int(row[f"test_{kind}"]), 100 * row[f"test_{kind}"] / words)
+            for kind in ("substitutions", "deletions", "insertions")
+            if pd.notna(row[f"test_{kind}"])
+        ]
+        yield {
+            "name": cell_name(row) + (f", seed {row['seed']}" if trials["seed"].nunique() > 1 else ""),
+            "trial": trial,
+            "kinds": kinds,
+            "confused": [
+                {"said": str(pair["reference"]), "recognised": str(pair["hypothesis"]), "times": str(pair["count"])}
+                for pair in confused_words(heard[heard["edits"] > 0]).head(CONFUSIONS).to_dict("records")
+            ],
+            "speakers": _by_speaker(heard),
+            "worst": [
+                {
+                    "said": str(one["reference"]),
+                    "recognised": str(one["hypothesis"]) or "(nothing)",
+                    "edits": str(one["edits"]),
+                }
+                for one in worst_utterances(heard, WORST).to_dict("records")
+            ],
+        }
+
+
+def significance_rows(chosen: pd.DataFrame, store: Store) -> Rows:
+    """Compare each method at each sparsity with its best rival there, the other method with the lowest dev WER.
+
+    Paired bootstrap by utterance; the p-values are those of one family, adjusted by Holm's method.
+
+    Args:
+        chosen: finished trials of the chosen settings, as from `select_on_dev`.
+        store: holds them.
+    """
+    rows, values = [], []
+    pruned = chosen.loc[
+        chosen["sparsity_requested"] > 0, [*PLACE, "sparsity_requested", "method", "trial_id", "dev_wer"]
+    ]
+    at = pruned.groupby([*PLACE, "sparsity_requested"])
+    pruned = pruned[at["method"].transform("nunique") > 1]
+    for _, part in pruned.groupby([*PLACE, "sparsity_requested"]):
+        sparsity = float(part["sparsity_requested"].iloc[0])
+        trials = {method: own["trial_id"].tolist() for method, own in part.groupby("method")}
+        dev = part.groupby("method")["dev_wer"].mean().sort_values(kind="stable")
+        for method in trials:
+            rivals = [other for other in dev.index if other != method]
+            try:
+                found = compare_trials(trials[method], trials[rivals[0]], store, resamples=RESAMPLES)
+            except CspbenchError:  # tested on other utterances, or without hypotheses
+                continue
+            values.append(found.p_value)
+            difference, low, high = (100 * value for value in (found.difference, found.low, found.high))
+            rows.append(
+                {
+                    "method": str(method),
+                    "sparsity": f"{100 * sparsity:.4g} %",
+                    "best rival": str(rivals[0]),
+                    "difference of WER, points": f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]",
+                    "p": f"{found.p_value:.3g}",
+                }
+            )
+    for row, adjusted in zip(rows, holm(values) if values else [], strict=True):
+        verdict = (
+            "–" if adjusted >= 0.05 else ("better" if row["difference of WER, points"].startswith("-") else "worse")
+        )
+        row |= {"p, Holm": f"{adjusted:.3g}", "verdict": verdict}
+    return rows
+
+
+def provenance_rows(name: str, frame: pd.DataFrame, store: Store) -> Rows:
+    """Say what the results come from: corpus and its hash, speech, dense recognisers, machine, versions."""
+    first = str(frame[frame["state"] == "complete"]["trial_id"].iloc[0])
+    spec = TrialSpec.model_validate(read_json(store.trial(first).spec)) if store.trial(first).spec.is_file() else None
+    corpus = spec.dense.corpus if spec else None
+    versions = ", ".join(
+        f"{package} {_version(package)}" for package in ("cspbench", "torch", "optuna", "mlflow", "numpy")
+    )
+    facts = {
+        "study": name,
+        "corpus": ", ".join(sorted(frame["corpus"].unique())),
+        "corpus hash": corpus.fingerprint if corpus else None,
+        "corpus options": json.dumps(corpus.options, sort_keys=True) if corpus and corpus.options else None,
+        "speech": "synthetic" if frame["synthetic"].eq(True).any() else "recorded from people",
+        "dense recognisers": ", ".join(sorted(frame["dense_id"].unique())),
+        "schema version": ", ".join(str(version) for version in sorted(frame["schema"].unique())),
+        "trained on": ", ".join(sorted(map(str, frame["device"].dropna().unique()))),
+        "page made with": f"{versions}, Python {platform.python_version()}",
+    }
+    return [{"fact": fact, "value": str(value)} for fact, value in facts.items() if value]
+
+
+def sweep_file(name: str, store: Store) -> str | None:
+    """Return the resolved sweep file of a study as JSON, None where it was not made by a sweep."""
+    path = store.study(name).sweep
+    return json.dumps(read_json(path)["config"], indent=1, sort_keys=True) if path.is_file() else None
+
+
+def _by_speaker(heard: pd.DataFrame) -> Rows:
+    """WER of each speaker, the highest first."""
+    if "speaker" not in heard:
+        return []
+    sums = heard.groupby("speaker")[["edits", "words"]].sum()
+    sums = sums[sums["words"] > 0].assign(wer=lambda own: own["edits"] / own["words"])
+    worst = sums.sort_values("wer", ascending=False, kind="stable").head(SPEAKERS)
+    return [
+        {"speaker": str(speaker), "WER %": f"{100 * row['wer']:.1f}", "words": f"{row['words']:.0f}"}
+        for speaker, row in worst.iterrows()
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
