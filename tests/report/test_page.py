@@ -87,7 +87,7 @@ def test_the_page_works_in_a_browser_and_asks_for_nothing_else(page: Path, tmp_p
         tab.js("document.getElementById('theme').click()")
         assert luminance(tab) < 0.2
         tab.resize(390, 800)
-        assert tab.js("document.documentElement.scrollWidth") <= 390
+        tab.wait("document.documentElement.scrollWidth <= 390")  # figures are drawn anew
         assert tab.errors == []
         assert {url.split(":")[0] for url in tab.requests} <= {"file", "data"}
         assert [url for url in tab.requests if url.startswith("file")] == [page.as_uri()]
