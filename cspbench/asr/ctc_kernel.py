@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from cspbench.asr.lattice_kernel import warps
-from cspbench.asr.loss import LOG_ZERO
+from cspbench.asr.lattice_kernel import launch
 
 
 def forward_backward(emitted: Tensor, passes: Tensor, frames: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,13 +23,7 @@ def forward_backward(emitted: Tensor, passes: Tensor, frames: Tensor, labels: Te
     Returns:
         alpha and beta, each (N, T, S); LOG_ZERO in states that no path reaches, and past frames and labels.
     """
-    n, t, s = emitted.shape
-    alpha, beta = torch.full_like(emitted, LOG_ZERO), torch.full_like(emitted, LOG_ZERO)
-    places = triton.next_power_of_2(s)
-    arrays = emitted.contiguous(), passes.contiguous(), frames, labels, alpha, beta
-    with torch.cuda.device_of(emitted):  # Triton launches on the current device, whatever it is given
-        _walk[n, 2](*arrays, t, s, PLACES=places, LOG_ZERO=LOG_ZERO, num_warps=warps(places))
-    return alpha, beta
+    return launch(_walk, emitted, passes, frames, labels)
 
 
 @triton.jit(do_not_specialize=["rows", "columns"])  # shapes change from batch to batch
@@ -44,7 +36,7 @@ def _walk(
     beta: tl.tensor,
     rows: tl.tensor,
     columns: tl.tensor,
-    PLACES: tl.constexpr,
+    POSITIONS: tl.constexpr,
     LOG_ZERO: tl.constexpr,
 ) -> None:
     """Walk from the first frame (program 0 of axis 1: alpha) or from the last one (program 1: beta).
@@ -56,7 +48,7 @@ def _walk(
     frame_count = tl.load(frames + n).to(tl.int32)
     state_count = 2 * tl.load(labels + n).to(tl.int32) + 1
     here = n.to(tl.int64) * rows * columns
-    place = tl.arange(0, PLACES)
+    place = tl.arange(0, POSITIONS)
     inside = place < state_count
     state = tl.where(back == 1, state_count - 1 - place, place)
     # Going back, the state that is left two further on is the one that a path enters by passing.
@@ -64,7 +56,7 @@ def _walk(
     passing = tl.load(passes + entered, mask=inside & (place > 1), other=0).to(tl.int1)
     one_before = tl.where(place > 0, place - 1, 0)
     two_before = tl.where(place > 1, place - 2, 0)
-    reached = tl.full([PLACES], LOG_ZERO, emitted.dtype.element_ty)
+    reached = tl.full([POSITIONS], LOG_ZERO, emitted.dtype.element_ty)
     for step in range(0, frame_count):
         node = here + tl.where(back == 1, frame_count - 1 - step, step) * columns + state
         stay = reached

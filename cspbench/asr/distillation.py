@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cspbench.asr.loss import LOG_ZERO, inside_lattice, lattice_chunks, tanh_
+from cspbench.asr.loss import LOG_ZERO, at_hand, inside_lattice, lattice_chunks, tanh_
 from cspbench.asr.model import LatticeOutput, Transducer
 from cspbench.asr.tokenizer import BLANK
 
@@ -65,7 +65,7 @@ def distillation_loss(
     shapes = [(*x.encoded.shape[:2], x.predicted.shape[1], len(x.bias)) for x in (student, teacher)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"lattices of {shapes[0]} and {shapes[1]} logits cannot be compared")
-    if student.encoded.device.type == "cpu":
+    if at_hand(student.encoded):
         sums = _LatticeDivergence.apply(*student, *teacher, targets, frames, labels, blank)
     else:
         sums = divergence_of_logits(student.logits(), teacher.logits(), targets, frames, labels, blank)

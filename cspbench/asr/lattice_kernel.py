@@ -10,6 +10,8 @@ rounds like it. warp-transducer and torchaudio (`rnnt_loss`) run a wavefront ove
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -35,12 +37,28 @@ def forward_backward(log_blank: Tensor, log_label: Tensor, frames: Tensor, label
     Returns:
         alpha and beta, each (N, T, U+1); entries outside an utterance's own lattice are LOG_ZERO.
     """
-    n, t, u1 = log_blank.shape
-    alpha, beta = torch.full_like(log_blank, LOG_ZERO), torch.full_like(log_blank, LOG_ZERO)
-    positions = triton.next_power_of_2(u1)
-    arrays = log_blank.contiguous(), log_label.contiguous(), frames, labels, alpha, beta
-    with torch.cuda.device_of(log_blank):  # Triton launches on the current device, whatever it is given
-        _walk[n, 2](*arrays, t, u1, POSITIONS=positions, LOG_ZERO=LOG_ZERO, num_warps=warps(positions))
+    return launch(_walk, log_blank, log_label, frames, labels)
+
+
+def launch(kernel: Any, weights: Tensor, arcs: Tensor, frames: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a kernel over all utterances in both directions; the arrays that it fills begin as LOG_ZERO.
+
+    Args:
+        kernel: takes the arguments below, the two arrays, and the sizes of the last two axes of `weights`.
+        weights: (N, T, S).
+        arcs: any further array.
+        frames: (N,).
+        labels: (N,).
+
+    Returns:
+        What the kernel wrote for each direction, (N, T, S).
+    """
+    n, rows, columns = weights.shape
+    alpha, beta = torch.full_like(weights, LOG_ZERO), torch.full_like(weights, LOG_ZERO)
+    positions = triton.next_power_of_2(columns)
+    constants = {"POSITIONS": positions, "LOG_ZERO": LOG_ZERO, "num_warps": warps(positions)}
+    with torch.cuda.device_of(weights):  # Triton launches on the current device, whatever it is given
+        kernel[n, 2](weights.contiguous(), arcs.contiguous(), frames, labels, alpha, beta, rows, columns, **constants)
     return alpha, beta
 
 

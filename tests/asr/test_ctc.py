@@ -74,7 +74,8 @@ def test_the_kernel_agrees_with_torch_before_its_first_use(interpreted: ModuleTy
 def test_the_kernel_compiles_for_gpus(capability: int, places: int, tmp_path: Path) -> None:
     pytest.importorskip("triton", reason="Triton is not installed: its kernels are not tested")
     from cspbench.asr import ctc_kernel
+    from cspbench.asr.lattice_kernel import warps
 
     kinds = ["*fp32", "*i1", "*i64", "*i64", "*fp32", "*fp32", "i32", "i32"]
-    constants = {"PLACES": places, "LOG_ZERO": ctc.LOG_ZERO}
-    assert machine_code(ctc_kernel, kinds, constants, capability, ctc_kernel.warps(places), tmp_path)
+    constants = {"POSITIONS": places, "LOG_ZERO": ctc.LOG_ZERO}
+    assert machine_code(ctc_kernel, kinds, constants, capability, warps(places), tmp_path)

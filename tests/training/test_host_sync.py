@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.host_sync import HostSyncs
 from support.toy_training import Loop, build, context_for, toy
-from support.toy_transducer import some_run
+from support.toy_transducer import some_model, some_run
 
 from cspbench.corpora.batches import Batch
 from cspbench.pruning.registry import pruning_names
@@ -17,9 +17,12 @@ from cspbench.training.loop import TrainingRun
 
 
 def a_step(device: str = "cpu") -> tuple[TrainingRun, int, Batch]:
-    """A step of all that happens between two cuts: dropout, augmentation, both losses, gradients observed for csp."""
-    run = some_run(None, "csp", device, epochs=20, augment=AugmentSpec(frequency_masks=1, time_masks=1))
+    """A step of all that happens between two cuts: dropout, augmentation, all losses, gradients observed for csp."""
+    run = some_run(
+        None, "csp", device, epochs=20, distillation=0.5, augment=AugmentSpec(frequency_masks=1, time_masks=1)
+    )
     assert run.method is not None
+    run.teacher = some_model(device).eval()
     run._optimizer, run._scaler = run._fresh_optimizer()
     observed = (s for s in range(1, run.total) if run.method.observes_gradients(run.progress_at(s)))
     step = next(s for s in observed if not run.method.schedule.due(s + 1))
@@ -29,12 +32,14 @@ def a_step(device: str = "cpu") -> tuple[TrainingRun, int, Batch]:
 def test_a_step_on_a_gpu_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the kernel of the CTC loss stood in for: interpreted, it is made of copies to the host."""
     pytest.importorskip("triton", reason="Triton is not installed: without it the CTC loss waits")
-    for module in ("loss", "ctc"):
+    for module in ("loss", "ctc", "distillation"):
         monkeypatch.setattr(f"cspbench.asr.{module}.at_hand", lambda tensor: False)
     monkeypatch.setattr("cspbench.asr.ctc._kernel_agrees", lambda device: True)
     monkeypatch.setattr("cspbench.asr.ctc_kernel.forward_backward", lambda emitted, *_: (emitted * 2, emitted * 3))
     run, step, batch = a_step()
-    with HostSyncs([*run.model.parameters(), *run.model.buffers(), *vars(batch).values()]) as syncs:
+    with HostSyncs(
+        [*run.model.parameters(), *run.model.buffers(), *run.teacher.parameters(), *vars(batch).values()]
+    ) as syncs:
         run.advance(step, batch)
     assert syncs.found == []
 
