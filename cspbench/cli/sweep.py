@@ -79,7 +79,9 @@ def sweep(
 
 def retry(
     name: Annotated[str, typer.Argument(help="The sweep.", autocompletion=completion.studies)],
-    only: Annotated[str, typer.Option(help="'failed' for all failed trials, or the id of one.")] = "failed",
+    only: Annotated[
+        str, typer.Option(help="'failed' for all failed trials, or the id of a failed or stopped one.")
+    ] = "failed",
     root: Root = RUNS,
 ) -> None:
     """Run failed trials of a sweep again, and nothing else of it.

@@ -26,14 +26,14 @@ def retry(
         name: of the sweep.
         store: holds it.
         display: shows progress.
-        only: ``failed`` for all trials that failed, or the id of one of them.
+        only: ``failed`` for all trials that failed, or the id of one of them, or of one that was stopped early.
         executor: runs the trials; by default as many workers as the sweep has.
 
     Returns:
         How the trials ended.
 
     Raises:
-        ConfigError: no such sweep, or no such trial that failed.
+        ConfigError: no such sweep, or no such trial that failed or was stopped.
     """
     folder = store.study(name)
     if not folder.sweep.is_file():
@@ -46,7 +46,9 @@ def retry(
         if only != FAILED:
             jobs = [job for job in jobs if job.spec.id == only]
             if not jobs:
-                raise ConfigError(f"sweep '{name}' has no failed trial '{only}'; see `cspbench results {name}`")
+                raise ConfigError(
+                    f"sweep '{name}' has no failed or stopped trial '{only}'; see `cspbench results {name}`"
+                )
         with executor or make_executor(
             config.workers, store, config.device, display.event, config.trial_timeout, config.trials_per_gpu
         ) as running:

@@ -41,14 +41,16 @@ class Proposal:
 
 
 class Study:
-    """The searches of a sweep, opened by `open_study`."""
+    """The searches of a sweep, opened by `open_study`.
+
+    Attributes:
+        notes: lines about opening it that a person should see.
+        finished: settings that had finished before it was opened.
+    """
 
     def __init__(self, searches: Sequence[Search], notes: Sequence[str] = ()) -> None:
-        self._searches = searches
-        self.notes = notes
-        """Lines that a person should see."""
+        self._searches, self.notes = searches, notes
         self.finished = sum(search.finished for search in searches)
-        """Settings that had finished before it was opened."""
 
     @property
     def asked(self) -> int:

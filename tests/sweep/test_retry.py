@@ -37,10 +37,24 @@ def test_failed_trials_run_again_and_the_sweep_goes_on_with_them(
     assert retry("demo", store, display) == []
 
 
+def test_a_trial_that_was_stopped_early_is_promoted_by_its_id(
+    configure: Configure, store: Store, display: Lines
+) -> None:
+    entry = {"name": "csp", "params": {"damping": [0.01, 0.05]}}
+    early = {"mode": "cells", "early_stopping": {"name": "median", "startup": 1}}
+    run_sweep(configure(sparsity=[0.5], methods=[entry], **early), store, display)
+    frame = load_results("demo", store.root)
+    assert frame["state"].tolist() == ["complete", "stopped"]
+    assert retry("demo", store, display) == [], "it has not failed"
+    (outcome,) = retry("demo", store, display, only=frame["trial_id"][1])
+    assert outcome.state == "complete"
+    assert (load_results("demo", store.root)["state"] == "complete").all()
+
+
 def test_what_cannot_be_retried_is_said(configure: Configure, store: Store, display: Lines) -> None:
     run_sweep(configure(trials=1), store, display)
     with pytest.raises(ConfigError, match="no sweep named 'dmo'; did you mean 'demo'"):
         retry("dmo", store, display)
     finished = calls(store.root)[0]
-    with pytest.raises(ConfigError, match=f"has no failed trial '{finished}'; see `cspbench results demo`"):
+    with pytest.raises(ConfigError, match=f"has no failed or stopped trial '{finished}'; see `cspbench results demo`"):
         retry("demo", store, display, only=finished)

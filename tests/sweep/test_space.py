@@ -10,6 +10,8 @@ import pytest
 from cspbench.config import Choice, SweepConfig
 from cspbench.hyper import Hyperparameters
 from cspbench.pruning.registry import methods
+from cspbench.store import Store
+from cspbench.sweep.plan import resolve
 from cspbench.sweep.space import MethodSpace, space_of
 
 Configure = Callable[..., SweepConfig]
@@ -56,6 +58,15 @@ def test_an_explicit_list_names_a_method_several_times(configure: Configure) -> 
     for point, setting in zip(points, settings, strict=True):
         study.enqueue_trial(point)
         assert space.suggest(study.ask()) == setting
+
+
+def test_the_trials_of_a_grid_are_known_beforehand_cell_by_cell(configure: Configure, store: Store) -> None:
+    entry = {"name": "magnitude", "params": {"end": [0.5, 0.6, 0.7]}}
+    plan = resolve(configure(mode="cells", methods=["csp", entry], trials=2), store, print)
+    assert [(s.sparsity, s.method.name, s.method.params["end"]) for s in plan.grid_specs() if s.sparsity == 0.9] == [
+        (0.9, "csp", 0.6), (0.9, "magnitude", 0.5), (0.9, "magnitude", 0.6),
+    ]  # fmt: skip
+    assert list(plan.searches()) == ["demo/csp/0.5", "demo/magnitude/0.5", "demo/csp/0.9", "demo/magnitude/0.9"]
 
 
 def test_hyperparameters_not_named_keep_their_default(configure: Configure) -> None:
