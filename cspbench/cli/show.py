@@ -13,7 +13,7 @@ from cspbench.cli.options import AsJson, Root, Where, output, print_columns
 from cspbench.cli.sweep import RUNS
 
 if TYPE_CHECKING:
-    from cspbench.report.difference import Difference
+    from cspbench.report.side_by_side import Difference
     from cspbench.report.trial import Trial
 
 REFERENCE = (
@@ -74,8 +74,8 @@ def compare_trials(a: Reference, b: Reference, where: Where = None, root: Root =
 
     Examples: `cspbench compare-trials 0ea1 5f0b`, `cspbench compare-trials smoke/csp smoke/magnitude`
     """
-    from cspbench.report.difference import difference, tables, verdicts
     from cspbench.report.screen import heading
+    from cspbench.report.side_by_side import difference, tables, verdicts
     from cspbench.report.trial import find_trials
 
     sides = {"a": find_trials(a, root, where), "b": find_trials(b, root, where)}

@@ -21,7 +21,6 @@ from cspbench.lazy import lazy
 if TYPE_CHECKING:
     from cspbench.report.bootstrap import PairedDifference, paired_bootstrap
     from cspbench.report.confusions import confused_words, worst_utterances
-    from cspbench.report.difference import Difference, difference
     from cspbench.report.display import display_rows
     from cspbench.report.figures import figure, heading, legend_handles, looks
     from cspbench.report.frames import load_curves, load_hypotheses, load_layers
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
         plot_wer_vs_sparsity,
     )
     from cspbench.report.results import load_results, where
+    from cspbench.report.side_by_side import Difference, difference
     from cspbench.report.significance import compare_trials, holm, mapsswe
     from cspbench.report.table import fronts, select_on_dev, summary
     from cspbench.report.trial import Trial, find_trials
@@ -47,7 +47,7 @@ _MODULES = {
     "frames": ("load_curves", "load_hypotheses", "load_layers"),
     "trial": ("Trial", "find_trials"),
     "confusions": ("confused_words", "worst_utterances"),
-    "difference": ("Difference", "difference"),
+    "side_by_side": ("Difference", "difference"),
     "table": ("fronts", "select_on_dev", "summary"),
     "display": ("display_rows",),
     "pareto": ("on_front", "pareto_front"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,9 @@ LETTERS = {"wer_vs_sparsity": "S", "wer_vs_latency": "L", "wer_vs_size": "B"}
 
 FRONT_NOTE = "front: Pareto fronts of test WER and sparsity (S), latency (L), bytes (B)"
 VIOLATED_NOTE = "violates: constraints that no setting of the row meets; such rows are on no front"
+LONGEST_ERROR = 60
+"""Characters of an error in a list of trials."""
+
 NOISY = "~"
 NOISY_NOTE = "~: the machine was too noisy to believe this latency"
 
@@ -75,9 +79,16 @@ def trial_columns(frame: pd.DataFrame) -> list[Column]:
         (f"size {size.name}", 2, _number("size_bytes", f".{size.digits}f", size.factor), True),
         (f"latency {time.name}", 3, _timed(_number("latency_ms", f".{time.digits}f", time.factor)), True),
         ("speed-up", 5, _timed(_number("speedup", ".2f", 1, "×")), True),
+        ("error", 3, _error, False),
     ]
     columns = [Column(heading, tuple(map(cell, rows)), rank, right) for heading, rank, cell, right in described]
-    silent = {"corpus": frame["corpus"].nunique() <= 1, "state": frame["state"].eq("complete").all()}
+    measured = frame["dev_wer"].notna().any()
+    silent = {
+        **dict.fromkeys(("dev WER %", f"size {size.name}", f"latency {time.name}", "speed-up"), not measured),
+        "corpus": frame["corpus"].nunique() <= 1,
+        "state": frame["state"].eq("complete").all(),
+        "error": frame["error"].isna().all(),
+    }
     return [column for column in columns if not silent.get(column.heading, False)]
 
 
@@ -152,6 +163,10 @@ def _number(name: str, spec: str, factor: float = 1.0, unit: str = "") -> Cell:
 def _timed(cell: Cell) -> Cell:
     """Mark a cell in rows whose latency is too noisy to believe."""
     return lambda row: NOISY * (row["latency_conclusive"] == 0 and cell(row) != "–") + cell(row)
+
+
+def _error(row: Row) -> str:
+    return textwrap.shorten(row["error"] or "", LONGEST_ERROR, placeholder=" ...") if row["state"] != "complete" else ""
 
 
 def _real_time(row: Row) -> str:

@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
-from support.fake_studies import write_study
+from support.fake_studies import finish, record, result, spec, write_study
 from support.talkative_model import talkative, trained
 
+import cspbench
+from cspbench import report
 from cspbench.runtime.packing import pack_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,3 +87,42 @@ def test_python_blocks_run(page: str, text: str, tmp_path: Path) -> None:
         [sys.executable, "-c", prelude + text], cwd=tmp_path, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{page}: {done.stderr}"
+
+
+def questions() -> list[list[str]]:
+    """Cells of the table of questions, a list a row."""
+    page = (ROOT / "docs" / "howto" / "questions.md").read_text(encoding="utf-8")
+    rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in page.splitlines() if line.startswith("| ")]
+    return rows[1:]
+
+
+@pytest.fixture
+def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a study `rnnt` with a control and a trial that failed."""
+    monkeypatch.chdir(tmp_path)
+    store = write_study(tmp_path / "runs", "rnnt", methods=["csp", "magnitude"], sparsities=[0.5, 0.9, 0.99], seeds=[0])
+    finish(store, "rnnt", spec("control", 0.0), result(spec("control", 0.0), 0.02))
+    record(store, "rnnt", spec("lottery", 0.99), "failed", "CspbenchError: boom")
+
+
+@pytest.mark.usefixtures("answered")
+def test_the_twelve_questions_are_answered_in_the_terminal(run: Callable[..., tuple[int, str, str]]) -> None:
+    rows = questions()
+    assert len(rows) == 12
+    for question, terminal, *_ in rows:
+        code, out, err = run(*shlex.split(terminal.strip("`"))[1:])
+        assert (code, err) == (0, ""), question
+        assert "none for which" not in out, question
+    assert "boom" in run(*shlex.split(rows[-1][1].strip("`"))[1:])[1]
+
+
+@pytest.mark.usefixtures("answered")
+def test_the_twelve_questions_are_answered_in_a_notebook() -> None:
+    mpl.use("agg")
+    names = {"cspbench": cspbench, "report": report, "trials": cspbench.load_results("rnnt")}
+    answers = {row[0]: eval(row[-1].strip("`"), dict(names)) for row in questions()}
+    assert answers["Which trial is best?"]["method"].item() == "control"
+    assert answers["Which layer keeps most?"] == "encoder.weight_ih_l0"
+    assert answers["Is csp better than magnitude here?"].difference < 0
+    assert answers["What were the settings?"].method.name == "csp"
+    assert answers["What failed, and why?"]["error"].item() == "CspbenchError: boom"

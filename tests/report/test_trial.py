@@ -10,9 +10,9 @@ from support.fake_studies import finish, record, result, spec, write_study
 
 from cspbench.errors import ConfigError
 from cspbench.report.confusions import NOTHING, confused_words, worst_utterances
-from cspbench.report.difference import difference, tables, verdicts
 from cspbench.report.results import load_results, where
 from cspbench.report.screen import screen, sparkline
+from cspbench.report.side_by_side import difference, tables, verdicts
 from cspbench.report.trial import find_trials
 from cspbench.result import Noise
 from cspbench.store import Store
