@@ -8,7 +8,8 @@ over. Ownership is decided by single UPDATE statements, so that two workers neve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -36,11 +37,21 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from cspbench.errors import CspbenchError
+from cspbench.machine import stop
 from cspbench.spec import TrialSpec, content_id
 from cspbench.sweep.servers import connect, patiently
 from cspbench.trials.executors import MAX_ATTEMPTS
 
 T = TypeVar("T")
+
+KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
+"""Settings by which the server notices within half a minute that the holder of a claim is cut off."""
+
+LINGER = 60.0
+"""Seconds for which a claim is tried again after its connection was cut."""
+
+SCHEMA_LOCK = 7_318_264_001
+"""Key of the lock under which tables are made: processes that make them at the same time fail each other."""
 
 WAITING, RUNNING, COMPLETE, FAILED = "waiting", "running", "complete", "failed"
 
@@ -121,8 +132,8 @@ class JobTable:
         Raises:
             StudyTakenError: another process holds it.
         """
-        patiently(self.url, self._take_claim)
         try:
+            patiently(self.url, self._take_claim)
             yield
         finally:
             self._drop_claim()
@@ -130,17 +141,29 @@ class JobTable:
     def _take_claim(self) -> None:
         self._drop_claim()
         self._claim = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        for setting, value in KEEPALIVES.items():
+            self._claim.execute(text(f"SET {setting} = {value}"))
         key = int(content_id("claim", self.sweep)[:15], 16)
         if not self._claim.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
             raise StudyTakenError(f"another process runs the sweep '{self.sweep}': wait for it, or stop it")
 
     def _keep_claim(self) -> None:
-        """Take the claim again if its connection was cut."""
+        """Take the claim again if its connection was cut; the server may hold it for that a while longer."""
+        if self._claim is None:
+            return
         try:
-            if self._claim is not None:
-                self._claim.scalar(text("SELECT 1"))
+            self._claim.scalar(text("SELECT 1"))
+            return
         except DBAPIError:
-            patiently(self.url, self._take_claim)
+            until = time.monotonic() + LINGER
+        while True:
+            try:
+                return patiently(self.url, self._take_claim)
+            except StudyTakenError:
+                if time.monotonic() > until:
+                    raise
+            stop.check()
+            time.sleep(1)
 
     def _drop_claim(self) -> None:
         claim, self._claim = self._claim, None
@@ -148,13 +171,26 @@ class JobTable:
             claim.invalidate()  # closes the connection, however it is, and so gives the claim back
             claim.close()
 
+    def make_tables(self, more: Callable[[], object]) -> None:
+        """Make the tables unless they are there, alone among all processes that share the database.
+
+        Args:
+            more: makes other tables in the same database.
+        """
+
+        def make(connection: Connection) -> None:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
+            _tables.create_all(connection)
+            more()
+
+        self._do(make)
+
     def announce(self, content: dict[str, Any]) -> None:
-        """Make the tables if needed, and open the sweep for workers."""
+        """Open the sweep for workers."""
         values = {"content": json.dumps(content), "state": "open", "beat": _now}
         statement = insert(_sweeps).values(name=self.sweep, **values)
 
         def write(connection: Connection) -> None:
-            _tables.create_all(connection)
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
 
         self._do(write)

@@ -18,7 +18,7 @@ from cspbench.store import Store, StudyFolder
 from cspbench.sweep.jobs import JobTable
 from cspbench.sweep.on_ray import RayExecutor
 from cspbench.sweep.plan import Plan, resolve
-from cspbench.sweep.servers import LOCAL, Servers, shown
+from cspbench.sweep.servers import LOCAL, PatientStorage, Servers, shown
 from cspbench.sweep.shared import DatabaseExecutor
 from cspbench.sweep.study import Proposal, Study, open_study
 from cspbench.sweep.sync import Logbook, describe
@@ -128,26 +128,32 @@ def _executor(config: SweepConfig, store: Store, progress: TrialProgress) -> Exe
 
 def _run_shared(config: SweepConfig, store: Store, display: Display, servers: Servers) -> Summary:
     """Run a sweep whose trials are run by workers that share a database with it."""
-    assert servers.storage is not None
+    database = servers.storage
+    assert database is not None
     if config.early_stopping is not None:
         raise ConfigError("early_stopping needs workers on this machine: leave it out, or --storage")
-    display.note(f"sweep {config.name}: corpus {config.corpus.name}, jobs in {shown(servers.storage)}")
+    display.note(f"sweep {config.name}: corpus {config.corpus.name}, jobs in {shown(database)}")
     plan = resolve(config, store, display.note)
-    table = JobTable(servers.storage, config.name, servers.grace)
+    table = JobTable(database, config.name, servers.grace)
     executor = DatabaseExecutor(table, store, display.note)
+    table.make_tables(lambda: PatientStorage(database))
     with study_lock(store.study(config.name)), table.claim():
         identity = content_id("sweep", plan.identity())
         known = table.find()
         if known is not None and known.content["identity"] != identity:
-            raise ConfigError(f"{shown(servers.storage)} holds another sweep named '{config.name}': rename this one")
-        study = open_study(plan, store, servers.storage)
+            raise ConfigError(f"{shown(database)} holds another sweep named '{config.name}': rename this one")
+        study = open_study(plan, store, database)
         description = _description(plan, store)
         skip = executor.logged if servers.tracking is not None else None
         logbook = Logbook(store, config.name, description, display.note, servers.tracking, skip)
         logbook.begin()
         content = {"identity": identity, "config": config.model_dump(mode="json")}
         table.announce(content | {"tracking": description, "grace": table.grace})
-        summary = _run(plan, store, study, logbook, display, executor)
+        try:
+            summary = _run(plan, store, study, logbook, display, executor)
+        except TooManyFailuresError:
+            table.end()
+            raise
         table.end()
     return summary
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import optuna
@@ -53,34 +54,49 @@ class Servers:
             ("--storage", storage, "PGPASSWORD, a file ~/.pgpass or OPTUNA_STORAGE"),
             ("--tracking-uri", tracking, "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
         ):
-            if text is not None and _password(option, text):
+            if text is not None and _address(option, text).password:
                 raise ConfigError(f"{option}: a password on the command line can be seen by others; use {instead}")
-        storage = storage or os.environ.get("OPTUNA_STORAGE") or None
-        tracking = tracking or os.environ.get("MLFLOW_TRACKING_URI") or None
-        if tracking is not None and not tracking.startswith(("http://", "https://")):
-            raise ConfigError("the tracking URI must be that of an MLflow server: http://HOST:PORT")
-        return cls(None if storage is None else _database(storage), tracking, grace)
+        place = _given("--storage", storage, "OPTUNA_STORAGE")
+        server = _given("--tracking-uri", tracking, "MLFLOW_TRACKING_URI")
+        return cls(place and _database(*place), server and _mlflow(*server), grace)
 
 
 LOCAL = Servers()
 """No servers: everything lies in the folder of results."""
 
 
-def _password(option: str, text: str) -> str | None:
-    try:
-        return make_url(text).password  # also reads http://
-    except (ArgumentError, ValueError):
-        raise ConfigError(f"{option}: not an address") from None
+def _given(option: str, text: str | None, variable: str) -> tuple[str, str] | None:
+    """Return an address and the name of the option or variable that it comes from."""
+    if text is not None:
+        return option, text
+    return (variable, os.environ[variable]) if os.environ.get(variable) else None
 
 
-def _database(text: str) -> URL:
+def _address(source: str, text: str) -> URL:
     try:
-        url = make_url(text)
+        return make_url(text)  # also reads http://
     except (ArgumentError, ValueError):
-        raise ConfigError("the storage is not an address such as postgresql://USER@HOST/DATABASE") from None
-    if url.get_backend_name() == "postgresql":
-        return url.set(drivername="postgresql+psycopg")
-    raise ConfigError(f"the storage must be a postgresql:// database, not {url.get_backend_name()}")
+        raise ConfigError(f"{source}: not an address such as postgresql://USER@HOST/DATABASE") from None
+
+
+def _database(source: str, text: str) -> URL:
+    url = _address(source, text)
+    if url.get_backend_name() != "postgresql":
+        raise ConfigError(f"{source}: must be a postgresql:// database, not {url.get_backend_name()}")
+    if find_spec("psycopg") is None:
+        raise ConfigError(f"{source}: PostgreSQL needs a driver: pip install 'cspbench[cluster]'")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _mlflow(source: str, text: str) -> str:
+    """Return the address of an MLflow server; user and password go where MLflow looks for them, and into no log."""
+    url = _address(source, text)
+    if url.drivername not in ("http", "https"):
+        raise ConfigError(f"{source}: must be the address of an MLflow server, http://HOST:PORT")
+    if url.username and url.password:
+        os.environ.setdefault("MLFLOW_TRACKING_USERNAME", url.username)
+        os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", str(url.password))
+    return URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
 
 
 def shown(url: URL) -> str:

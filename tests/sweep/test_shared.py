@@ -63,6 +63,7 @@ def specs(configure: Configure, store: Store) -> list[TrialSpec]:
 def table(servers: Servers, request: pytest.FixtureRequest) -> Iterator[JobTable]:
     assert servers.storage is not None
     table = JobTable(servers.storage, request.node.name, grace=0.5)
+    table.make_tables(lambda: None)
     table.announce({"grace": 0.5})
     yield table
     table.close()
@@ -125,6 +126,15 @@ def test_addresses_are_checked_and_passwords_never_shown(options: tuple[str | No
     with pytest.raises(ConfigError, match=message) as caught:
         Servers.of(*options)
     assert "secret" not in str(caught.value)
+
+
+def test_a_password_in_the_environment_goes_where_mlflow_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host:5000")
+    assert Servers.of(None, None).tracking == "https://host:5000"
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "secret")
 
 
 @pytest.mark.timeout(900)  # half a minute on a quiet machine
