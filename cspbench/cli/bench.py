@@ -154,6 +154,29 @@ def edges(
 
 
 @app.command()
+def faults(
+    file: Annotated[Path, typer.Option("--file", help="Sweep file.")] = Path("sweeps/smoke.yaml"),
+    kills: Annotated[int, typer.Option("--kills", min=0, help="Kills at random moments.")] = 50,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Kill nothing after so many minutes of it.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of the sweep.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed gives other moments and victims.")] = 0,
+    keep: Annotated[Path | None, typer.Option("--keep", help="Folder for logs, and for results that differ.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Kill a sweep again and again, lock its databases, fill its disk; count what is lost, repeated or different."""
+    from cspbench.bench.faults import run
+
+    def say(line: str) -> None:
+        messages().print(line, markup=False, soft_wrap=True)
+
+    print_benchmark(
+        run(file=file, kills=kills, minutes=minutes, workers=workers, seed=seed, keep=keep, say=say), as_json
+    )
+
+
+@app.command()
 def inputs(
     kind: Annotated[
         list[str] | None, typer.Option("--kind", help="Only this one, such as K4; may be repeated.")

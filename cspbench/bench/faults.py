@@ -1,0 +1,358 @@
+"""Faults injected into a sweep: kills at random moments, locked databases, a full disk, an absent server.
+
+The sweep runs once undisturbed. Then it runs under faults, started again after each, until it ends; its results are
+compared with those of the undisturbed run. The processes that are killed are children of this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cspbench.bench import Benchmark, machine
+from cspbench.errors import ConfigError, CspbenchError
+from cspbench.store import Store
+from cspbench.trials.records import TrialLog, read_result
+
+COMMAND = (sys.executable, "-m", "cspbench")
+
+VICTIMS = ("worker", "parent", "both")
+
+LOCKED = 5.0
+"""Seconds for which databases are locked."""
+
+SMALL_DISK = 3_000_000
+"""Bytes of the full disk, or of the largest file where nothing may be mounted: too little for the smoke sweep."""
+
+CAUSES = ("time", "seconds", "latency", "speed", "noise")
+"""Fields of results with these words in their names are measured, and differ from run to run."""
+
+
+@dataclass
+class Tally:
+    """Counts over all runs under faults.
+
+    Attributes:
+        lost: trials, MLflow runs or settings of the study that are not there or not complete at the end.
+        duplicated: trials that ran again after they had finished, and what is there more than once.
+        differs: trials whose result, hypotheses or weights are not those of the undisturbed run.
+        tracebacks: starts that ended in a traceback.
+    """
+
+    lost: int = 0
+    duplicated: int = 0
+    differs: int = 0
+    tracebacks: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+
+
+class Faults:
+    """A sweep, the folders it runs in, and what came of it.
+
+    Args:
+        file: the sweep file.
+        folder: for results; emptied of what is no longer needed.
+        workers: of the sweep.
+        seed: of moments and victims.
+        say: receives plain lines.
+        command: that starts cspbench.
+    """
+
+    def __init__(
+        self, file: Path, folder: Path, workers: int, seed: int, say: Callable[[str], None], command: Sequence[str]
+    ) -> None:
+        self._file, self._folder, self._workers = file, folder, workers
+        self._random, self._say, self._command = random.Random(seed), say, list(command)  # noqa: S311 - no secrets
+        self.tally = Tally()
+        self.rows: list[dict[str, Any]] = []
+        self.seconds = 0.0
+
+    def undisturbed(self) -> None:
+        """Run the sweep once as it is."""
+        began = time.monotonic()
+        process = self._start(self._folder / "undisturbed")
+        if process.wait():
+            raise CspbenchError(f"the undisturbed sweep failed:\n{self._log(self._folder / 'undisturbed')[-2000:]}")
+        self.seconds = time.monotonic() - began
+        self._say(f"undisturbed: {self.seconds:.0f} s")
+        self._name = Store(self._folder / "undisturbed").studies()[0]
+        self._expected = self._results(self._folder / "undisturbed")
+
+    def kills(self, count: int, until: float) -> None:
+        """Kill processes of the sweep with SIGKILL, again and again, in a new folder whenever it gets to its end.
+
+        Args:
+            count: kills.
+            until: time by the monotonic clock after which no further folder is begun.
+        """
+        while sum(self.tally.kills.values()) < count and time.monotonic() < until:
+            root = self._folder / f"killed-{len(self.rows)}"
+            before = self.tally.kills.copy()
+            ended = False
+            seen: dict[str, tuple[int, int]] = {}
+            while not ended:
+                left = count - sum(self.tally.kills.values())
+                ended = self._one_life(root, kill=left > 0 and time.monotonic() < until)
+                self._note_finished(root, seen)
+            self._judge("kill -9", root, dict(self.tally.kills - before))
+
+    def locked_databases(self) -> None:
+        """Hold the databases of study and MLflow for `LOCKED` seconds while the sweep works."""
+        root = self._folder / "locked"
+        process = self._start(root)
+        files = [Store(root).study(self._name).optuna, Store(root).mlflow / "mlflow.db"]
+        while process.poll() is None and not all(path.exists() for path in files):
+            time.sleep(0.05)
+        for path in files:
+            with sqlite3.connect(path, timeout=60, isolation_level=None) as database:
+                database.execute("BEGIN EXCLUSIVE")
+                time.sleep(LOCKED)
+                database.execute("ROLLBACK")
+            database.close()
+        process.wait()
+        self._judge("locked databases", root, {"seconds": 2 * LOCKED})
+
+    def full_disk(self) -> None:
+        """Run the sweep where there is too little space, then make some and run it again."""
+        root = self._folder / "full"
+        with _small_disk(root) as (limit, kind):
+            code = self._start(root, limit).wait()
+            if kind == "tmpfs":
+                subprocess.run(["mount", "-o", "remount,size=2g", str(root)], check=True)
+            self._start(root).wait()
+            self._judge(f"full disk ({kind})", root, {"exit code": code})
+
+    def absent_server(self) -> None:
+        """Run the sweep with an MLflow server that is not there, and `cspbench sync` without one."""
+        root = self._folder / "absent"
+        self._start(root, words=["--tracking-uri", "http://127.0.0.1:9"]).wait()
+        words = [*self._command, "sync", self._name, "--root", str(root)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            self.tally.lost += 1
+        self._judge("absent server", root, {"sync": done.stdout.strip()})
+
+    def _one_life(self, root: Path, kill: bool) -> bool:
+        """Start the sweep and kill something of it at a random moment; returns True if it came to its end."""
+        process = self._start(root)
+        if not kill:
+            process.wait()
+            return True
+        moment = self._random.uniform(0, 1.2 * self.seconds)
+        victim = self._random.choice(VICTIMS)
+        try:
+            process.wait(moment)
+            return True  # it had ended before
+        except subprocess.TimeoutExpired:
+            pass
+        children = _children(process)
+        targets = {"worker": children[:1], "parent": [], "both": children}[victim]
+        if victim == "worker" and not targets:
+            victim = "parent"
+        self.tally.kills[victim] += 1
+        self._say(f"kill {sum(self.tally.kills.values())}: {victim} after {moment:.1f} s")
+        for child in targets:
+            _kill(child)
+        if victim == "worker":
+            process.wait()
+            return True
+        process.kill()
+        process.wait()
+        for child in children:  # they notice by themselves; the next start waits for what they hold
+            child.wait(600)
+        return False
+
+    def _start(
+        self, root: Path, limit: Callable[[], None] | None = None, words: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        command = [*self._command, "sweep", str(self._file), "--root", str(root), "--workers", str(self._workers)]
+        with self._log_path(root).open("ab") as log:
+            return subprocess.Popen([*command, *words], stdout=log, stderr=log, preexec_fn=limit)
+
+    def _log_path(self, root: Path) -> Path:
+        return self._folder / f"{root.name}.log"
+
+    def _log(self, root: Path) -> str:
+        return self._log_path(root).read_text(errors="replace")
+
+    def _note_finished(self, root: Path, seen: dict[str, tuple[int, int]]) -> None:
+        """Count trials whose result was written again since it was last looked at."""
+        for path in root.glob("trials/*/result.json"):
+            found = path.stat()
+            now = (found.st_ino, found.st_mtime_ns)
+            self.tally.duplicated += seen.setdefault(path.parent.name, now) != now
+
+    def _judge(self, fault: str, root: Path, what: dict[str, Any]) -> None:
+        """Compare a folder with the undisturbed one, add to the tally, and remove the folder."""
+        before = (self.tally.lost, self.tally.duplicated, self.tally.differs)
+        found = self._results(root)
+        self.tally.lost += len(self._expected.keys() - found.keys())
+        self.tally.duplicated += len(found.keys() - self._expected.keys())
+        self.tally.differs += sum(found[id] != self._expected[id] for id in found.keys() & self._expected.keys())
+        for count in (self._runs_of_mlflow(root), self._settings_of_study(root)):
+            wanted = self._expected.keys() if count.keys() <= self._expected.keys() else count.keys()
+            self.tally.lost += sum(count[id] < 1 for id in wanted)
+            self.tally.duplicated += sum(count[id] > 1 for id in count)
+        self.tally.tracebacks += self._log(root).count("Traceback (most recent call last)")
+        after = (self.tally.lost, self.tally.duplicated, self.tally.differs)
+        names = ("lost", "duplicated", "differs")
+        counts = {name: now - was for name, was, now in zip(names, before, after, strict=True)}
+        self.rows.append({"fault": fault, "what": json.dumps(what), **counts})
+        if before == after and not os.path.ismount(root):
+            shutil.rmtree(root)
+
+    def _results(self, root: Path) -> dict[str, str]:
+        """Everything of each finished trial that does not depend on time, as a hash, by id."""
+        store = Store(root)
+        name = store.studies()
+        records = TrialLog(store.study(name[0]).trials).records() if name else []
+        return {r.trial_id: _fingerprint(store, r.trial_id) for r in records if store.trial(r.trial_id).finished}
+
+    def _runs_of_mlflow(self, root: Path) -> Counter[str]:
+        """Number of finished runs by trial; a run that is still open counts as lost."""
+        query = (
+            "SELECT t.value, r.status FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid "
+            "WHERE t.key = 'cspbench.trial_id' AND r.lifecycle_stage = 'active'"
+        )
+        found = Counter(dict.fromkeys(self._expected, 0))
+        for id, status in _query(Store(root).mlflow / "mlflow.db", query):
+            found[id] += 1
+            self.tally.lost += status != "FINISHED"
+        open_runs = "SELECT count(*) FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
+        self.tally.lost += _query(Store(root).mlflow / "mlflow.db", open_runs)[0][0]
+        return found
+
+    def _settings_of_study(self, root: Path) -> Counter[str]:
+        """Number of complete settings by their values; a setting that is still running counts as lost."""
+        query = (
+            "SELECT t.trial_id, t.state, group_concat(p.param_name || '=' || p.param_value) FROM trials t "
+            "LEFT JOIN trial_params p ON p.trial_id = t.trial_id GROUP BY t.trial_id"
+        )
+        found: Counter[str] = Counter()
+        for _, state, values in _query(Store(root).study(self._name).optuna, query):
+            found[str(values)] += state == "COMPLETE"
+            self.tally.lost += state in ("RUNNING", "WAITING")
+        return found
+
+
+def run(
+    *,
+    file: Path,
+    kills: int = 50,
+    minutes: float | None = None,
+    workers: int = 2,
+    seed: int = 0,
+    keep: Path | None = None,
+    only_kills: bool = False,
+    say: Callable[[str], None] = print,
+    command: Sequence[str] = COMMAND,
+) -> Benchmark:
+    """Inject faults into a sweep and count what is lost, done twice, or different.
+
+    Args:
+        file: of the sweep; one of a minute or so.
+        kills: at random moments.
+        minutes: of kills, after which no other process is killed; None for no limit.
+        workers: processes of the sweep.
+        seed: of moments and victims.
+        keep: folder for logs and for results that are not as they should be; None for a temporary one.
+        only_kills: leave out locked databases, the full disk and the absent server.
+        say: receives plain lines.
+        command: that starts cspbench.
+
+    Returns:
+        A row a round, and as ratios ``lost``, ``duplicated``, ``differs``, ``tracebacks`` and the number of kills.
+
+    Raises:
+        ConfigError: no such file.
+        CspbenchError: the sweep fails undisturbed.
+    """
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such sweep file; name one with --file")
+    with tempfile.TemporaryDirectory(prefix="cspbench-faults-") as temporary:
+        faults = Faults(file, keep or Path(temporary), workers, seed, say, command)
+        faults.undisturbed()
+        others = (faults.locked_databases, faults.full_disk, faults.absent_server)
+        for scenario in () if only_kills else others:
+            say(scenario.__name__.replace("_", " "))
+            scenario()
+        faults.kills(kills, time.monotonic() + 60 * minutes if minutes is not None else float("inf"))
+    tally = faults.tally
+    ratios = {"lost": tally.lost, "duplicated": tally.duplicated, "differs": tally.differs}
+    ratios |= {"tracebacks": tally.tracebacks, "kills": sum(tally.kills.values())}
+    protocol = {"file": str(file), "seed": seed, "workers": workers, "kills": dict(tally.kills), **machine()}
+    return Benchmark(faults.rows, {name: float(value) for name, value in ratios.items()}, protocol)
+
+
+def _fingerprint(store: Store, id: str) -> str:
+    folder = store.trial(id)
+    result = _timeless(read_result(folder).model_dump(mode="json"))
+    digest = hashlib.sha256(json.dumps(result, sort_keys=True).encode())
+    for path in (folder.hypotheses, folder.weights):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _timeless(value: Any) -> Any:
+    """Return JSON without what was measured by a clock."""
+    if isinstance(value, dict):
+        return {k: _timeless(v) for k, v in value.items() if not any(cause in k for cause in CAUSES)}
+    return value
+
+
+def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Worker processes of a sweep; Python's own helper process is none."""
+    try:
+        found = psutil.Process(process.pid).children()
+        return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+    except psutil.Error:
+        return []
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.send_signal(signal.SIGKILL)
+    except psutil.NoSuchProcess:
+        return
+
+
+def _query(path: Path, query: str) -> list[tuple[Any, ...]]:
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)
+    try:
+        return database.execute(query).fetchall()
+    finally:
+        database.close()
+
+
+@contextmanager
+def _small_disk(root: Path) -> Iterator[tuple[Callable[[], None] | None, str]]:
+    """Give a folder too little space: as a file system of its own, or by the largest size of a file."""
+    root.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "cspbench-faults", str(root)]
+    mounted = shutil.which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    if not mounted:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_DISK, SMALL_DISK)), "file size"
+        return
+    try:
+        yield None, "tmpfs"
+    finally:
+        subprocess.run(["umount", str(root)], check=False)

@@ -1,0 +1,60 @@
+"""The benchmark of faults on a stand-in for training: a sweep that is killed, locked out and short of space."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import fake_trial
+from support.studies import configure, corpus
+
+from cspbench.bench import faults
+from cspbench.config import SweepConfig
+from cspbench.errors import ConfigError
+
+__all__ = ["configure", "corpus"]
+
+SCRIPT = f"""
+import sys, time
+sys.path.insert(0, {str(Path(fake_trial.__file__).parents[1])!r})
+from support import fake_trial
+from cspbench.trials import executors
+real = fake_trial.run_trial
+def heavy(spec, store, **options):
+    time.sleep(0.3)
+    return real(spec, store, **options)
+fake_trial.run_trial = heavy
+fake_trial.install()
+from cspbench.cli import main
+if __name__ == "__main__":  # worker processes import this as well
+    from cspbench.report import write
+    executors.serve = fake_trial.serve
+    write.write_report = lambda name, store: []  # figures take seconds
+    sys.argv = ["cspbench", *sys.argv[1:]]
+    main()
+"""
+
+
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_repeated_or_different(configure: Callable[..., SweepConfig], tmp_path: Path) -> None:
+    file, script = tmp_path / "sweep.yaml", tmp_path / "start.py"
+    file.write_text(configure(sparsity=[0.5, 0.7, 0.9], methods=["csp"]).model_dump_json())
+    script.write_text(SCRIPT)
+    lines: list[str] = []
+    command = [sys.executable, str(script)]
+    found = faults.run(file=file, kills=2, seed=3, only_kills=True, say=lines.append, command=command)
+    counts = {name: found.ratios[name] for name in ("lost", "duplicated", "differs", "kills")}
+    assert counts == {"lost": 0, "duplicated": 0, "differs": 0, "kills": 2}, found.rows
+    assert len([line for line in lines if line.startswith("kill ")]) == 2
+
+
+def test_what_was_measured_by_a_clock_is_not_compared() -> None:
+    result = {"dev": {"edits": 3}, "latency": {"median_ms": 1}, "train_seconds": 2.0, "sparsity": 0.5}
+    assert faults._timeless(result) == {"dev": {"edits": 3}, "sparsity": 0.5}
+
+
+def test_a_missing_sweep_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such sweep file"):
+        faults.run(file=tmp_path / "none.yaml")
