@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cspbench.cli import completion
 from cspbench.cli.options import Device, Root, Storage, TrackingUri, messages, output
 from cspbench.cli.stopping import stopped_by_signals
 from cspbench.cli.sweep import RUNS, TrialsError
@@ -23,7 +24,10 @@ def worker(
     ] = 600.0,
     root: Root = RUNS,
 ) -> None:
-    """Run trials of a sweep that another machine started with --storage, until it has ended."""
+    """Run trials of a sweep that another machine started with --storage, until it has ended.
+
+    Examples: `cspbench worker an4 --storage postgresql://cspbench@db/cspbench`, `cspbench worker an4 --device cuda`
+    """
     from cspbench.store import Store
     from cspbench.sweep.servers import Servers
     from cspbench.sweep.worker import work
@@ -40,11 +44,17 @@ def worker(
 
 
 def sync(
-    study: Annotated[str | None, typer.Argument(help="The sweep or comparison; default: all.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Argument(help="The sweep or comparison; default: all.", autocompletion=completion.studies),
+    ] = None,
     tracking_uri: TrackingUri = None,
     root: Root = RUNS,
 ) -> None:
-    """Log in MLflow what it lacks of results on disk, after its server was gone."""
+    """Log in MLflow what it lacks of results on disk, after its server was gone.
+
+    Examples: `cspbench sync`, `cspbench sync an4 --tracking-uri http://mlflow:5000`
+    """
     from cspbench.store import Store
     from cspbench.sweep.servers import Servers
     from cspbench.sweep.sync import sync as log_missing

@@ -43,7 +43,17 @@ def test_every_command_has_examples_with_options_that_exist(path: tuple[str, ...
             assert (ROOT / word).is_file() or not word.startswith("sweeps/")
 
 
-PRINT_NO_TABLE = {("retry",), ("report",), ("ui",), ("trials", "export"), ("trials", "run"), ("data", "prepare")}
+PRINT_NO_TABLE = {
+    ("retry",),
+    ("report",),
+    ("ui",),
+    ("dashboard",),
+    ("worker",),
+    ("sync",),
+    ("trials", "export"),
+    ("trials", "run"),
+    ("data", "prepare"),
+}
 
 
 def test_every_command_that_prints_a_table_prints_json_too() -> None:
