@@ -5,8 +5,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import jupytext
+import numpy as np
 import pandas as pd
+import pytest
 from nbclient import NotebookClient
+from safetensors.numpy import save_file
 from support.fake_finals import Finals
 from support.fake_studies import record, spec, write_study
 
@@ -100,3 +103,45 @@ def test_the_notebook_of_a_comparison_shows_it(tmp_path, monkeypatch):
     assert table(notebook, "same_dense")["method"].tolist() == order
     assert table(notebook, "reference")["lottery"].tolist() == ["heard by an4-None-lottery-0.9-1"] * 8
     assert len(outputs(notebook, "image/png")) == 3 + 2
+
+
+def test_csp_under_the_microscope(tmp_path, monkeypatch):
+    store = write_study(tmp_path / "runs", methods=["csp", "magnitude"], sparsities=[0.5, 0.9], seeds=[0])
+    rng = np.random.default_rng(0)
+    for trial in store.root.glob("trials/*"):
+        layers = dict.fromkeys(("encoder.weight_ih_l0", "joint.output.weight"), (rng.random((20, 20)) < 0.1))
+        save_file({name: kept.astype(np.float32) for name, kept in layers.items()}, trial / "model.safetensors")
+    notebook = execute(tmp_path, monkeypatch, NOTEBOOK.with_name("csp.py"))
+    assert len(outputs(notebook, "image/png")) == 4
+    overlap = table(notebook, "of csp's also magnitude's %")
+    assert overlap["layer"].tolist() == ["encoder.weight_ih_l0", "joint.output.weight"]
+    assert overlap["kept by csp %"].astype(float).between(5, 15).all()
+
+
+def test_two_sweeps_are_compared_from_two_folders(tmp_path, monkeypatch):
+    write_study(tmp_path / "a", "first", methods=["csp", "magnitude"], sparsities=[0.9], seeds=[0])
+    write_study(tmp_path / "b", "second", methods=["csp"], sparsities=[0.5, 0.9], seeds=[0, 1])
+    monkeypatch.setenv("CSPBENCH_BEFORE", str(tmp_path / "a"))
+    monkeypatch.setenv("CSPBENCH_AFTER", str(tmp_path / "b" / "studies" / "second"))
+    notebook = execute(tmp_path, monkeypatch, NOTEBOOK.with_name("two_sweeps.py"))
+    tests = table(notebook, "after − before")
+    assert tests[["method", "sparsity %"]].to_numpy().tolist() == [["csp", "90.0"]]
+    assert len(outputs(notebook, "image/png")) == 1
+
+
+def test_a_method_of_ones_own_reaches_its_sparsity(tmp_path, monkeypatch):
+    notebook = execute(tmp_path, monkeypatch, NOTEBOOK.with_name("own_method.py"))
+    rows = table(notebook, "zeros of the layers")
+    assert rows["method"].tolist() == ["fair_rows", "magnitude", "random"] * 3
+    errors = rows["error"].astype(float).groupby(rows["method"]).mean()
+    assert errors["fair_rows"] < errors["random"]
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOK.parent.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_committed_notebooks_are_those_of_the_sources_with_outputs(path):
+    """Made anew by `jupytext --to notebook --execute`; small enough for a repository."""
+    committed, source = jupytext.read(path), jupytext.read(path.with_suffix(".py"))
+    assert [cell.source for cell in committed.cells] == [cell.source for cell in source.cells]
+    assert any(cell.get("outputs") for cell in committed.cells)
+    assert not any(output.output_type == "error" for cell in committed.cells for output in cell.get("outputs", []))
+    assert path.stat().st_size < 500_000
