@@ -6,12 +6,12 @@ SWEEP ?= sweeps/rnnt.yaml
 
 .PHONY: sweep shell test lint docs clean
 
-sweep: $(VENV)/.installed
+sweep: $(VENV)/.runnable
 	$(BIN)/cspbench sweep $(SWEEP)
 	@echo "type \`make shell\` to have the command cspbench; it is $(CURDIR)/$(BIN)/cspbench"
 
 # A shell in which `cspbench` can be typed; `exit` leaves it.
-shell: $(VENV)/.installed
+shell: $(VENV)/.runnable
 	@echo "cspbench can be typed now: cspbench --help; exit leaves this shell"
 	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" exec "$${SHELL:-/bin/sh}" -i || true
 
@@ -32,12 +32,18 @@ docs: $(VENV)/.installed
 
 # Installing compiles the native module as well, and so again after a change of its sources. The extra `synthesis` is GPL-3,
 # and so no part of the default installation: it makes the embedded synthetic corpus, which sweep and tests need.
-NATIVE := CMakeLists.txt $(shell find cspbench/runtime/native -name '*.?pp')
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find cspbench/runtime/native -name '*.?pp')
 
-$(VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
+# What a sweep needs: a third of what the tests need.
+$(VENV)/.runnable: $(SOURCES)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -c constraints.txt -e '.[sweep,synthesis]'
+	touch $@
+
+$(VENV)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -c constraints.txt -e '.[dev,synthesis]'
-	touch $@
+	touch $(VENV)/.runnable $@
 
 clean:
 	rm -rf $(VENV) build cspbench/runtime/_native*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache
