@@ -78,7 +78,7 @@ def view_state(query: str, wer: str = "test_wer") -> dict[str, Any]:
         "datasetsFilter": [],
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": dict.fromkeys(columns, 100),
+        "columnWidths": dict.fromkeys(columns, 88),
         "runsHiddenMode": "SHOW_ALL",
         "hideEmptyCharts": True,
         "isAccordionReordered": True,

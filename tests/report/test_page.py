@@ -16,7 +16,8 @@ from cspbench.report import page_data
 from cspbench.report.page import html_page
 from cspbench.report.page_tables import significance_rows, within_tolerance
 from cspbench.report.table import select_on_dev, summary
-from cspbench.store import Store
+from cspbench.store import Store, write_jsonl
+from cspbench.trials.records import read_rows
 
 
 def write_page(store: Store, name: str = "demo") -> Path:
@@ -28,7 +29,13 @@ def write_page(store: Store, name: str = "demo") -> Path:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_page(write_study(tmp_path_factory.mktemp("page"), seeds=[0, 1]))
+    store = write_study(tmp_path_factory.mktemp("page"), seeds=[0, 1])
+    frame = load_results("demo", store)
+    failed = store.trial(frame[frame["method"] == "movement"]["trial_id"].iloc[0]).curve
+    rows = read_rows(failed)
+    rows[-1]["loss"] = 1e9
+    write_jsonl(failed, rows)
+    return write_page(store)
 
 
 def data_of(path: Path) -> dict:
@@ -58,6 +65,8 @@ def test_the_page_works_in_a_browser_and_asks_for_nothing_else(page: Path, tmp_p
         tab.hover(x, y)
         shown = tab.wait("document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent", 20)
         assert re.search(r"csp at 90 % sparsity\ntest WER [\d.]+ % \[[\d.]+, [\d.]+\]", shown)
+        said = "document.querySelector('[data-figure=\"curve loss\"] figcaption').textContent"
+        assert tab.js(said).startswith("1 of 12 curves leave the figure")
         # A method is switched off and on.
         marks = "document.querySelectorAll('figure svg .mark[aria-label^=\"csp at\"]').length"
         before = tab.js(marks)

@@ -38,6 +38,11 @@
     for (let ten = 10 ** Math.floor(Math.log10(low)); ten <= high; ten *= 10)
       for (const digit of high / low > 300 ? [1] : [1, 2, 5])
         if (digit * ten >= low && digit * ten <= high) ticks.push(digit * ten);
+    if (ticks.length < 3) {  // less than a decade
+      const step = nice((high - low) / 4);
+      ticks.length = 0;
+      for (let tick = Math.ceil(low / step) * step; tick <= high; tick += step) ticks.push(tick);
+    }
     return { at: value => Math.log(Math.max(value, low) / low) / span, ticks, text };
   }
   function scaleOf(values, text) {
