@@ -151,7 +151,7 @@ def test_workers_on_several_machines_survive_everything(
     file.write_text(config.model_dump_json())
     roots = [tmp_path / name for name in ("home", "one", "two", "three")]
     place = ["--storage", f"postgresql://cspbench@127.0.0.1:{cable.port}/postgres", "--tracking-uri", mlflow.address]
-    commands = [["sweep", str(file), "--grace", "6"], *[["worker", "demo", "--device", "cpu"]] * 3]
+    commands = [["sweep", str(file), "--grace", "15"], *[["worker", "demo", "--device", "cpu"]] * 3]
 
     def finished() -> int:
         return sum(1 for root in roots[1:] for _ in root.glob("trials/*/result.json"))
