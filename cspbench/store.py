@@ -314,6 +314,25 @@ def read_json(path: Path) -> Any:
         raise FileAccessError(f"{path} is damaged: no JSON ({error}); put a copy back, or delete it") from None
 
 
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+        keys: that it must hold.
+
+    Raises:
+        FileAccessError: it is damaged, or holds something else.
+        OSError: it cannot be read.
+    """
+    value = read_json(path)
+    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if missing or not isinstance(value, dict):
+        lacking = f"it lacks {', '.join(missing)}" if missing else "no JSON object"
+        raise FileAccessError(f"{path} is damaged: {lacking}; put a copy back, or delete it")
+    return value
+
+
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, atomically."""
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from cspbench.errors import FileAccessError
 from cspbench.result import LatencyReport, TrialResult, WordErrors
 from cspbench.runtime.packing import PackedModel
-from cspbench.store import ModelFolder, read_json, write_atomic
+from cspbench.store import ModelFolder, read_object, write_atomic
 
 UNKNOWN = "Not known: there is no result of a trial beside the model that was exported."
 NO_LICENCE = (
@@ -43,7 +42,7 @@ def facts_of(model: Path) -> CardFacts:
     path = ModelFolder(model).result
     if not path.is_file():
         return CardFacts()
-    found: dict[str, Any] = read_json(path)
+    found = read_object(path)
     try:
         if "trial_id" not in found:
             return CardFacts({split: WordErrors.model_validate(found[split]) for split in ("dev", "test")})

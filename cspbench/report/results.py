@@ -17,7 +17,7 @@ from cspbench.hyper import flatten
 from cspbench.report.sources import Place, Source, places
 from cspbench.result import ALIASES, METRICS, TrialResult
 from cspbench.spec import TrialSpec, canonical, content_id
-from cspbench.store import Store, read_json
+from cspbench.store import Store, read_object
 from cspbench.trials.records import TrialRecord, read_result
 
 MEASURES = [*METRICS, *ALIASES]
@@ -101,7 +101,7 @@ def where(frame: pd.DataFrame, condition: str) -> pd.DataFrame:
 def _constraints(place: Place) -> list[Constraint]:
     """Constraints of the sweep behind a study; a comparison, and a study collected elsewhere, have none."""
     path = place.store.study(place.study).sweep if place.study else None
-    config = read_json(path).get("config", {}) if path is not None and path.is_file() else {}
+    config = read_object(path).get("config", {}) if path is not None and path.is_file() else {}
     return [Constraint.parse(text) for text in config.get("constraints", ())]
 
 

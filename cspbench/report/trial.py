@@ -46,7 +46,8 @@ class Trial:
     @property
     def hypotheses(self) -> pd.DataFrame:
         """References and hypotheses of the test utterances: the columns of `load_hypotheses` from ``id`` on."""
-        return pd.DataFrame(read_rows(self.store.trial(self.id).hypotheses))
+        path = self.store.trial(self.id).hypotheses
+        return pd.DataFrame(read_rows(path, "id", "reference", "hypothesis", "edits", "words"))
 
     @property
     def layers(self) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cspbench.errors import ConfigError
 from cspbench.hyper import flatten
-from cspbench.store import StudyFolder, read_json, write_json
+from cspbench.store import StudyFolder, read_object, write_json
 from cspbench.sweep.plan import Plan
 
 SHOWN = 8
@@ -27,7 +27,7 @@ def claim(folder: StudyFolder, plan: Plan) -> Mapping[str, Any] | None:
     """
     path = folder.sweep
     if path.exists():
-        known = read_json(path)
+        known = read_object(path, "identity")
         changes = _changes(known, plan)
         mergeable = known.get("version", 1) == plan.version and all(change.startswith("space.") for change in changes)
         if changes and mergeable:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -66,6 +66,18 @@ def _check(path: Path) -> None:
             f"{path} is damaged ({reason}): put a copy back, or move it away, and start again; "
             "finished trials are reused"
         )
+
+
+@contextmanager
+def sqlite_told(path: Path) -> Iterator[None]:
+    """Turn errors of sqlite, such as a full disk, into a `DatabaseError` that names the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DatabaseError(
+            f"{path} cannot be used ({error}): see that its disk has space, and that it may be written to, and start "
+            "again; finished trials are reused"
+        ) from error
 
 
 def other_schema(path: Path, library: str, upgrade: str) -> DatabaseError:

@@ -6,6 +6,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from cspbench.sweep.database import sqlite_told
+
 _ADDRESSES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -27,9 +29,12 @@ def follow_artifacts(database: Path, folder: Path) -> int:
 
     Returns:
         Number of experiments whose artifacts were elsewhere.
+
+    Raises:
+        DatabaseError: the database cannot be read or written to.
     """
     here = folder.as_uri()
-    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+    with sqlite_told(database), closing(sqlite3.connect(database, timeout=60)) as connection, connection:
         known = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
         suffixes = {name: f"/mlflow/artifacts/{name}" for name, _ in known}
         # An address is told by its end: the root of the results comes before it.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pydantic import ValidationError
+
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError, did_you_mean
-from cspbench.store import Store, read_json
+from cspbench.store import Store, read_object
 from cspbench.sweep.runner import study_lock
 from cspbench.trials.executors import Executor, make_executor
 from cspbench.trials.outcome import Outcome
@@ -38,7 +42,7 @@ def retry(
     folder = store.study(name)
     if not folder.sweep.is_file():
         raise ConfigError(f"{store.root} holds no sweep named '{name}'{did_you_mean(name, store.studies())}")
-    config = SweepConfig.model_validate(read_json(folder.sweep)["config"])
+    config = _config(folder.sweep)
     with study_lock(folder):
         log = TrialLog(folder.trials)
         wanted = (FAILED,) if only == FAILED else (FAILED, "stopped")
@@ -54,3 +58,11 @@ def retry(
         ) as running:
             queue = TrialQueue(running, store, display)
             return list(queue.run(jobs, log, dense=[job.spec.dense for job in jobs], total=len(jobs)))
+
+
+def _config(path: Path) -> SweepConfig:
+    """The sweep file of a study as it was resolved."""
+    try:
+        return SweepConfig.model_validate(read_object(path, "config")["config"])
+    except ValidationError as error:
+        raise ConfigError(f"{path} is no sweep that this cspbench can read: {error}") from error

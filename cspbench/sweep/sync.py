@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from cspbench.errors import ConfigError, did_you_mean
-from cspbench.store import Store, read_json, write_json
+from cspbench.store import Store, read_object, write_json
 from cspbench.sweep.tracking import Tracker, open_client
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.records import TrialLog, read_result
@@ -184,7 +184,7 @@ def sync(name: str, store: Store, server: str | None = None) -> int:
     folder = store.study(name)
     if not folder.tracking.is_file():
         raise ConfigError(f"{store.root} has nothing to log of '{name}'{did_you_mean(name, store.studies())}")
-    description = read_json(folder.tracking)
+    description = read_object(folder.tracking, "content", "tags", "params", "files", "end")
     tracker = open_tracker(store, name, description, server)
     count = 0
     for record in TrialLog(folder.trials).records():

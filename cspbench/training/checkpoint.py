@@ -16,7 +16,7 @@ from cspbench.asr.tokenizer import load_tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError
 from cspbench.spec import FeatureSpec, as_of
-from cspbench.store import ModelFolder, read_json, write_atomic, write_json
+from cspbench.store import ModelFolder, read_object, write_atomic, write_json
 
 MODEL_VERSION = 2
 """Version 1 had neither a floor nor a flush in its front end; it can be read. The numbers are those of the specs."""
@@ -57,7 +57,7 @@ def load_model(folder: Path) -> TrainedModel:
     files = ModelFolder(folder)
     if not files.model.is_file():
         raise CspbenchError(f"no model in {folder}: it should hold {files.model.name} and {files.weights.name}")
-    config = read_json(files.model)
+    config = read_object(files.model)
     if config.get("format") != "cspbench-transducer" or config.get("version") not in (1, MODEL_VERSION):
         raise CspbenchError(f"{files.model} is not a cspbench transducer of version 1 or {MODEL_VERSION}")
     model = Transducer.from_config(config["model"])

@@ -32,15 +32,25 @@ class ResultsError(CspbenchError):
     """Results that are not there or cannot be read."""
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path, *keys: str) -> list[dict[str, Any]]:
     """Read a file of JSON objects, one a line, e.g. a curve or hypotheses.
 
+    Args:
+        path: the file.
+        keys: that every row must hold; there must be a row then.
+
     Raises:
-        ResultsError: no such file, or a line that is no JSON object.
+        ResultsError: no such file, or a line that is no JSON object or lacks a key.
     """
     if not path.is_file():
         raise ResultsError(f"{path} is missing: the trial has not finished, or was made without it")
-    return [row for _, row in _numbered(path)]
+    rows = _numbered(path)
+    if keys and not rows:
+        raise ResultsError(f"{path} is damaged: it holds no rows; put a copy back, or delete it")
+    for number, row in rows:
+        if missing := [key for key in keys if key not in row]:
+            raise ResultsError(f"{path}:{number}: damaged: it lacks {', '.join(missing)}")
+    return [row for _, row in rows]
 
 
 def read_result(folder: TrialFolder) -> TrialResult:

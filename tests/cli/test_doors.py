@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import typer
 import yaml
 from support.packed_models import RATE, pruned, trained
 
+from cspbench.cli import app
 from cspbench.runtime.packing import pack_model
 from cspbench.store import Store
 from cspbench.training.checkpoint import save_model
+from cspbench.trials.records import TrialLog
+from cspbench.trials.remote import read_specs
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -119,6 +125,12 @@ WRITING: dict[str, list[str]] = {
     "compare": ["compare", "COMPARISON", "--root", "ROOT"],
     "trials run": ["trials", "run", "SPECS", "--out", "ROOT/there"],
     "trials collect": ["trials", "collect", "FINISHED", "--name", "far", "--root", "ROOT"],
+    "retry": ["retry", "s", "--root", "ROOT"],
+    "sync": ["sync", "s", "--root", "ROOT"],
+    "init": ["init", "ROOT/new.yaml", "--path", "CORPUS", "--root", "ROOT"],
+    "trials export": ["trials", "export", "MADE", "--root", "ROOT"],
+    "data check": ["data", "check", "spoken_commands", "--root", "ROOT"],
+    "data stats": ["data", "stats", "spoken_commands", "--root", "ROOT"],
     "data prepare": ["data", "prepare", "fsdd", "--path", "FSDD", "--option", "train=9", "--root", "ROOT"],
     "report": ["report", "s", "--root", "ROOT"],
     "pack": ["pack", "MODEL", "ROOT/x.safetensors"],
@@ -135,13 +147,28 @@ def places(
     specs.write_text(run("trials", "export", sweep_file, "--set", "sparsity=[0.6]")[1])
     assert run("trials", "run", specs, "--out", finished)[0] == 0
     specs.write_text(run("trials", "export", sweep_file, "--set", "sparsity=[0.8]")[1])
+    TrialLog(study.study("s").trials).write(read_specs(specs)[-1], "failed", "diverged")
     comparison.write_text(COMPARISON.replace("CORPUS", json.dumps(corpus)))
-    found = {"SWEEP": sweep_file, "COMPARISON": comparison, "SPECS": specs, "FINISHED": finished, "FSDD": fsdd_path}
+    profile, audio = tmp_path / "device.yaml", tmp_path / "audio"
+    profile.write_text("{name: a, memory: b, source: a test, read_mb_per_s: 40}")
+    audio.mkdir()
+    soundfile.write(audio / "speech.wav", np.zeros(RATE), RATE)
+    made = tmp_path / "made.yaml"
+    made.write_text(yaml.safe_dump({"name": "m", "sparsity": [0.5], "methods": ["magnitude"]}))
+    found = {
+        "SWEEP": sweep_file,
+        "MADE": made,
+        "COMPARISON": comparison,
+        "SPECS": specs,
+        "FINISHED": finished,
+        "FSDD": fsdd_path,
+    }
     found |= {
         "MODEL": recogniser / "model",
         "PACKED": recogniser / "packed.safetensors",
         "WAV": recogniser / "speech.wav",
     }
+    found |= {"AUDIO": audio, "PROFILE": profile}
     return found | {"CORPUS": Path(corpus["path"]), "ROOT": study.root}
 
 
@@ -179,18 +206,85 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "noise": lambda path: path.write_bytes(bytes(range(256)) * 8),
     "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "of something else": lambda path: path.write_text("{}\n"),
+    "a list": lambda path: path.write_text("[]\n"),
     "unreadable": lambda path: (path.unlink(), path.symlink_to(path)),
 }
 
 READING: dict[str, tuple[str, list[list[str]]]] = {
-    "sweep file": ("SWEEP", [["sweep", "SWEEP", "--root", "ROOT"], ["data", "stats", "SWEEP"]]),
+    "sweep file": (
+        "SWEEP",
+        [
+            ["sweep", "SWEEP", "--root", "ROOT"],
+            ["trials", "export", "SWEEP", "--root", "ROOT"],
+            ["data", "stats", "SWEEP", "--root", "ROOT"],
+            ["data", "check", "SWEEP", "--root", "ROOT"],
+            ["data", "prepare", "SWEEP", "--root", "ROOT"],
+            ["doctor", "SWEEP", "--root", "ROOT"],
+        ],
+    ),
     "comparison file": ("COMPARISON", [["compare", "COMPARISON", "--root", "ROOT"]]),
     "specs": ("SPECS", [["trials", "run", "SPECS", "--out", "ROOT/there"]]),
-    "manifest": ("CORPUS/train.jsonl", [["data", "stats", "SWEEP"], ["sweep", "SWEEP", "--root", "ROOT"]]),
-    "recording": ("CORPUS/test0.wav", [["data", "stats", "SWEEP"], ["sweep", "SWEEP", "--root", "ROOT"]]),
-    "result": ("ROOT/trials/*/result.json", [["results", "s"], ["report", "s"], ["sweep", "SWEEP", "--root", "ROOT"]]),
-    "list of trials": ("ROOT/studies/s/trials.jsonl", [["results", "s"], ["report", "s"]]),
-    "study": ("ROOT/studies/s/sweep.json", [["sweep", "SWEEP", "--root", "ROOT"]]),
+    "manifest": (
+        "CORPUS/train.jsonl",
+        [
+            ["data", "stats", "SWEEP", "--root", "ROOT"],
+            ["data", "check", "SWEEP", "--root", "ROOT"],
+            ["data", "prepare", "SWEEP", "--root", "ROOT"],
+            ["sweep", "SWEEP", "--root", "ROOT"],
+            ["init", "ROOT/new.yaml", "--path", "CORPUS", "--root", "ROOT"],
+        ],
+    ),
+    "recording": (
+        "CORPUS/test0.wav",
+        [
+            ["data", "stats", "SWEEP", "--root", "ROOT"],
+            ["data", "check", "SWEEP", "--root", "ROOT"],
+            ["data", "prepare", "SWEEP", "--root", "ROOT"],
+            ["sweep", "SWEEP", "--root", "ROOT"],
+            ["transcribe", "PACKED", "CORPUS/test0.wav"],
+        ],
+    ),
+    "recordings": ("AUDIO/speech.wav", [["latency", "PACKED", "--audio", "AUDIO"]]),
+    "profile": ("PROFILE", [["latency", "PACKED", "--device-profile", "PROFILE"]]),
+    "result": (
+        "ROOT/trials/*/result.json",
+        [
+            ["results", "s", "--root", "ROOT"],
+            ["results", "s", "--trials", "--root", "ROOT"],
+            ["report", "s", "--root", "ROOT"],
+            ["show", "s", "--root", "ROOT"],
+            ["compare-trials", "s/magnitude", "s/control", "--root", "ROOT"],
+            ["sync", "s", "--root", "ROOT"],
+            ["sweep", "SWEEP", "--root", "ROOT"],
+        ],
+    ),
+    "spec": ("ROOT/trials/*/spec.json", [["show", "s", "--root", "ROOT"]]),
+    "curve": ("ROOT/trials/*/curve.jsonl", [["show", "s", "--root", "ROOT"], ["report", "s", "--root", "ROOT"]]),
+    "hypotheses": (
+        "ROOT/trials/*/hypotheses.jsonl",
+        [
+            ["show", "s", "--root", "ROOT"],
+            ["compare-trials", "s/magnitude", "s/control", "--root", "ROOT"],
+            ["report", "s", "--root", "ROOT"],
+        ],
+    ),
+    "list of trials": (
+        "ROOT/studies/s/trials.jsonl",
+        [
+            ["results", "--root", "ROOT"],
+            ["results", "s", "--root", "ROOT"],
+            ["report", "s", "--root", "ROOT"],
+            ["show", "s", "--root", "ROOT"],
+            ["retry", "s", "--root", "ROOT"],
+            ["sync", "s", "--root", "ROOT"],
+        ],
+    ),
+    "study": (
+        "ROOT/studies/s/sweep.json",
+        [["sweep", "SWEEP", "--root", "ROOT"], ["retry", "s", "--root", "ROOT"], ["sync", "s", "--root", "ROOT"]],
+    ),
+    "log": ("ROOT/studies/s/tracking.json", [["sync", "s", "--root", "ROOT"], ["sweep", "SWEEP", "--root", "ROOT"]]),
     "optuna": ("ROOT/studies/s/optuna.db", [["sweep", "SWEEP", "--root", "ROOT"]]),
     "collected": ("FINISHED/trials.jsonl", [["trials", "collect", "FINISHED", "--name", "far", "--root", "ROOT"]]),
     "weights": (
@@ -198,31 +292,62 @@ READING: dict[str, tuple[str, list[list[str]]]] = {
         [["pack", "MODEL", "ROOT/x"], ["transcribe", "MODEL", "WAV"], ["export", "MODEL", "ROOT/x"]],
     ),
     "model": ("MODEL/model.json", [["pack", "MODEL", "ROOT/x"], ["transcribe", "MODEL", "WAV"], ["latency", "MODEL"]]),
-    "packed file": ("PACKED", [["transcribe", "PACKED", "WAV"], ["latency", "PACKED"], ["export", "PACKED", "ROOT/x"]]),
-    "mlflow": ("ROOT/mlflow/mlflow.db", [["sweep", "SWEEP", "--root", "ROOT"]]),
+    "packed file": (
+        "PACKED",
+        [
+            ["transcribe", "PACKED", "WAV"],
+            ["latency", "PACKED"],
+            ["export", "PACKED", "ROOT/x"],
+            ["bench", "edges", "PACKED"],
+            ["bench", "soak", "--model", "PACKED"],
+        ],
+    ),
+    "mlflow": ("ROOT/mlflow/mlflow.db", [["sweep", "SWEEP", "--root", "ROOT"], ["sync", "s", "--root", "ROOT"]]),
 }
 
 
+@pytest.mark.parametrize("part", range(4))
 def test_a_damaged_file_is_one_message(
-    run: Run, places: dict[str, Path], study: Store, capsys: pytest.CaptureFixture[str]
+    run: Run, places: dict[str, Path], part: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever is wrong with a file, and whoever reads it; a command may also do without the file, and say so."""
     wrong = []
-    for kind, (target, commands) in READING.items():
+    for kind in list(READING)[part::4]:
+        target, commands = READING[kind]
         base, _, rest = target.partition("/")
         path, *_ = sorted(places[base].glob(rest)) if rest else [places[base]]
         kept = path.read_bytes()
-        for damage, apply in DAMAGES.items():
-            for command in commands:
-                apply(path)
-                words = filled(command, places)
-                try:
-                    code, _, err = run(*words, *(["--root", study.root] if command[0] in ("results", "report") else []))
-                    if code and (code not in (1, 2) or err.lower().count("error") < 1 or "Traceback" in err):
-                        wrong.append(f"{kind}, {damage}: {command[:2]} ended with {code}: {err[-300:]}")
-                except Exception as error:
-                    capsys.readouterr()
-                    wrong.append(f"{kind}, {damage}: {command[:2]}: {type(error).__name__}: {str(error)[:200]}")
-                path.unlink(missing_ok=True)
-                path.write_bytes(kept)
+        for (damage, apply), command in itertools.product(DAMAGES.items(), commands):
+            apply(path)
+            try:
+                code, _, err = run(*filled(command, places))
+                if code and (code not in (1, 2) or err.lower().count("error") < 1 or "Traceback" in err):
+                    wrong.append(f"{kind}, {damage}: {command[:2]} ended with {code}: {err[-300:]}")
+            except Exception as error:
+                capsys.readouterr()
+                wrong.append(f"{kind}, {damage}: {command[:2]}: {type(error).__name__}: {str(error)[:200]}")
+            path.unlink(missing_ok=True)
+            path.write_bytes(kept)
+            (places["ROOT"] / "new.yaml").unlink(missing_ok=True)
     assert not wrong, "\n".join(wrong)
+
+
+FILELESS = {"methods", "data list", "ui", "dashboard", "worker"}
+"""Commands that neither read files nor write any but through a server: those of MLflow, Optuna and PostgreSQL."""
+
+
+def test_every_command_is_tried() -> None:
+    tried = {tuple(command[:2]) for _, commands in READING.values() for command in commands}
+    tried |= {tuple(command[:2]) for command in WRITING.values()}
+    for words in sorted(command_words(typer.main.get_command(app))):
+        name = " ".join(words)
+        assert name in FILELESS or words[0] == "bench" or any(found[: len(words)] == words for found in tried), name
+
+
+def command_words(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command."""
+    inner = getattr(command, "commands", {})
+    for name, one in inner.items():
+        yield from command_words(one, (*words, name))
+    if not inner:
+        yield words

@@ -18,7 +18,7 @@ from cspbench.runtime.packing.header import ModelHeader, PackedHeader, matrix_sh
 from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
 from cspbench.runtime.packing.model import PackedModel, joined, matrix_header
 from cspbench.runtime.packing.values import VALUE_TYPES, PackingError
-from cspbench.store import ModelFolder, read_json
+from cspbench.store import ModelFolder, read_object
 
 if TYPE_CHECKING:
     from cspbench.asr.trained import TrainedModel
@@ -154,11 +154,11 @@ def open_folder(folder: Path) -> TrainedModel:
 def _provenance(folder: Path, note: Mapping[str, Any]) -> dict[str, Any]:
     """Identity, method, sparsity and word error rates of the model in a folder, as far as they are known."""
     try:
-        result = read_json(ModelFolder(folder).result)
+        result = read_object(ModelFolder(folder).result)
     except (OSError, ValueError):
         result = {}
     known = {key: result[key] for key in ("trial_id", "dense_id", "method", "sparsity", "seed") if key in result}
-    rates = {f"{split}_wer": result[split]["wer"] for split in ("dev", "test") if split in result}
+    rates = {f"{split}_wer": result[split]["wer"] for split in ("dev", "test") if result.get(split)}
     return dict(note) | known | rates
 
 

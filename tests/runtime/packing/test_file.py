@@ -275,6 +275,8 @@ def test_folders_of_the_store_are_opened(tmp_path: Path) -> None:
     assert opened.sparsity == pytest.approx(zeros, abs=1e-9)
     with pytest.raises(CspbenchError, match="no model in"):
         open_model(tmp_path)
+    (tmp_path / "t" / "result.json").write_text(json.dumps(result | {"test": None}))  # a trial to select by
+    assert "test_wer" not in open_model(tmp_path / "t", format="smallest").header.provenance
     (tmp_path / "t" / "model.safetensors").write_bytes(b"1234567890")
     with pytest.raises(CspbenchError, match="cannot be read"):
         open_model(tmp_path / "t")
