@@ -112,7 +112,7 @@ _RULES = """\
 Test WER in %, means over corpora and dense models, by sparsity and budget; cost over that of the proposed method.
 
 - Closed division: given are the dense models, the optimiser steps and the data. Only the method differs. Every tuned
-  method gets the same number of settings, drawn at random from its own axes and the common ones, and chosen on dev.
+  method gets the same number of settings, its default and others dealt alike, and takes the best on dev.
 - Open division: the pruning run may be changed too (length, recipe), and a method that takes more optimiser steps than
   the budget stands here. The cost is stated beside it."""
 
