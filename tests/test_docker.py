@@ -85,7 +85,8 @@ def test_packages_are_constrained_and_the_extras_exist():
     assert words[words.index("-c") + 1] == "constraints.txt"
     extras = re.search(r"\.\[([a-z,]+)\]", install).group(1).split(",")
     assert set(extras) <= set(PROJECT["optional-dependencies"])
-    assert {"sweep", "synthesis"} <= set(extras)
+    assert {"cluster", "synthesis"} <= set(extras)
+    assert any("[sweep" in requirement for requirement in PROJECT["optional-dependencies"]["cluster"])
 
 
 def test_the_container_does_not_run_as_root():
@@ -215,9 +216,10 @@ def test_the_commands_run_natively_and_the_ui_sees_the_sweep(data, environment, 
     experiments = ask(ui, "experiments/search", max_results=10)["experiments"]
     (experiment,) = [each["experiment_id"] for each in experiments if each["name"] == "container"]
     runs = ask(ui, "runs/search", experiment_ids=[experiment])["runs"]
-    assert sorted(run["info"]["status"] for run in runs) == ["FINISHED"] * 3  # the sweep, its control and its trial
+    # The sweep, its dense model, its control and its trial.
+    assert sorted(run["info"]["status"] for run in runs) == ["FINISHED"] * 4
     children = [run for run in runs if any(tag["key"] == "mlflow.parentRunId" for tag in run["data"]["tags"])]
-    assert len(children) == 2
+    assert len(children) == 3
     for child in children:
         assert any("wer" in metric["key"] for metric in child["data"]["metrics"])
         assert ask_artifacts(ui, child["info"]["run_id"]), "the UI does not see the trial's files"
