@@ -216,6 +216,15 @@ def test_audio_of_any_rate_is_brought_to_the_recognisers(tmp_path: Path) -> None
     assert "noise" in noise(16_000, 2).origin
 
 
+def test_a_flac_that_states_no_length_is_streamed_to_its_end(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "piped.flac", np.random.default_rng(0).normal(size=24_000) * 0.1, 16_000)
+    data = bytearray((tmp_path / "piped.flac").read_bytes())
+    data[21] &= 0xF0  # as ffmpeg writes it to a pipe: neither a number of samples nor a checksum in its header
+    data[22:42] = bytes(20)
+    (tmp_path / "piped.flac").write_bytes(data)
+    assert [len(samples) for samples in from_folder(tmp_path, 16_000, most=5).utterances] == [24_000]
+
+
 def test_the_command_prints_measurements_and_estimates_apart(run: Run, folder: Path, tmp_path: Path) -> None:
     profile = ROOT / "analysis" / "devices" / "lpddr4_phone.yaml"
     options = ("--engines", "torch,torch-csr", "--utterances", 2, "--repeats", 2, "--no-memory")
