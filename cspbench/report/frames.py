@@ -10,7 +10,7 @@ import pandas as pd
 
 from cspbench.report.sources import Source, places
 from cspbench.store import Store, TrialFolder
-from cspbench.trials.records import read_result, read_rows
+from cspbench.trials.records import read_result, rows_of
 
 TRIAL = ("study", "trial_id", "method", "sparsity_requested", "seed")
 """Columns with which every row says whose it is."""
@@ -41,7 +41,7 @@ def load_curves(source: Source, root: Store | Path | str = "runs") -> pd.DataFra
         {'csp': 8, 'lottery': 24, 'magnitude': 8, 'movement': 8}
     """
     numbers = ("step", "epoch", "loss", "learning_rate", "sparsity", "dev_wer")
-    return _frame(source, root, lambda folder: _rows(folder.curve), dict.fromkeys(numbers, float) | {"step": int})
+    return _frame(source, root, lambda folder: rows_of(folder.curve), dict.fromkeys(numbers, float) | {"step": int})
 
 
 def load_layers(source: Source, root: Store | Path | str = "runs") -> pd.DataFrame:
@@ -91,7 +91,7 @@ def load_hypotheses(source: Source, root: Store | Path | str = "runs") -> pd.Dat
         {'csp': 1.0, 'lottery': 1.0, 'magnitude': 1.0, 'movement': 1.0}
     """
     texts = dict.fromkeys(("id", "speaker", "reference", "hypothesis"), str)
-    return _frame(source, root, lambda folder: _rows(folder.hypotheses), texts | {"edits": int, "words": int})
+    return _frame(source, root, lambda folder: rows_of(folder.hypotheses), texts | {"edits": int, "words": int})
 
 
 def _frame(
@@ -111,10 +111,6 @@ def _folders(source: Source, root: Store | Path | str) -> Iterator[tuple[dict[st
                 spec = record.parse()
                 values = (place.study, record.trial_id, spec.method.name, spec.sparsity, spec.seed)
                 yield dict(zip(TRIAL, values, strict=True)), folder
-
-
-def _rows(path: Path) -> Rows:
-    return read_rows(path) if path.is_file() else []
 
 
 def _layers(folder: TrialFolder) -> Rows:

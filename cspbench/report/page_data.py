@@ -12,7 +12,7 @@ from cspbench.report.figures import looks
 from cspbench.report.pareto import on_front
 from cspbench.report.table import CELL, DENSE, FRONTS, PLACE, select_on_dev
 from cspbench.store import Store
-from cspbench.trials.records import read_result, read_rows
+from cspbench.trials.records import read_result, rows_of
 
 MOST_CELLS = 36
 """Cells whose layers, curves and errors the page shows; of more, evenly spread sparsities of each method."""
@@ -114,8 +114,8 @@ def _cells(cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def _curves(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]:
     for row in trials.to_dict("records"):
         folder = store.trial(str(row["trial_id"]))
-        curve = read_rows(folder.curve) if folder.curve.is_file() else []
-        steps = read_rows(folder.steps) if folder.steps.is_file() else curve
+        curve = rows_of(folder.curve)
+        steps = rows_of(folder.steps) or curve
         if row["method"] != DENSE and curve:
             yield {
                 "method": row["method"],

@@ -123,7 +123,8 @@ def _tests(first: Sequence[Trial], second: Sequence[Trial]) -> tuple[PairedDiffe
         plain = compare_trials(*ids, store)
     except CspbenchError:  # other utterances, or trials for selection only, which were not tested
         return None, None
-    speakers = first[0].hypotheses["speaker"].nunique() if "speaker" in first[0].hypotheses else 0
+    hypotheses = first[0].hypotheses
+    speakers = hypotheses["speaker"].nunique() if "speaker" in hypotheses else 0
     return plain, compare_trials(*ids, store, by_speaker=True) if speakers >= FEWEST_SPEAKERS else None
 
 

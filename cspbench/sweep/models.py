@@ -12,6 +12,7 @@ from urllib.request import url2pathname
 
 from cspbench.errors import ConfigError
 from cspbench.store import Store
+from cspbench.sweep.notes import TRIAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,6 @@ FOLDER = "checkpoint"
 """Artifact folder of a run that holds its model."""
 
 BEST = "best"
-_TRIAL = "cspbench.trial_id"
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 
 
@@ -91,7 +91,7 @@ def register_best(client: MlflowClient, name: str, frame: pd.DataFrame, runs: di
     best = dict(zip([*aliases, BEST], [*map(str, first["trial_id"]), str(order["trial_id"].iloc[0])], strict=True))
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description=f"Best models of the study {name}, by dev WER.")
-    versions = {v.tags[_TRIAL]: v.version for v in client.search_model_versions(f"name = '{name}'") if _TRIAL in v.tags}
+    versions = {v.tags[TRIAL]: v.version for v in client.search_model_versions(f"name = '{name}'") if TRIAL in v.tags}
     rows = done.set_index("trial_id")
     for alias, trial in best.items():
         if trial not in versions:
@@ -112,7 +112,7 @@ def _register(client: MlflowClient, name: str, run_id: str, trial: str, row: pd.
         client.log_artifact(run_id, str(path), FOLDER)
     source = f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
     shown = ("method", "sparsity", "test_wer", "size_bytes", "latency_ms")
-    tags = {_TRIAL: trial, **{key: f"{row[key]:.6g}" if key != "method" else str(row[key]) for key in shown}}
+    tags = {TRIAL: trial, **{key: f"{row[key]:.6g}" if key != "method" else str(row[key]) for key in shown}}
     return str(client.create_model_version(name, source, run_id, tags=tags).version)
 
 

@@ -15,7 +15,9 @@ from cspbench.spec import TrialSpec
 from cspbench.store import Store
 from cspbench.units import size_unit, time_unit
 
-NOTE = "mlflow.note.content"
+TRIAL, SWEEP, CONTENT = "cspbench.trial_id", "cspbench.sweep", "cspbench.content"
+KIND, DENSE = "cspbench.kind", "cspbench.dense_id"
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 LONGEST_NOTE = 7500
 """Characters; MLflow's limit is 8000."""
 

@@ -12,7 +12,6 @@ from typing import Any, Self
 from cspbench.config import TrialResources
 from cspbench.errors import ConfigError
 from cspbench.machine import stop
-from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.shared import keep_records, read_records
@@ -111,8 +110,7 @@ class RayExecutor:
         if found is None:
             return None  # it stopped at a checkpoint
         keep_records(self._store.trial(spec.id), found["records"])
-        result = found["result"] and TrialResult.model_validate(found["result"])
-        return Outcome(spec, result, found["error"], found["reason"])
+        return Outcome.of_message(spec, found)
 
     def _again(self, spec: TrialSpec, error: Exception) -> Outcome | None:
         """Submit a trial again whose node or process was lost, unless that has happened too often."""
@@ -165,6 +163,4 @@ def run_task(spec: str, root: str, device: str, threads: int, timeout: float | N
             outcome = executor.wait()
     except KeyboardInterrupt:
         return "null"
-    result = outcome.result and outcome.result.model_dump(mode="json")
-    found = {"result": result, "error": outcome.error, "reason": outcome.reason}
-    return json.dumps(found | {"records": read_records(store.trial(trial.id))})
+    return json.dumps(outcome.message() | {"records": read_records(store.trial(trial.id))})

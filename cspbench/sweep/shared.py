@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from cspbench.machine import stop
-from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, TrialFolder, write_atomic
 from cspbench.sweep.jobs import JobTable
@@ -79,8 +78,7 @@ class DatabaseExecutor:
         if found.get("logged"):
             self._logged.add(spec.id)
         keep_records(self._store.trial(spec.id), found.get("records", {}))
-        result = found["result"] and TrialResult.model_validate(found["result"])
-        return Outcome(spec, result, found.get("error"), found.get("reason"))
+        return Outcome.of_message(spec, found)
 
     def __enter__(self) -> Self:
         return self

@@ -20,18 +20,15 @@ from cspbench.store import ModelFolder, Store, TrialFolder
 from cspbench.sweep.database import create_database, other_schema, sqlite_url
 from cspbench.sweep.models import register_best
 from cspbench.sweep.moved import follow_artifacts
-from cspbench.sweep.notes import NOTE, source_tags, sweep_note, trial_note
+from cspbench.sweep.notes import CONTENT, DENSE, KIND, NOTE, PARENT, SWEEP, TRIAL, source_tags, sweep_note, trial_note
 from cspbench.sweep.view import share_view
 from cspbench.trials.outcome import Outcome
-from cspbench.trials.records import read_rows
+from cspbench.trials.records import rows_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
-TRIAL, SWEEP, CONTENT = "cspbench.trial_id", "cspbench.sweep", "cspbench.content"
-KIND, DENSE = "cspbench.kind", "cspbench.dense_id"
-PARENT = "mlflow.parentRunId"
 STATUS = {"complete": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 """MLflow's states of runs, by state of the trial."""
 
@@ -123,9 +120,9 @@ class Tracker:
     ) -> None:
         self._client, self._store, self._name = client, store, name
         self._tags = {SWEEP: name, CONTENT: content_id("sweep", content), **(tags or {})}
+        self._source = source_tags()
         self._experiment = self._open_experiment(name)
         self.parent = self._open_parent(name)
-        self._source = source_tags()
         self._logged = {run.data.tags[TRIAL]: run for run in self._children(only) if TRIAL in run.data.tags}
         self._dense: set[str] = set()
         if only is None:
@@ -197,11 +194,11 @@ class Tracker:
 
     def _open_parent(self, name: str) -> str:
         content = self._tags[CONTENT]
-        query = f"tags.`{CONTENT}` = '{content}' AND tags.`cspbench.kind` = 'sweep'"
+        query = f"tags.`{CONTENT}` = '{content}' AND tags.`{KIND}` = 'sweep'"
         for run in self._client.search_runs([self._experiment], query, max_results=1):
             self._client.update_run(run.info.run_id, status="RUNNING")
             return run.info.run_id
-        tags = self._tags | source_tags() | {KIND: "sweep"}
+        tags = self._tags | self._source | {KIND: "sweep"}
         return self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
 
     def _children(self, only: str | None) -> Iterator[Any]:
@@ -268,7 +265,7 @@ class Tracker:
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, 0) for name, value in values.items()]
         for kind, path in (("curve", folder.curve), ("steps", folder.steps)):
-            for record in thinned(_rows(path)):
+            for record in thinned(rows_of(path)):
                 metrics += [Metric(f"{kind}/{k}", v, now, record["step"]) for k, v in _numbers(record)]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
@@ -278,14 +275,11 @@ class Tracker:
         self._log_metrics(run_id, trial_metrics(result), folder)
         figure = self._log_figure(run_id, result, folder)
         self._client.set_tag(run_id, NOTE, trial_note(spec, result, self._store, run_id, figure))
-        hypotheses = _rows(folder.hypotheses)
+        hypotheses = rows_of(folder.hypotheses)
         if hypotheses:
             # The UI compares runs by the first column unless told otherwise.
-            columns = [
-                "hypothesis",
-                "reference",
-                *(key for key in hypotheses[0] if key not in ("hypothesis", "reference")),
-            ]
+            first = ("hypothesis", "reference")
+            columns = [*first, *(key for key in hypotheses[0] if key not in first)]
             table = {"columns": columns, "data": [[row.get(key) for key in columns] for row in hypotheses]}
             self._client.log_dict(run_id, table, "hypotheses.json")
             # What `log_table` writes, less its detour through pandas.
@@ -299,7 +293,7 @@ class Tracker:
         """Draw layers and curve of a trial; return the name of the artifact."""
         from cspbench.report.trial_figure import trial_figure
 
-        picture = trial_figure(result.layer_sparsity, _rows(folder.curve), _rows(folder.steps))
+        picture = trial_figure(result.layer_sparsity, rows_of(folder.curve), rows_of(folder.steps))
         self._client.log_figure(run_id, picture, FIGURE)
         return FIGURE
 
@@ -375,10 +369,6 @@ def _numbers(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for key, value in record.items():
         if key not in ("step", "epoch") and isinstance(value, (int, float)):
             yield key, float(value)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return read_rows(path) if path.is_file() else []
 
 
 def _text(value: Any) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from cspbench.sweep.notes import CONTENT, KIND
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -42,11 +44,11 @@ def share_view(client: MlflowClient, name: str) -> str | None:
     if experiment is None:
         return None
     id = experiment.experiment_id
-    kind = "tags.`cspbench.kind`"
+    kind = f"tags.`{KIND}`"
     parents = client.search_runs([id], f"{kind} = 'sweep'", max_results=1, order_by=["attributes.start_time DESC"])
     if not parents:
         return None
-    query = f"{kind} != 'sweep' AND tags.`cspbench.content` = '{parents[0].data.tags['cspbench.content']}'"
+    query = f"{kind} != 'sweep' AND tags.`{CONTENT}` = '{parents[0].data.tags[CONTENT]}'"
     # Earlier versions logged the second name alone.
     names = [
         name

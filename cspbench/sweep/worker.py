@@ -129,10 +129,7 @@ def _run(spec: TrialSpec, executor: Executor) -> Outcome:
 
 
 def _describe(outcome: Outcome, store: Store, logged: bool) -> dict[str, Any]:
-    result = outcome.result and outcome.result.model_dump(mode="json")
-    records = read_records(store.trial(outcome.spec.id))
-    ended = {"result": result, "error": outcome.error, "reason": outcome.reason}
-    return ended | {"records": records, "logged": logged}
+    return outcome.message() | {"records": read_records(store.trial(outcome.spec.id)), "logged": logged}
 
 
 def _logbook(sweep: SharedSweep, store: Store, name: str, servers: Servers, display: Display) -> Logbook | None:

@@ -17,7 +17,6 @@ from typing import Any, Literal, Protocol, Self
 
 from cspbench.errors import CspbenchError, FileAccessError
 from cspbench.machine import stop
-from cspbench.result import TrialResult
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, write_atomic
 from cspbench.training.events import Event, Listener, StoppedEarly
@@ -260,9 +259,8 @@ class LocalProcesses:
             return None
         del self._running[worker.connection]
         self._idle.append(worker)
-        result = message["result"] and TrialResult.model_validate(message["result"])
         worker.deadline = None
-        return Outcome(worker.spec, result, message["error"], message["reason"], message["stopped"])
+        return Outcome.of_message(worker.spec, message)
 
     def _tell(self, worker: _Worker, event: Event) -> None:
         """Pass an event on, and answer a worker that waits to hear whether its trial goes on."""
@@ -361,9 +359,7 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
             spec = TrialSpec.model_validate_json(connection.recv_bytes())
             _send(connection, {"started": True})
             outcome = attempt(spec, store, place, _Sender(connection, answers))
-            result = outcome.result and outcome.result.model_dump(mode="json")
-            rest = {"error": outcome.error, "reason": outcome.reason, "stopped": outcome.stopped}
-            _send(connection, {"result": result, **rest})
+            _send(connection, outcome.message())
 
 
 class _Sender:

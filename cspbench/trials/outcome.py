@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cspbench.errors import CspbenchError
 from cspbench.result import TrialResult
@@ -40,6 +41,17 @@ class Outcome:
         if self.result is not None:
             return "complete"
         return "failed" if self.stopped is None else "stopped"
+
+    def message(self) -> dict[str, Any]:
+        """Return all but the spec as JSON, for another process."""
+        result = None if self.result is None else self.result.model_dump(mode="json")
+        return {"result": result, "error": self.error, "reason": self.reason, "stopped": self.stopped}
+
+    @classmethod
+    def of_message(cls, spec: TrialSpec, message: Mapping[str, Any]) -> Outcome:
+        """Return the outcome of a trial from its `message`, which may hold more."""
+        result = message["result"] and TrialResult.model_validate(message["result"])
+        return cls(spec, result, message["error"], message["reason"], message.get("stopped"))
 
 
 def reason_of(error: Exception) -> FailureReason:

@@ -53,6 +53,11 @@ def read_rows(path: Path, *keys: str) -> list[dict[str, Any]]:
     return [row for _, row in rows]
 
 
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Read a file that a trial need not have, see `read_rows`; no rows where it is not there."""
+    return read_rows(path) if path.is_file() else []
+
+
 def read_result(folder: TrialFolder) -> TrialResult:
     """Read a finished trial's result.
 

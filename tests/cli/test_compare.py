@@ -16,7 +16,8 @@ from support.fake_trial import calls
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store
-from cspbench.sweep.tracking import SWEEP, open_client
+from cspbench.sweep.notes import SWEEP
+from cspbench.sweep.tracking import open_client
 
 Run = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("fake_trials")

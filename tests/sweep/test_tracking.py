@@ -19,9 +19,9 @@ from support.fake_studies import result, spec
 from cspbench.config import SweepConfig
 from cspbench.result import METRICS, Noise
 from cspbench.store import Store, write_json
-from cspbench.sweep.notes import git_tags, sweep_note
+from cspbench.sweep.notes import PARENT, TRIAL, git_tags, sweep_note
 from cspbench.sweep.runner import run_sweep
-from cspbench.sweep.tracking import PARENT, TRIAL, Tracker, database_uri, open_client, thinned, trial_metrics
+from cspbench.sweep.tracking import Tracker, database_uri, open_client, thinned, trial_metrics
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Lines
 
