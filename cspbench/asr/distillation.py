@@ -152,11 +152,9 @@ def _next_labels(targets: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, T
 def _collapsed(logits: Tensor, following: Tensor, none: Tensor, blank: int) -> Tensor:
     """Log-probabilities of blank, of the next label and of any other unit, (..., 3), for logits (..., V)."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    following = following.expand(*logits.shape[:-1], 1)
-    others = logits.scatter(-1, following, LOG_ZERO)
-    others[..., blank] = LOG_ZERO
-    label = logits.gather(-1, following).masked_fill(none, LOG_ZERO)
-    classes = torch.cat([logits[..., blank, None], label, torch.logsumexp(others, -1, keepdim=True)], -1)
+    label = logits.gather(-1, following.expand(*logits.shape[:-1], 1)).masked_fill(none, LOG_ZERO)
+    rest = torch.logsumexp(_others(logits, following, blank), -1, keepdim=True)
+    classes = torch.cat([logits[..., blank, None], label, rest], -1)
     return classes - torch.logsumexp(classes, -1, keepdim=True)
 
 
@@ -165,10 +163,14 @@ def _logit_gradient(logits: Tensor, excess: Tensor, following: Tensor, none: Ten
 
     `excess`, (..., 3), is by how much the student's probability of each class is above the teacher's.
     """
-    following = following.expand(*logits.shape[:-1], 1)
-    others = logits.scatter(-1, following, LOG_ZERO)
-    others[..., blank] = LOG_ZERO
-    gradient = others.softmax(-1).mul_(excess[..., 2:])
-    gradient.scatter_(-1, following, excess[..., 1:2].masked_fill(none, 0.0))
+    gradient = _others(logits, following, blank).softmax(-1).mul_(excess[..., 2:])
+    gradient.scatter_(-1, following.expand(*logits.shape[:-1], 1), excess[..., 1:2].masked_fill(none, 0.0))
     gradient[..., blank] = excess[..., 0]
     return gradient
+
+
+def _others(logits: Tensor, following: Tensor, blank: int) -> Tensor:
+    """Logits (..., V) without those of blank and of the next label."""
+    others = logits.scatter(-1, following.expand(*logits.shape[:-1], 1), LOG_ZERO)
+    others[..., blank] = LOG_ZERO
+    return others

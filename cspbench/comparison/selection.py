@@ -115,7 +115,7 @@ class Selection:
     @property
     def trials(self) -> int:
         """Trials that the choice rests on, failed ones included."""
-        return sum(len(tried.trials) for tried in self.tried)
+        return sum(len(tried.trials) for tried in self.tried) - self.missing
 
     @property
     def state(self) -> str:

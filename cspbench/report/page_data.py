@@ -34,8 +34,10 @@ _CELL = {
     "violated": "violated",
     "quiet": "latency_conclusive",
 }
-_TRIAL = ("method", "sparsity", "latency", "size", "wer", "low", "high")
 """Names in the script, and columns of a `summary`."""
+
+_TRIAL = ("method", "sparsity", "latency", "size", "wer", "low", "high")
+"""Those of them that a single trial has."""
 
 
 def page_data(frame: pd.DataFrame, table: pd.DataFrame, store: Store) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pandas as pd
 from cspbench.errors import CspbenchError
 from cspbench.report.confusions import confused_words, worst_utterances
 from cspbench.report.page_data import cell_name
-from cspbench.report.significance import compare_trials, holm
+from cspbench.report.significance import LEVEL, compare_trials, holm
 from cspbench.report.table import CONTROL, DENSE, PLACE
 from cspbench.report.trial import Trial
 from cspbench.spec import TrialSpec
@@ -62,8 +62,8 @@ def error_blocks(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]
         trial = str(row["trial_id"])
         if not store.trial(trial).hypotheses.is_file():
             continue
-        heard = Trial(trial, store).hypotheses
-        words = heard["words"].sum()
+        hypotheses = Trial(trial, store).hypotheses
+        words = hypotheses["words"].sum()
         kinds = [
             (kind, int(row[f"test_{kind}"]), 100 * row[f"test_{kind}"] / words)
             for kind in ("substitutions", "deletions", "insertions")
@@ -75,16 +75,16 @@ def error_blocks(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]
             "kinds": kinds,
             "confused": [
                 {"said": str(pair["reference"]), "recognised": str(pair["hypothesis"]), "times": str(pair["count"])}
-                for pair in confused_words(heard[heard["edits"] > 0]).head(CONFUSIONS).to_dict("records")
+                for pair in confused_words(hypotheses[hypotheses["edits"] > 0]).head(CONFUSIONS).to_dict("records")
             ],
-            "speakers": _by_speaker(heard),
+            "speakers": _by_speaker(hypotheses),
             "worst": [
                 {
                     "said": str(one["reference"]),
                     "recognised": str(one["hypothesis"]) or "(nothing)",
                     "edits": str(one["edits"]),
                 }
-                for one in worst_utterances(heard, WORST).to_dict("records")
+                for one in worst_utterances(hypotheses, WORST).to_dict("records")
             ],
         }
 
@@ -98,7 +98,7 @@ def significance_rows(chosen: pd.DataFrame, store: Store) -> Rows:
         chosen: finished trials of the chosen settings, as from `select_on_dev`.
         store: holds them.
     """
-    rows, values = [], []
+    rows, tests = [], []
     pruned = chosen.loc[
         chosen["sparsity_requested"] > 0, [*PLACE, "sparsity_requested", "method", "trial_id", "dev_wer"]
     ]
@@ -114,7 +114,7 @@ def significance_rows(chosen: pd.DataFrame, store: Store) -> Rows:
                 found = compare_trials(trials[method], trials[rivals[0]], store, resamples=RESAMPLES)
             except CspbenchError:  # tested on other utterances, or without hypotheses
                 continue
-            values.append(found.p_value)
+            tests.append(found)
             difference, low, high = (100 * value for value in (found.difference, found.low, found.high))
             rows.append(
                 {
@@ -125,10 +125,8 @@ def significance_rows(chosen: pd.DataFrame, store: Store) -> Rows:
                     "p": f"{found.p_value:.3g}",
                 }
             )
-    for row, adjusted in zip(rows, holm(values) if values else [], strict=True):
-        verdict = (
-            "–" if adjusted >= 0.05 else ("better" if row["difference of WER, points"].startswith("-") else "worse")
-        )
+    for row, test, adjusted in zip(rows, tests, holm([test.p_value for test in tests]), strict=True):
+        verdict = "–" if adjusted >= LEVEL else "better" if test.difference < 0 else "worse"
         row |= {"p, Holm": f"{adjusted:.3g}", "verdict": verdict}
     return rows
 
@@ -161,11 +159,11 @@ def sweep_file(name: str, store: Store) -> str | None:
     return json.dumps(read_json(path)["config"], indent=1, sort_keys=True) if path.is_file() else None
 
 
-def _by_speaker(heard: pd.DataFrame) -> Rows:
+def _by_speaker(hypotheses: pd.DataFrame) -> Rows:
     """WER of each speaker, the highest first."""
-    if "speaker" not in heard:
+    if "speaker" not in hypotheses:
         return []
-    sums = heard.groupby("speaker")[["edits", "words"]].sum()
+    sums = hypotheses.groupby("speaker")[["edits", "words"]].sum()
     sums = sums[sums["words"] > 0].assign(wer=lambda own: own["edits"] / own["words"])
     worst = sums.sort_values("wer", ascending=False, kind="stable").head(SPEAKERS)
     return [

@@ -14,14 +14,12 @@ from cspbench.errors import CspbenchError
 from cspbench.report.bootstrap import PairedDifference
 from cspbench.report.columns import Column
 from cspbench.report.display import NOISY, NOISY_NOTE
-from cspbench.report.significance import compare_trials
+from cspbench.report.significance import LEVEL, compare_trials
 from cspbench.report.trial import Trial
 from cspbench.result import METRICS
 from cspbench.units import Unit, metric_unit
 
 SIDES = ("a", "b")
-LEVEL = 0.05
-"""Significance level."""
 BOTH = "a − b"
 ABSENT = "–"
 SHOWN = (

@@ -21,6 +21,9 @@ from cspbench.report.bootstrap import Floats, PairedDifference, paired_bootstrap
 from cspbench.report.trial import Trial
 from cspbench.store import Store
 
+LEVEL = 0.05
+"""p-value below which a difference is called significant."""
+
 EXACT_UNITS = 40
 """Largest number of units for which `sign_flip` counts all sign patterns; above, it draws them."""
 

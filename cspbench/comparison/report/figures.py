@@ -27,9 +27,9 @@ from cspbench.comparison.report.drawing import (
 from cspbench.comparison.report.evaluate import Evaluation
 from cspbench.comparison.report.paired_tests import P_VALUES, POOLED
 from cspbench.comparison.report.part_figures import ablation_figure, density_figure
-from cspbench.comparison.report.verdicts import LEVEL
 from cspbench.report.axes import axis
 from cspbench.report.figures import Look
+from cspbench.report.significance import LEVEL
 
 _FAR = 1e5
 """Per cent at which an infinite bar ends, far outside of any picture."""

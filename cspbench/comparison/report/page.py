@@ -14,8 +14,9 @@ from cspbench.comparison.report.drawing import usual_budget
 from cspbench.comparison.report.evaluate import Evaluation
 from cspbench.comparison.report.paired_tests import P_VALUES, POOLED
 from cspbench.comparison.report.part_figures import density_table
-from cspbench.comparison.report.verdicts import LEVEL, MARGIN
+from cspbench.comparison.report.verdicts import MARGIN
 from cspbench.report.page import markdown_rows
+from cspbench.report.significance import LEVEL
 
 DENSITIES_AT = 0.9
 """Sparsity at which the weights kept by each matrix are listed."""

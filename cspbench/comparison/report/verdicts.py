@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from cspbench.comparison.report.paired_tests import P_VALUES, POOLED, SCOPE
-from cspbench.report.significance import holm
+from cspbench.report.significance import LEVEL, holm
 
-LEVEL = 0.05
 MARGIN = 0.10
 """Relative increase of WER that still passes for no worse in a test of non-inferiority."""
 
