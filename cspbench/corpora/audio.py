@@ -209,12 +209,17 @@ def _reason(error: Exception) -> str:
 
 
 class _Memory(io.BytesIO):
-    """Bytes that libsndfile may seek anywhere in: an exception in its callback would be printed, not raised."""
+    """Bytes in which libsndfile may seek as in a file: a seek that cannot be done leaves the position as it was.
+
+    `io.BytesIO` takes a place before its start for its start, and an exception in a callback of libsndfile would be
+    printed, not raised.
+    """
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
+        start = (0, self.tell(), self.getbuffer().nbytes)[whence]
         try:
-            return super().seek(offset, whence)
-        except (ValueError, OverflowError):
+            return super().seek(start + offset) if start + offset >= 0 else self.tell()
+        except OverflowError:
             return self.tell()
 
 

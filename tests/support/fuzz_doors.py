@@ -4,7 +4,7 @@ By hand, guided by coverage, until it is stopped; options of libFuzzer may follo
 
     PYTHONPATH=tests python -m support.fuzz_doors -max_total_time=600
 
-The tests run it for a minute, and mutated inputs without guidance through the same function.
+The tests run it for some thousand inputs, and mutated inputs without guidance through the same function.
 """
 
 from __future__ import annotations
