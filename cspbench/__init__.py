@@ -20,6 +20,7 @@ What each name is for:
 - `load_model` loads a model that a sweep put into MLflow's registry;
 - `Pruner` prunes any torch model in any training loop, `prune` a trained one at once;
 - `methods` holds the pruning methods by name, `create` binds one to given weights;
+- `recognisers` holds the recognisers that a sweep can train, by name;
 - `Recogniser` recognises streaming speech with a packed file;
 - `latency` measures any callable by the protocol of the recognisers;
 - `report` holds tables, Pareto fronts, tests of significance and figures.
@@ -35,6 +36,7 @@ from cspbench.version import __version__
 
 if TYPE_CHECKING:
     from cspbench import report
+    from cspbench.asr.recognisers import recognisers
     from cspbench.config import load_config
     from cspbench.pruning import create
     from cspbench.pruning.at_once import prune
@@ -62,6 +64,7 @@ _HOMES = {
     "TrialSpec": "cspbench.spec",
     "run_trial": "cspbench.trials.run",
     "methods": "cspbench.pruning.registry",
+    "recognisers": "cspbench.asr.recognisers",
     "create": "cspbench.pruning",
     "Pruner": "cspbench.pruning.pruner",
     "prune": "cspbench.pruning.at_once",
@@ -70,8 +73,8 @@ _HOMES = {
 }
 __all__ = [
     "Pruner", "Recogniser", "TrialSpec", "__version__", "create", "latency", "load_config", "load_curves",
-    "load_hypotheses", "load_layers", "load_model", "load_results", "methods", "prune", "report", "run_sweep",
-    "run_trial", "trial",
+    "load_hypotheses", "load_layers", "load_model", "load_results", "methods", "prune", "recognisers", "report",
+    "run_sweep", "run_trial", "trial",
 ]  # fmt: skip
 
 _find = lazy(__name__, _HOMES)

@@ -201,9 +201,17 @@ class TokenizerSpec(Settings):
     vocab_size: int = Field(128, ge=8, le=65_536, description="sentencepiece only")
 
 
-class ModelSpec(Settings):
-    """RNN-T shape; `preset` fills what is not given (see `cspbench.asr.model.PRESETS`)."""
+SIZES = ("encoder_layers", "encoder_width", "prediction_layers", "prediction_width", "joint_width")
+"""Fields of `ModelSpec` of which a recogniser takes some."""
 
+
+class ModelSpec(Settings):
+    """Recogniser and its sizes; `preset` fills what is not given. A recogniser takes the sizes that it has a use for.
+
+    `options` belong to the registered recogniser and are validated by it.
+    """
+
+    name: Annotated[str, Since(2)] = Field("lstm_transducer", description="registered recogniser")
     preset: Literal["tiny", "small", "paper"] = "small"
     encoder_layers: int | None = Field(None, ge=1, le=64)
     encoder_width: int | None = Field(None, ge=1, le=16_384)
@@ -212,6 +220,14 @@ class ModelSpec(Settings):
     joint_width: int | None = Field(None, ge=1, le=16_384)
     dropout: float = Field(0.1, ge=0, lt=1, description="between encoder layers and on the prediction network")
     tokenizer: TokenizerSpec = TokenizerSpec()
+    options: Annotated[dict[str, Any], Since(2)] = Field(
+        default_factory=dict, description="further settings of the recogniser"
+    )
+
+    @property
+    def label(self) -> str:
+        """Name and preset in words; the preset alone for the default recogniser."""
+        return self.preset if self.name == type(self).model_fields["name"].default else f"{self.name} {self.preset}"
 
 
 class AugmentSpec(Settings):
@@ -232,7 +248,7 @@ class AugmentSpec(Settings):
 
 
 class TrainSpec(Settings):
-    """One training run: AdamW under a one-cycle learning rate, transducer loss plus auxiliary CTC."""
+    """One training run: AdamW under a one-cycle learning rate, the recogniser's loss plus auxiliary CTC."""
 
     epochs: int = Field(12, ge=1, le=100_000)
     batch_size: int = Field(16, ge=1, le=65_536)
@@ -240,7 +256,9 @@ class TrainSpec(Settings):
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the steps in which the rate rises")
     weight_decay: float = Field(1e-3, ge=0, le=100)
     clip: float = Field(5.0, gt=0, description="gradient norm, at most")
-    ctc_weight: float = Field(0.3, ge=0, le=1000, description="weight of the auxiliary CTC loss on the encoder")
+    ctc_weight: float = Field(
+        0.3, ge=0, le=1000, description="weight of the auxiliary CTC loss on the encoder of a transducer"
+    )
     evaluate_every: int = Field(1, ge=1, description="epochs between dev evaluations")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     augment: AugmentSpec = AugmentSpec()

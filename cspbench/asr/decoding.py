@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from cspbench.asr.model import LSTMState, Transducer
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
+
+if TYPE_CHECKING:
+    from cspbench.asr.transducer import State, TransducerBase
 
 
 class GreedyDecoder:
@@ -18,7 +21,7 @@ class GreedyDecoder:
     Feeding frames one at a time or all at once gives the same labels: batch and streaming decoding share this class.
     """
 
-    def __init__(self, model: Transducer, utterances: int = 1, max_symbols: int = MAX_SYMBOLS) -> None:
+    def __init__(self, model: TransducerBase, utterances: int = 1, max_symbols: int = MAX_SYMBOLS) -> None:
         self.model = model
         self.max_symbols = max_symbols
         self.labels: list[list[int]] = [[] for _ in range(utterances)]
@@ -44,51 +47,80 @@ class GreedyDecoder:
             self._advance(rows, best[rows])
 
     def _advance(self, rows: Tensor, labels: Tensor) -> None:
-        chosen: LSTMState = [(h[:, rows], c[:, rows]) for h, c in self._state]
+        chosen: State = [tuple(part[:, rows] for part in layer) for layer in self._state]
         predicted, after = self.model.forward_prediction(labels[:, None], chosen)
         self._predicted[rows] = self.model.joint_prediction(predicted[:, 0])
-        for (h, c), (new_h, new_c) in zip(self._state, after, strict=True):
-            h[:, rows], c[:, rows] = new_h, new_c
+        for layer, new in zip(self._state, after, strict=True):
+            for part, value in zip(layer, new, strict=True):
+                part[:, rows] = value
+
+    def state(self) -> list[Tensor]:
+        """Return what is carried from one frame to the next."""
+        return [self._predicted, *(part for layer in self._state for part in layer)]
 
 
 @torch.no_grad()
-def greedy(model: Transducer, features: Tensor, frames: Tensor, max_symbols: int = MAX_SYMBOLS) -> list[list[int]]:
+def greedy(model: TransducerBase, features: Tensor, frames: Tensor, max_symbols: int = MAX_SYMBOLS) -> list[list[int]]:
     """Labels of each utterance for normalised features (N, T, C) with `frames` (N,) valid steps."""
-    return greedy_encoded(model, model.forward_encoder(features)[0], frames, max_symbols)
+    return greedy_projected(model, model.joint_encoder(model.encode(features, frames)), frames, max_symbols)
 
 
 @torch.no_grad()
-def greedy_encoded(
-    model: Transducer, encoded: Tensor, frames: Tensor, max_symbols: int = MAX_SYMBOLS
+def greedy_projected(
+    model: TransducerBase, encoded: Tensor, frames: Tensor, max_symbols: int = MAX_SYMBOLS
 ) -> list[list[int]]:
-    """Labels of each utterance for encodings (N, T, H) with `frames` (N,) valid steps."""
-    projected = model.joint_encoder(encoded)
+    """Labels of each utterance for encodings projected to the joint's width, (N, T, J), with `frames` (N,) valid."""
     decoder = GreedyDecoder(model, len(frames), max_symbols)
-    for t in range(projected.shape[1]):
-        decoder.step(projected[:, t], t < frames)
+    for t in range(encoded.shape[1]):
+        decoder.step(encoded[:, t], t < frames)
     return decoder.labels
 
 
 class StreamingGreedy:
-    """Greedy search on features that arrive in chunks; keeps encoder and prediction state between them."""
+    """Greedy search on features that arrive in chunks; keeps encoder and prediction state between them.
 
-    def __init__(self, model: Transducer, max_symbols: int = MAX_SYMBOLS) -> None:
+    The encoder runs on whole chunks of `SpeechModel.chunk` steps; what is left is decoded by `finish`.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: TransducerBase, max_symbols: int = MAX_SYMBOLS) -> None:
         self.model = model
         self._decoder = GreedyDecoder(model, 1, max_symbols)
-        self._state: LSTMState | None = None
+        self._state: Any = None
+        self._rest: Tensor | None = None
 
     @property
     def labels(self) -> list[int]:
         """All labels so far."""
         return self._decoder.labels[0]
 
+    def accept(self, features: Tensor) -> list[int]:
+        """Consume normalised features (T, C), T >= 1; return the labels they brought."""
+        if self._rest is not None:
+            features = torch.cat([self._rest, features])
+        assert self.model.chunk is not None
+        whole = len(features) // self.model.chunk * self.model.chunk
+        self._rest = features[whole:] if whole < len(features) else None
+        return self._decode(features[:whole]) if whole else []
+
+    def finish(self) -> list[int]:
+        """Decode what has not filled a chunk; return its labels."""
+        rest, self._rest = self._rest, None
+        return [] if rest is None else self._decode(rest)
+
+    def state(self) -> list[Tensor]:
+        """Return the tensors that are carried from one chunk to the next."""
+        layers = [] if self._state is None else self._state
+        return [*self._decoder.state(), *(part for layer in layers for part in layer)]
+
     @torch.no_grad()
-    def accept(self, features: Tensor) -> None:
-        """Consume normalised features (T, C), T >= 1."""
+    def _decode(self, features: Tensor) -> list[int]:
+        known = len(self.labels)
         encoded, self._state = self.model.forward_encoder(features[None], self._state)
         active = torch.ones(1, dtype=torch.bool, device=features.device)
         for frame in self.model.joint_encoder(encoded[0]):
             self._decoder.step(frame[None], active)
+        return self.labels[known:]
 
 
 @dataclass(frozen=True)
@@ -103,11 +135,13 @@ class Hypothesis:
 class _Open:
     score: float
     predicted: Tensor  # (1, J)
-    state: LSTMState
+    state: State
 
 
 @torch.no_grad()
-def beam_search(model: Transducer, features: Tensor, beam: int = 8, max_symbols: int = MAX_SYMBOLS) -> list[Hypothesis]:
+def beam_search(
+    model: TransducerBase, features: Tensor, beam: int = 8, max_symbols: int = MAX_SYMBOLS
+) -> list[Hypothesis]:
     """Frame-synchronous beam search that merges alignments of equal label sequences.
 
     Within a frame the open hypotheses are extended by labels up to `max_symbols` times; every hypothesis leaves the
@@ -136,7 +170,7 @@ def beam_search(model: Transducer, features: Tensor, beam: int = 8, max_symbols:
 Beams = dict[tuple[int, ...], _Open]
 
 
-def _search_frame(model: Transducer, frame: Tensor, beams: Beams, beam: int, max_symbols: int) -> Beams:
+def _search_frame(model: TransducerBase, frame: Tensor, beams: Beams, beam: int, max_symbols: int) -> Beams:
     left: Beams = {}
     for symbols in range(max_symbols + 1):
         keys = list(beams)
@@ -154,7 +188,7 @@ def _search_frame(model: Transducer, frame: Tensor, beams: Beams, beam: int, max
     return dict(ranked[:beam])
 
 
-def _extend(model: Transducer, beams: Beams, keys: Sequence[tuple[int, ...]], scores: Tensor, beam: int) -> Beams:
+def _extend(model: TransducerBase, beams: Beams, keys: Sequence[tuple[int, ...]], scores: Tensor, beam: int) -> Beams:
     top = scores.flatten().topk(min(beam, len(keys) * (scores.shape[1] - 1)))
     extended: Beams = {}
     for score, index in zip(top.values.tolist(), top.indices.tolist(), strict=True):

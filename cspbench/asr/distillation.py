@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from cspbench.asr.loss import LOG_ZERO, at_hand, inside_lattice, lattice_chunks, tanh_
-from cspbench.asr.model import LatticeOutput, Transducer
 from cspbench.asr.tokenizer import BLANK
 
 
@@ -27,11 +26,6 @@ class Lattice(NamedTuple):
     predicted: Tensor
     weight: Tensor
     bias: Tensor
-
-    @classmethod
-    def of(cls, model: Transducer, output: LatticeOutput) -> Lattice:
-        """Return the lattice of a model's output."""
-        return cls(output.encoded, output.predicted, model.joint_output.weight, model.joint_output.bias)
 
     def logits(self) -> Tensor:
         """Return the logits of every node, (N, T, U + 1, V)."""
@@ -123,24 +117,6 @@ class _LatticeDivergence(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         weighted = [x * grads[0].view(-1, *[1] * (x.dim() - 1)) for x in ctx.saved_tensors]
         return *weighted[:2], *(x.sum(0) for x in weighted[2:]), *[None] * 8
-
-
-def distillation_from(
-    teacher: Transducer, student: Lattice, features: Tensor, targets: Tensor, frames: Tensor, labels: Tensor
-) -> Tensor:
-    """`distillation_loss` from a teacher that is given the same features.
-
-    Args:
-        teacher: in evaluation mode.
-        student: lattice for these features.
-        features: normalised, and augmented if the student's were, (N, T, C).
-        targets: as for `distillation_loss`, like all that follows.
-        frames: (N,).
-        labels: (N,).
-    """
-    with torch.no_grad():
-        taught = Lattice.of(teacher, teacher(features, targets))
-    return distillation_loss(student, taught, targets, frames, labels)
 
 
 def _next_labels(targets: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:

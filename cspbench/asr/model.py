@@ -1,4 +1,4 @@
-"""The recogniser: an RNN transducer (Graves 2012, arXiv:1211.3711) with LSTM encoder and prediction network.
+"""The default recogniser: a transducer (Graves 2012, arXiv:1211.3711) with LSTM encoder and prediction network.
 
 Every LSTM layer is an `nn.LSTM` of its own, so that `observe_inputs` can see what each weight matrix multiplies.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cspbench.asr.speech_model import register
 from cspbench.asr.tokenizer import BLANK
+from cspbench.asr.transducer import CALIBRATION_STRIDE, LatticeOutput, State, TransducerBase
 from cspbench.spec import FeatureSpec, ModelSpec
 
 
@@ -61,10 +63,6 @@ def resolve_shape(spec: ModelSpec, features: FeatureSpec, units: int) -> Shape:
     return Shape(inputs=features.mels * features.stack, units=units, **{**PRESETS[spec.preset], **given})
 
 
-LSTMState = list[tuple[Tensor, Tensor]]
-"""Hidden and cell state of each LSTM layer, each (1, N, H)."""
-
-
 class LSTMStack(nn.Module):
     """Unidirectional LSTM layers with dropout between them, (N, T, C) -> (N, T, H)."""
 
@@ -74,74 +72,48 @@ class LSTMStack(nn.Module):
         self.layers = nn.ModuleList(nn.LSTM(size, width, batch_first=True) for size in sizes)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
-        """Run over T steps from `state` (zeros if None); padding at the end of x does not reach earlier outputs."""
-        after: LSTMState = []
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Run over T steps from `state`; padding at the end of x does not reach earlier outputs.
+
+        The state is hidden and cell state of each layer, each (1, N, H); zeros if None.
+        """
+        after: State = []
         for index, layer in enumerate(self.layers):
             x, step = layer(x if index == 0 else self.dropout(x), None if state is None else state[index])
             after.append(step)
         return x, after
 
 
-class LatticeOutput(NamedTuple):
-    """Projected encodings (N, T, J) and predictions (N, U + 1, J), whose sums are the lattice; CTC logits (N, T, V)."""
+@register("lstm_transducer")
+class Transducer(TransducerBase):
+    """RNN-T with LSTM encoder and prediction network; the one that the native runtime runs."""
 
-    encoded: Tensor
-    predicted: Tensor
-    ctc: Tensor
-
-
-class Transducer(nn.Module):
-    """RNN-T with an auxiliary CTC head on the encoder; the head is for training only and no part of the recogniser."""
-
-    AUXILIARY = "ctc."
-    feature_mean: Tensor
-    feature_scale: Tensor
+    summary = "LSTM encoder and LSTM prediction network; runs natively from packed files"
+    source = "Graves 2012 (arXiv:1211.3711)"
+    presets = PRESETS
 
     def __init__(self, shape: Shape, mels: int, dropout: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(mels)
         self.shape = shape
-        self.mels = mels
-        self.register_buffer("feature_mean", torch.zeros(mels))
-        self.register_buffer("feature_scale", torch.ones(mels))
         self.encoder = LSTMStack(shape.inputs, shape.encoder_width, shape.encoder_layers, dropout)
         self.embedding = nn.Embedding(shape.units, shape.prediction_width)
         self.prediction = LSTMStack(shape.prediction_width, shape.prediction_width, shape.prediction_layers, dropout)
         self.dropout = nn.Dropout(dropout)
-        self.joint_encoder = nn.Linear(shape.encoder_width, shape.joint_width)
-        self.joint_prediction = nn.Linear(shape.prediction_width, shape.joint_width, bias=False)
-        self.joint_output = nn.Linear(shape.joint_width, shape.units)
-        self.ctc = nn.Linear(shape.encoder_width, shape.units)
+        self.make_joint(shape.encoder_width, shape.prediction_width, shape.joint_width, shape.units)
 
-    def normalise(self, features: Tensor) -> Tensor:
-        """Scale stacked log-mel features (N, T, stack * mels) to zero mean and unit variance of the training set."""
-        split = features.unflatten(-1, (-1, self.mels))
-        return ((split - self.feature_mean) * self.feature_scale).flatten(-2)
+    @classmethod
+    def build(cls, spec: ModelSpec, features: FeatureSpec, units: int) -> Transducer:
+        return cls(resolve_shape(spec, features, units), features.mels, spec.dropout)
 
-    def forward_encoder(self, features: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
-        """Normalised features (N, T, C) -> encodings (N, T, H) and the state after the last step."""
+    def forward_encoder(self, features: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         return self.encoder(features, state)
 
-    def forward_prediction(self, labels: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
-        """Labels (N, U) -> predictions (N, U, P) and the state after the last label."""
+    def forward_prediction(self, labels: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         return self.prediction(self.dropout(self.embedding(labels)), state)
-
-    def forward_joint(self, encoded: Tensor, predicted: Tensor) -> Tensor:
-        """Encodings and predictions, projected to the joint's width and broadcastable -> logits (..., V)."""
-        return self.joint_output(torch.tanh(encoded + predicted))
 
     def forward(self, features: Tensor, targets: Tensor) -> LatticeOutput:
         """Projections from which `forward_joint` makes any lattice node, for features (N, T, C) and targets (N, U)."""
-        encoded, _ = self.forward_encoder(features)
-        encoded = self.dropout(encoded)
-        # Every utterance starts from the blank, as if it were a start symbol.
-        started = nn.functional.pad(targets, (1, 0), value=BLANK)  # (N, U + 1)
-        predicted, _ = self.forward_prediction(started)
-        return LatticeOutput(
-            encoded=self.joint_encoder(encoded),
-            predicted=self.joint_prediction(self.dropout(predicted)),
-            ctc=self.ctc(encoded),
-        )
+        return self.lattice(self.forward_encoder(features)[0], targets)
 
     def config(self) -> dict[str, Any]:
         """JSON value from which `from_config` makes a model of the same shape."""
@@ -152,46 +124,6 @@ class Transducer(nn.Module):
         """Make a model with fresh weights and without dropout."""
         return cls(Shape(**config["shape"]), config["mels"])
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.feature_mean.device
-
-    def set_dropout(self, probability: float) -> None:
-        """Set the dropout of every part, e.g. before a saved model is trained further."""
-        for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = probability
-
-    def recogniser_state(self) -> dict[str, Tensor]:
-        """Tensors that recognition needs: all but the auxiliary head."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith(self.AUXILIARY)}
-
-
-def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every weight matrix of LSTM and linear layers by name, but for the auxiliary head.
-
-    Embeddings are look-ups (one row is read a label) and biases are vectors: neither costs what a matrix does.
-    """
-    return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.dim() == 2 and not name.startswith((Transducer.AUXILIARY, "embedding."))
-    }
-
-
-def prunable_shapes(model: ModelSpec, features: FeatureSpec, units: int) -> dict[str, tuple[int, int]]:
-    """Return the shape (out, in) of every prunable matrix by name, without making any weights.
-
-    Args:
-        model: shape of the recogniser.
-        features: its input.
-        units: size of the vocabulary, on which the shape of the joint's output layer depends and no name does.
-    """
-    with torch.device("meta"):
-        made = Transducer(resolve_shape(model, features, units), features.mels)
-    return {name: (weight.shape[0], weight.shape[1]) for name, weight in prunable_weights(made).items()}
-
 
 def observe_inputs(
     model: Transducer,
@@ -200,7 +132,7 @@ def observe_inputs(
     targets: Tensor,
     labels: Tensor,
     see: Callable[[str, Tensor], None],
-    lattice_stride: int = 4,
+    lattice_stride: int = CALIBRATION_STRIDE,
 ) -> None:
     """Show `see(weight name, inputs (n, in))` what each prunable matrix multiplies on a batch, padding left out.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cspbench.corpora.frames import whole_samples
+from cspbench.errors import CspbenchError
 from cspbench.spec import FeatureSpec
 
 if TYPE_CHECKING:
     from cspbench.asr.model import Transducer
+    from cspbench.asr.speech_model import SpeechModel
     from cspbench.asr.tokenizer import Tokenizer
 
 
@@ -26,11 +28,33 @@ class TrainedModel:
         note: JSON values worth keeping with it: corpus, whether the training speech was synthetic, method, sparsity.
     """
 
-    model: Transducer
+    model: SpeechModel
     tokenizer: Tokenizer
     features: FeatureSpec
     sample_rate: int
     note: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_packed_file(self) -> bool:
+        """True for a recogniser that the native runtime runs from a packed file."""
+        from cspbench.asr.model import Transducer
+
+        return isinstance(self.model, Transducer)
+
+    @property
+    def transducer(self) -> Transducer:
+        """The network, of a recogniser that the native runtime runs.
+
+        Raises:
+            CspbenchError: another recogniser.
+        """
+        if not self.has_packed_file:
+            name = "this recogniser" if self.model.spec is None else f"'{self.model.spec.name}'"
+            raise CspbenchError(
+                f"{name} has no packed file: the native runtime runs 'lstm_transducer' alone. Its trials measure it in "
+                "torch, on packed layers; `cspbench.runtime.packed` makes them"
+            )
+        return cast("Transducer", self.model)
 
     @property
     def pace(self) -> Pace:

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cspbench.asr.model import Transducer, prunable_weights, resolve_shape
+from cspbench.asr.recognisers import build_model
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.bench import Benchmark, machine
 from cspbench.bench.random_speech import SpeechShape, random_speech
 from cspbench.bench.torch_prune import TorchPrune
@@ -132,7 +133,7 @@ class _Entrant:
     def __init__(self, name: str, spec: DenseSpec, speech: Speech, steps: int) -> None:
         self.name = name
         torch.manual_seed(0)
-        model = Transducer(resolve_shape(spec.model, spec.features, speech.tokenizer.size), spec.features.mels)
+        model = build_model(spec.model, spec.features, speech.tokenizer.size)
         weights = prunable_weights(model)
         start = {key: tensor.clone() for key, tensor in model.state_dict().items()}
         context = PruningContext(

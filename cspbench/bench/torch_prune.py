@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn.utils import prune
 
-from cspbench.asr.model import Transducer
+from cspbench.asr.speech_model import SpeechModel
 from cspbench.hyper import Hyperparameters
 from cspbench.pruning import Progress, PruningContext, PruningMethod
 from cspbench.pruning.schedule import Schedule
@@ -20,7 +20,7 @@ class TorchPrune(PruningMethod):
     masks whenever the ramp is due, as its documentation does iterative pruning.
     """
 
-    def __init__(self, model: Transducer, context: PruningContext) -> None:
+    def __init__(self, model: SpeechModel, context: PruningContext) -> None:
         super().__init__(Hyperparameters(), context)
         self.schedule = Schedule(context.steps)
         owners = {name: name.rpartition(".") for name in context.weights}

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from cspbench.comparison.config import BROKEN, CONTROL, ComparedMethod, ComparisonConfig, Tuning, axes_entry
 from cspbench.config.axes import Choice
 from cspbench.config.problems import Problem, from_validation
-from cspbench.config.rules import corpus_problems, method_axes, method_problems, prunable_problems
+from cspbench.config.rules import corpus_problems, method_axes, method_problems, model_problems
 from cspbench.config.yamlfile import Location
 from cspbench.errors import did_you_mean
 from cspbench.spec import TrainSpec
@@ -33,7 +33,7 @@ def _corpora_problems(config: ComparisonConfig) -> Iterator[Problem]:
     yield from _twice([entry.key for entry in config.corpora], "corpora")
     for index, entry in enumerate(config.corpora):
         at: Location = ("corpora", index)
-        found = [*corpus_problems(entry.corpus), *prunable_problems(entry)]
+        found = [*corpus_problems(entry.corpus), *model_problems(entry)]
         yield from (Problem((*at, *problem.at), problem.message) for problem in found)
         if config.dense_seeds is not None and "seed" in entry.dense.model_fields_set:
             yield Problem((*at, "dense", "seed"), "dense_seeds of the file says which; remove one of the two")

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cspbench.asr.model import prunable_shapes
+from cspbench.asr.recognisers import prunable_shapes, recognisers
 from cspbench.config.axes import Axis, Choice, Range, declared_axis, edge_values, is_integer, read_axis, written_axes
 from cspbench.config.problems import Problem, from_validation
 from cspbench.config.schema import MethodEntry, Recipe, SweepConfig
@@ -21,7 +21,7 @@ from cspbench.errors import did_you_mean
 from cspbench.hyper import Hyperparameters, nest
 from cspbench.pruning.registry import methods
 from cspbench.pruning.selection import parse_pattern
-from cspbench.spec import CorpusSpec
+from cspbench.spec import SIZES, CorpusSpec, ModelSpec
 
 COMBINATIONS = 10_000
 """Combinations of one method's listed values that a grid may hold."""
@@ -59,13 +59,15 @@ def rule_problems(config: SweepConfig) -> Iterator[Problem]:
     if not grid and config.trials is None:
         yield Problem(("trials",), f"must be given: the sampler '{config.sampler.name}' never ends by itself")
     yield from corpus_problems(config.corpus)
-    yield from prunable_problems(config)
+    of_model = list(model_problems(config))
+    yield from of_model
+    has_model = not any(problem.at[0] == "model" for problem in of_model)
     seen: set[str] = set()
     known = methods.names()
     for index, entry in enumerate(config.methods):
         found = list(method_problems(entry, ("methods", index), grid))
         yield from found
-        if entry.name and not found:
+        if entry.name and not found and has_model:
             yield from selection_problems(entry, ("methods", index), config)
         if entry.name in known and not methods.get(entry.name).prunes:
             message = (
@@ -133,13 +135,40 @@ def corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
         yield from from_validation(error, loader.Options, ("corpus", "options"))
 
 
-def prunable_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Return the patterns at ``prunable`` that match no weight matrix of the model."""
+def model_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield what is wrong with ``model``, or the patterns at ``prunable`` that match no weight matrix of it."""
+    found = list(_recogniser_problems(recipe))
+    yield from found
+    if found:
+        return
     names = list(prunable_shapes(recipe.model, recipe.features, units=1))
     for index, pattern in enumerate(recipe.prunable):
         if not any(fnmatchcase(name, pattern) for name in names):
             message = f"'{pattern}' matches no weight matrix of this model (there are: {', '.join(names)})"
             yield Problem(("prunable", index), message)
+
+
+def _recogniser_problems(recipe: Recipe) -> Iterator[Problem]:
+    spec, known = recipe.model, recognisers.names()
+    if spec.name not in known:
+        message = f"unknown recogniser '{spec.name}'{did_you_mean(spec.name, known)} (known: {', '.join(known)})"
+        yield Problem(("model", "name"), message)
+        return
+    kind = recognisers.get(spec.name)
+    taken = {size for preset in kind.presets.values() for size in preset}
+    if spec.preset not in kind.presets and (kind.presets or spec.preset != ModelSpec().preset):
+        others = f"there are: {', '.join(kind.presets)}" if kind.presets else "it has none: see model.options"
+        yield Problem(("model", "preset"), f"'{spec.name}' has no preset '{spec.preset}' ({others})")
+    has = ", ".join(sorted(taken)) or "none"
+    for size in SIZES:
+        if getattr(spec, size) is not None and size not in taken:
+            yield Problem(("model", size), f"'{spec.name}' has no such size (it has: {has})")
+    try:
+        kind.Options.model_validate(spec.options)
+    except ValidationError as error:
+        yield from from_validation(error, kind.Options, ("model", "options"))
+    if recipe.prune.distillation and not kind.distils:
+        yield Problem(("prune", "distillation"), f"is not defined for '{spec.name}': set it to 0")
 
 
 def selection_problems(entry: MethodEntry, at: Location, config: SweepConfig) -> Iterator[Problem]:

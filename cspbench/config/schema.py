@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from cspbench.asr.recognisers import with_options
 from cspbench.constraints import Constraint
 from cspbench.hyper import Settings
 from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
@@ -142,7 +143,7 @@ class Recipe(Settings):
 
     corpus: Annotated[CorpusSpec, BareName] = CorpusSpec()
     features: FeatureSpec = FeatureSpec()
-    model: ModelSpec = ModelSpec()
+    model: Annotated[ModelSpec, BareName] = ModelSpec()
     dense: DenseTraining = DenseTraining()
     prune: TrainSpec = Field(TrainSpec(), description="the run in which a method prunes")
     prunable: tuple[str, ...] = Field(("*",), min_length=1, description="glob patterns over names of weight matrices")
@@ -157,7 +158,7 @@ class Recipe(Settings):
         return DenseSpec(
             corpus=corpus,
             features=self.features,
-            model=self.model,
+            model=with_options(self.model),
             training=self.dense.training,
             seed=seed if self.dense.seed == "each" else self.dense.seed,
         )

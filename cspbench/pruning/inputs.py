@@ -110,14 +110,10 @@ def input_moments(
 
     def grams(utterances: int = 0, skip: int = 0) -> dict[str, Tensor]:
         products = MeanProducts()
-        with _watching(model, parameters, lambda name, x: products.add(name, x, x)), _repeatable(model, seed):
+        with watching(model, parameters, lambda name, x: products.add(name, x, x)), repeatable(model, seed):
             for _ in calibration() or ():
                 pass
-        if unseen := [name for name in parameters if name not in products]:
-            raise PruningError(
-                f"calibration showed no input of {', '.join(unseen)}: run the parts of the model they belong to, "
-                "register their layers with cspbench.pruning.inputs.observes, or leave them out of `prunable`"
-            )
+        check_seen(products, parameters)
         if group is not None:
             products.reduce(group)
         return products.means(parameters)
@@ -125,8 +121,17 @@ def input_moments(
     return grams
 
 
+def check_seen(products: MeanProducts, names: Iterable[str]) -> None:
+    """Raise PruningError if calibration has shown no input of a matrix."""
+    if unseen := [name for name in names if name not in products]:
+        raise PruningError(
+            f"calibration showed no input of {', '.join(unseen)}: run the parts of the model they belong to, "
+            "register their layers with cspbench.pruning.inputs.observes, or leave them out of `prunable`"
+        )
+
+
 @contextmanager
-def _watching(
+def watching(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], see: Callable[[str, Tensor], None]
 ) -> Iterator[None]:
     """Call `see` with the name of a parameter and its inputs (n, in), float32, a chunk at a time."""
@@ -165,7 +170,7 @@ def _show(name: str, inputs: Tensor, see: Callable[[str, Tensor], None]) -> None
 
 
 @contextmanager
-def _repeatable(model: nn.Module, seed: int) -> Iterator[None]:
+def repeatable(model: nn.Module, seed: int) -> Iterator[None]:
     """Evaluation mode, seeded random numbers, and every layer called as a module, compiled or not."""
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     fast = torch.backends.mha.get_fastpath_enabled()

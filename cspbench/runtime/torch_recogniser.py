@@ -66,7 +66,7 @@ class TorchRecogniser:
     """
 
     def __init__(self, trained: TrainedModel, layout: Layout = "dense", max_symbols: int = MAX_SYMBOLS) -> None:
-        model = trained.model
+        model = trained.transducer
         self.features, self.sample_rate = trained.features, trained.sample_rate
         self.max_symbols = max_symbols
         self._step_samples = trained.pace.step_samples

@@ -338,7 +338,7 @@ def _dense_params(spec: TrialSpec) -> dict[str, Any]:
         "dense_seed": spec.dense.seed,
         "corpus": spec.dense.corpus.name,
         "corpus_fingerprint": spec.dense.corpus.fingerprint,
-        "model": spec.dense.model.preset,
+        "model": spec.dense.model.label,
         "dense_epochs": spec.dense.training.epochs,
     }
 

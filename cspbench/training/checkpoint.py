@@ -12,14 +12,19 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cspbench.asr.model import Transducer
-from cspbench.asr.tokenizer import load_tokenizer
+from cspbench.asr.recognisers import SpeechModel, build_model
+from cspbench.asr.tokenizer import Tokenizer, load_tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError
-from cspbench.spec import FeatureSpec, as_of
+from cspbench.spec import FeatureSpec, ModelSpec, as_of
 from cspbench.store import ModelFolder, read_object, write_atomic, write_json
 
 MODEL_VERSION = 2
 """Version 1 had neither a floor nor a flush in its front end; it can be read. The numbers are those of the specs."""
+
+
+TRANSDUCER, OTHER = "cspbench-transducer", "cspbench-recogniser"
+"""Kinds of ``model.json``: the default recogniser by its shape, any other by the spec it was built from."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -28,18 +33,23 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def save_model(folder: Path, trained: TrainedModel) -> None:
-    """Write ``model.safetensors`` and ``model.json``: all that recognition needs, and the auxiliary head.
+    """Write ``model.safetensors`` and ``model.json``: all that recognition needs, and the auxiliary parts.
 
     Args:
         folder: made if needed.
         trained: the recogniser.
     """
-    files = ModelFolder(folder)
-    save_tensors(files.weights, trained.model.state_dict())
+    files, model = ModelFolder(folder), trained.model
+    save_tensors(files.weights, model.state_dict())
+    if isinstance(model, Transducer):
+        kind, description = TRANSDUCER, model.config()
+    else:
+        assert model.spec is not None, "build_model sets it"
+        kind, description = OTHER, model.spec.model_dump(mode="json")
     config = {
-        "format": "cspbench-transducer",
+        "format": kind,
         "version": MODEL_VERSION,
-        "model": trained.model.config(),
+        "model": description,
         "tokenizer": trained.tokenizer.state(),
         "features": trained.features.model_dump(mode="json"),
         "sample_rate": trained.sample_rate,
@@ -58,17 +68,25 @@ def load_model(folder: Path) -> TrainedModel:
     if not files.model.is_file():
         raise CspbenchError(f"no model in {folder}: it should hold {files.model.name} and {files.weights.name}")
     config = read_object(files.model)
-    if config.get("format") != "cspbench-transducer" or config.get("version") not in (1, MODEL_VERSION):
-        raise CspbenchError(f"{files.model} is not a cspbench transducer of version 1 or {MODEL_VERSION}")
-    model = Transducer.from_config(config["model"])
+    if config.get("format") not in (TRANSDUCER, OTHER) or config.get("version") not in (1, MODEL_VERSION):
+        raise CspbenchError(f"{files.model} is not a cspbench recogniser of version 1 or {MODEL_VERSION}")
+    features = FeatureSpec.model_validate(as_of(FeatureSpec, config["features"], config["version"]))
+    tokenizer = load_tokenizer(config["tokenizer"])
+    model = _model(config, features, tokenizer)
     model.load_state_dict(load_file(files.weights))
     return TrainedModel(
         model=model.eval(),
-        tokenizer=load_tokenizer(config["tokenizer"]),
-        features=FeatureSpec.model_validate(as_of(FeatureSpec, config["features"], config["version"])),
+        tokenizer=tokenizer,
+        features=features,
         sample_rate=config["sample_rate"],
         note=config.get("note", {}),
     )
+
+
+def _model(config: Mapping[str, Any], features: FeatureSpec, tokenizer: Tokenizer) -> SpeechModel:
+    if config["format"] == TRANSDUCER:
+        return Transducer.from_config(config["model"])
+    return build_model(ModelSpec.model_validate(config["model"]), features, tokenizer.size)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

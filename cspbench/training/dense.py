@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cspbench.asr.model import Transducer, resolve_shape
+from cspbench.asr.recognisers import SpeechModel, build_model
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.features import train_statistics
 from cspbench.errors import ConfigError, CspbenchError
@@ -21,7 +21,7 @@ from cspbench.training.speech import Speech, prepare_speech
 
 
 class DenseResult(Frozen):
-    """Outcome of a dense training; `weights` counts all parameters of the recogniser, without the auxiliary head."""
+    """Outcome of a dense training; `weights` counts all parameters of the recogniser, without auxiliary ones."""
 
     dense_id: str
     dev: WordErrors
@@ -60,11 +60,10 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def new_model(spec: DenseSpec, speech: Speech) -> Transducer:
+def new_model(spec: DenseSpec, speech: Speech) -> SpeechModel:
     """A recogniser with fresh weights drawn from the spec's seed, and the feature statistics of the training set."""
     torch.manual_seed(spec.seed)
-    shape = resolve_shape(spec.model, spec.features, speech.tokenizer.size)
-    model = Transducer(shape, spec.features.mels, spec.model.dropout)
+    model = build_model(spec.model, spec.features, speech.tokenizer.size)
     mean, scale = train_statistics(speech.features["train", 1.0])
     model.feature_mean.copy_(torch.from_numpy(mean))
     model.feature_scale.copy_(torch.from_numpy(scale))

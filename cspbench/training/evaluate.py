@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from cspbench.asr.decoding import greedy_encoded
-from cspbench.asr.loss import joint_transducer_loss
-from cspbench.asr.model import Transducer
-from cspbench.asr.tokenizer import BLANK
+from cspbench.asr.speech_model import SpeechModel
 from cspbench.asr.wer import count_edits, word_errors
 from cspbench.corpora.base import Split
-from cspbench.corpora.batches import Batch
 from cspbench.result import WordErrors
 from cspbench.training.speech import Speech
 
@@ -37,7 +32,7 @@ class Recognised:
         characters: of the reference.
         character_edits: between the two.
         labels: output units of the reference.
-        loss: transducer loss of the reference, in nats.
+        loss: the recogniser's loss of the reference, in nats.
     """
 
     id: str
@@ -60,16 +55,17 @@ class Recognised:
 
 
 @torch.no_grad()
-def recognise(model: Transducer, speech: Speech, split: Split) -> list[Recognised]:
-    """Decode a split greedily and compute the loss of its references, in corpus order."""
+def recognise(model: SpeechModel, speech: Speech, split: Split) -> list[Recognised]:
+    """Decode a split and compute the loss of its references, in corpus order."""
     utterances = speech.corpus.split(split)
     found: dict[int, tuple[str, int, float]] = {}
     model.eval()
     for batch in speech.batches(split):
         moved = batch.to(model.device)
-        encoded, _ = model.forward_encoder(model.normalise(moved.features))
-        hypotheses = greedy_encoded(model, encoded, moved.frames)
-        rows = zip(batch.indices, hypotheses, batch.labels.tolist(), _losses(model, encoded, moved), strict=True)
+        moved = replace(moved, features=model.normalise(moved.features))
+        outputs = model.outputs(moved)
+        losses = model.loss(outputs, moved).tolist()
+        rows = zip(batch.indices, model.decode(outputs, moved), batch.labels.tolist(), losses, strict=True)
         found |= {index: (speech.tokenizer.decode(ids), labels, loss) for index, ids, labels, loss in rows}
     recognised = []
     for index, utterance in enumerate(utterances):
@@ -90,23 +86,6 @@ def recognise(model: Transducer, speech: Speech, split: Split) -> list[Recognise
     return recognised
 
 
-def _losses(model: Transducer, encoded: Tensor, batch: Batch) -> list[float]:
-    """Transducer loss of each utterance of a batch, for encodings (N, T, H) of a model without dropout."""
-    started = torch.nn.functional.pad(batch.targets, (1, 0), value=BLANK)  # (N, U + 1)
-    predicted, _ = model.forward_prediction(started)
-    return joint_transducer_loss(
-        model.joint_encoder(encoded),
-        model.joint_prediction(predicted),
-        model.joint_output.weight,
-        model.joint_output.bias,
-        batch.targets,
-        batch.frames,
-        batch.labels,
-        blank=BLANK,
-        reduction="none",
-    ).tolist()
-
-
 def errors(recognised: Sequence[Recognised]) -> WordErrors:
     """Word and character error rates of a corpus, and its mean loss per label."""
     counted = word_errors([r.edits for r in recognised], [r.words for r in recognised], [r.speaker for r in recognised])
@@ -123,7 +102,7 @@ def errors(recognised: Sequence[Recognised]) -> WordErrors:
     )
 
 
-def dev_metrics(model: Transducer, speech: Speech) -> dict[str, float]:
+def dev_metrics(model: SpeechModel, speech: Speech) -> dict[str, float]:
     """WER (a fraction) and loss (nats a label) on dev, for the training curve."""
     found = errors(recognise(model, speech, "dev"))
     assert found.loss is not None

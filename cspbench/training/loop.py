@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cspbench.asr.ctc import ctc_loss
-from cspbench.asr.distillation import Lattice, distillation_from
-from cspbench.asr.loss import joint_transducer_loss
-from cspbench.asr.model import Transducer
-from cspbench.asr.tokenizer import BLANK
+from cspbench.asr.speech_model import SpeechModel
 from cspbench.corpora.augment import augment
 from cspbench.corpora.batches import Batch, collate, epoch_order
 from cspbench.corpora.features import FeatureSet
@@ -80,13 +76,13 @@ class TrainingRun:
         stage: name of the run in these events.
     """
 
-    model: Transducer
+    model: SpeechModel
     data: TrainingData
     spec: TrainSpec
     seed: int
     phases: list[Phase]
     method: PruningMethod | None = None
-    teacher: Transducer | None = None
+    teacher: SpeechModel | None = None
     checkpoint: Path | None = None
     evaluate: Callable[[], dict[str, float]] | None = None
     on_step: Callable[[int], None] | None = None
@@ -227,32 +223,20 @@ class TrainingRun:
         return (own if auxiliary is None else own + auxiliary).detach()
 
     def _losses_of(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """The transducer loss of a batch, and the weighted sum of the auxiliary losses if there are any."""
-        features = self.model.normalise(batch.features)
-        if epoch >= self.spec.augment.start_epoch:
-            features = spec_augment(features, batch.frames, self.model.mels, self.spec.augment)
-        with autocast(self.device, self.spec.precision):
-            output = self.model(features, batch.targets)
-            loss = joint_transducer_loss(
-                output.encoded,
-                output.predicted,
-                self.model.joint_output.weight,
-                self.model.joint_output.bias,
-                batch.targets,
-                batch.frames,
-                batch.labels,
-                blank=BLANK,
-            )
-            auxiliary = []
+        """The recogniser's own loss of a batch, and the weighted sum of the auxiliary losses if there are any."""
+        model, spec = self.model, self.spec
+        features = model.normalise(batch.features)
+        if epoch >= spec.augment.start_epoch:
+            features = spec_augment(features, batch.frames, model.mels, spec.augment)
+        batch = replace(batch, features=features)
+        auxiliary = []
+        with autocast(self.device, spec.precision):
+            outputs = model.outputs(batch)
+            loss = model.loss(outputs, batch).mean()
             if self.teacher is not None:
-                lattice = Lattice.of(self.model, output)
-                rest = (features, batch.targets, batch.frames, batch.labels)
-                distilled = distillation_from(self.teacher, lattice, *rest)
-                auxiliary.append(self.spec.distillation * distilled)
-        if self.spec.ctc_weight:
-            auxiliary.append(
-                self.spec.ctc_weight * ctc_loss(output.ctc, batch.targets, batch.frames, batch.labels, BLANK)
-            )
+                auxiliary.append(spec.distillation * model.distillation(outputs, self.teacher, batch))
+        if spec.ctc_weight and (ctc := model.auxiliary_loss(outputs, batch)) is not None:
+            auxiliary.append(spec.ctc_weight * ctc)
         return loss, sum(auxiliary[1:], auxiliary[0]) if auxiliary else None
 
     def _after(self, step: int, per_epoch: int, progress: Progress) -> None:

@@ -1,18 +1,19 @@
-"""Measurements of a trial on calibration utterances: inputs of each matrix, responses of the dense recogniser.
-
-Padding is left out, and of the joint's lattice every fourth frame is enough: the recogniser shows its own inputs
-(`observe_inputs`).
-"""
+"""Measurements of a trial on calibration utterances: inputs of each matrix, responses of the dense recogniser."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 
 from torch import Tensor
 
-from cspbench.asr.model import Transducer, observe_inputs, prunable_weights
-from cspbench.pruning.moments import MeanProducts, observing
+from cspbench.asr.model import Transducer, observe_inputs
+from cspbench.asr.speech_model import SpeechModel, prunable_weights
+from cspbench.corpora.batches import Batch
+from cspbench.pruning.inputs import check_seen, positions, repeatable, watching
+from cspbench.pruning.moments import MeanProducts
 from cspbench.store import DenseFolder
 from cspbench.training.checkpoint import load_model
 from cspbench.training.speech import Speech
@@ -21,27 +22,23 @@ CALIBRATION_UTTERANCES = 192
 """Utterances of a measurement whose caller does not say how many."""
 
 
-def input_grams(model: Transducer, speech: Speech, names: list[str]) -> Callable[..., dict[str, Tensor]]:
+def input_grams(model: SpeechModel, speech: Speech, names: list[str]) -> Callable[..., dict[str, Tensor]]:
     """Return a function that computes ``E[x x^T]`` of each named matrix's inputs, see `PruningContext.grams`."""
-    wanted = set(names)
 
     def grams(utterances: int = CALIBRATION_UTTERANCES, skip: int = 0) -> dict[str, Tensor]:
         products = MeanProducts()
 
-        def see(name: str, inputs: Tensor) -> None:
-            if name in wanted:
-                products.add(name, inputs, inputs)
-
-        with observing(model):
+        with repeatable(model, seed=0):
             for batch in _batches(model, speech, utterances, skip):
-                observe_inputs(model, *batch, see)
+                _observe(model, batch, names, lambda name, inputs: products.add(name, inputs, inputs))
+        check_seen(products, names)
         return products.means(names)
 
     return grams
 
 
 def teacher_responses(
-    dense: DenseFolder, model: Transducer, speech: Speech, names: list[str]
+    dense: DenseFolder, model: SpeechModel, speech: Speech, names: list[str]
 ) -> Callable[..., dict[str, Tensor]]:
     """Return a function that computes ``E[z x^T]`` of each named matrix, see `PruningContext.responses`.
 
@@ -53,30 +50,40 @@ def teacher_responses(
     """
 
     @cache
-    def teacher() -> Transducer:
+    def teacher() -> SpeechModel:
         return load_model(dense.path).model.to(model.device).eval()
 
     def responses(utterances: int = CALIBRATION_UTTERANCES, skip: int = 0) -> dict[str, Tensor]:
         weights = prunable_weights(teacher())
         products = MeanProducts()
-        taught: dict[str, Tensor] = {}
+        taught: dict[str, list[Tensor]] = defaultdict(list)
 
         def see(name: str, inputs: Tensor) -> None:
-            if name in names:
-                products.add(name, taught.pop(name) @ weights[name].T, inputs)
+            products.add(name, taught[name].pop(0) @ weights[name].T, inputs)
 
-        with observing(model):
+        with repeatable(model, seed=0):
             for batch in _batches(model, speech, utterances, skip):
-                observe_inputs(teacher(), *batch, taught.__setitem__)
-                observe_inputs(model, *batch, see)
+                _observe(teacher(), batch, names, lambda name, inputs: taught[name].append(inputs))
+                _observe(model, batch, names, see)
+        check_seen(products, names)
         return products.means(names)
 
     return responses
 
 
-def _batches(
-    model: Transducer, speech: Speech, utterances: int, skip: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Normalised features, frames, targets and labels of calibration batches."""
+def _observe(model: SpeechModel, batch: Batch, names: list[str], see: Callable[[str, Tensor], None]) -> None:
+    """Call `see(name, inputs (n, in))` with what the named matrices multiply on a batch, padding left out."""
+    if isinstance(model, Transducer):
+        # As before there were other recognisers: results depend on the order in which its inputs are summed.
+        rest = (batch.features, batch.frames, batch.targets, batch.labels)
+        observe_inputs(model, *rest, lambda name, inputs: see(name, inputs) if name in names else None)
+        return
+    weights = prunable_weights(model)
+    with watching(model, {name: weights[name] for name in names}, see):
+        model.calibrate(batch, positions)
+
+
+def _batches(model: SpeechModel, speech: Speech, utterances: int, skip: int) -> Iterator[Batch]:
+    """Calibration batches with normalised features."""
     for batch in (b.to(model.device) for b in speech.calibration(utterances, skip)):
-        yield model.normalise(batch.features), batch.frames, batch.targets, batch.labels
+        yield replace(batch, features=model.normalise(batch.features))

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cspbench.asr.model import Transducer, prunable_weights
+from cspbench.asr.speech_model import SpeechModel, prunable_weights
 from cspbench.corpora.base import Split
 from cspbench.errors import CspbenchError
 from cspbench.machine import stop
@@ -150,7 +150,7 @@ def prune(trial: _Trial) -> None:
     write_json(folder.training, {"steps": training.total, "seconds": training.seconds})
 
 
-def _teacher(trial: _Trial) -> Transducer:
+def _teacher(trial: _Trial) -> SpeechModel:
     """Load the dense recogniser for the pruned one to learn from."""
     return load_model(trial.dense_folder.path).model.to(trial.device).eval()
 
@@ -159,7 +159,7 @@ def evaluate(trial: _Trial) -> None:
     """Decode dev, and test unless the trial is for selection only.
 
     Writes ``hypotheses.jsonl``, of test, and last ``evaluation.json``, the errors of each split, and those on test with
-    weights in int8 where the native engine, which decodes in int8, is there.
+    weights in int8 where the native engine, which decodes in int8, is there and runs the recogniser.
     """
     folder, speech = trial.folder, trial.speech
     if folder.evaluation.is_file():
@@ -176,7 +176,7 @@ def evaluate(trial: _Trial) -> None:
             found[split] = errors(recognised).model_dump(mode="json")
             if split == "test":
                 write_jsonl(folder.hypotheses, (utterance.row() for utterance in recognised))
-        if "test" in splits and extension.available():
+        if "test" in splits and trained.has_packed_file and extension.available():
             step_aside()
             # Equal in every format, bit for bit: none needs to be timed.
             packed = pack_model(trained, format="smallest", values="int8")
@@ -243,7 +243,7 @@ def _conclude(trial: _Trial, seconds: float) -> None:
     write_json(folder.result, result.model_dump(mode="json"))
 
 
-def make_method(spec: TrialSpec, model: Transducer, speech: Speech, budget: int, dense: DenseFolder) -> PruningMethod:
+def make_method(spec: TrialSpec, model: SpeechModel, speech: Speech, budget: int, dense: DenseFolder) -> PruningMethod:
     """The pruning method of a spec, bound to a model and to what it may ask for."""
     weights = prunable(model, spec)
 
@@ -272,7 +272,7 @@ def _snapshot(dense: DenseFolder, fraction: float, device: torch.device) -> dict
     return load_file(path, device=str(device))
 
 
-def prunable(model: Transducer, spec: TrialSpec) -> dict[str, nn.Parameter]:
+def prunable(model: SpeechModel, spec: TrialSpec) -> dict[str, nn.Parameter]:
     """Weight matrices whose name matches one of the spec's patterns."""
     matrices = prunable_weights(model)
     return {n: w for n, w in matrices.items() if any(fnmatchcase(n, pattern) for pattern in spec.prunable)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cspbench.asr.model import PRESETS, Shape, Transducer, observe_inputs, prunable_weights, resolve_shape
+from cspbench.asr.model import PRESETS, Shape, Transducer, observe_inputs, resolve_shape
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.spec import FeatureSpec, ModelSpec
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from cspbench.asr.model import Shape, Transducer, prunable_weights
+from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.bench import overhead
 from cspbench.bench.torch_prune import TorchPrune
 from cspbench.cli import app

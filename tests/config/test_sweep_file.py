@@ -150,6 +150,11 @@ trals: 3
         ("constraints=[test_wer <= 0.1]", "constraints.0: 'test_wer' is of the test set"),
         ("mode=some", "mode: 'some' is not allowed (allowed: pareto, cells, fixed)"),
         (
+            "model=lstm_transduser",
+            "model.name: unknown recogniser 'lstm_transduser'; did you mean 'lstm_transducer'? (known: ",
+        ),
+        ("model.options.layers=2", "model.options.layers: unknown key (known: )"),
+        (
             "warm_start=other",
             "warm_start: the sampler 'grid' does not learn from earlier trials (those that do: tpe, gp)",
         ),

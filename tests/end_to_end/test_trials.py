@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cspbench.asr.model import prunable_weights
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.errors import ConfigError, PruningError
 from cspbench.pruning.registry import pruning_names
 from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from cspbench.asr.model import Shape, Transducer, prunable_weights
+from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.spec import FeatureSpec

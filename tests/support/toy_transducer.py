@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cspbench.asr.model import Shape, Transducer, prunable_weights
+from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.corpora.features import FeatureSet
 from cspbench.corpora.utterance import Utterance
 from cspbench.pruning import Phase, PruningContext, PruningMethod

@@ -13,7 +13,8 @@ from torch import nn
 import cspbench
 from cspbench.asr.ctc import ctc_loss
 from cspbench.asr.loss import joint_transducer_loss
-from cspbench.asr.model import Transducer, prunable_weights
+from cspbench.asr.model import Transducer
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.asr.tokenizer import BLANK
 from cspbench.corpora.batches import Batch
 from cspbench.pruning import PruningContext

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cspbench.asr.model import Transducer, prunable_weights, resolve_shape
+from cspbench.asr.model import Transducer, resolve_shape
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.bench.random_speech import SpeechShape, random_speech
 from cspbench.spec import DenseSpec, ModelSpec
 from cspbench.trials import calibration

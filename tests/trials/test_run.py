@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from cspbench.asr.distillation import Lattice, distillation_from
 from cspbench.machine import stop
 from cspbench.runtime import extension
 from cspbench.spec import CorpusSpec, DenseSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
@@ -193,10 +193,9 @@ def test_distillation_pulls_the_pruned_recogniser_towards_the_dense_one(spec: Tr
         dense = load_model(store.dense(spec.dense.id).path).model.eval()
         pruned = load_model(store.trial(given.id).path).model.eval()
         (batch, *_) = speech.calibration(6, 0)
-        features = pruned.normalise(batch.features)
+        batch = replace(batch, features=pruned.normalise(batch.features))
         with torch.no_grad():
-            lattice = Lattice.of(pruned, pruned(features, batch.targets))
-            return float(distillation_from(dense, lattice, features, batch.targets, batch.frames, batch.labels))
+            return float(pruned.distillation(pruned.outputs(batch), dense, batch))
 
     assert divergence(30.0) < 0.7 * divergence(0.0)
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cspbench.asr.model import Transducer, prunable_weights, resolve_shape
+from cspbench.asr.model import Transducer, resolve_shape
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.asr.tokenizer import train_tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora import load_corpus

@@ -115,7 +115,7 @@ def _about(trained: TrainedModel) -> dict[str, Any]:
     matrices = [w for name, w in weights.items() if w.dim() == 2 and not name.startswith("embedding")]
     total = sum(w.numel() for w in matrices)
     return {
-        "shape": trained.model.config()["shape"],
+        "shape": trained.transducer.config()["shape"],
         "weights": sum(w.numel() for w in weights.values()),
         "sparsity": sum(int((w == 0).sum()) for w in matrices) / total,
         "step_ms": trained.pace.step_seconds * 1000,

@@ -156,7 +156,7 @@ def check_export(model: PackedModel, out: Path | str) -> dict[str, float]:
     """
     import torch
 
-    exported, reference = OnnxTransducer(out), model.trained().model
+    exported, reference = OnnxTransducer(out), model.trained().transducer
     rng = np.random.default_rng(0)
     streams, frames = CHECKED
     shape, mels = model.header.model.shape, model.header.model.mels

@@ -48,7 +48,7 @@ def pack_model(
         PackingError: weights that are not finite, a format that does not take them or is not there, a pattern that
             matches no matrix.
     """
-    model = trained.model
+    model = trained.transducer
     state = {name: tensor.detach().cpu().float().numpy() for name, tensor in model.recogniser_state().items()}
     names = list(matrix_shapes(model.shape))
     formats = assign(format, names, "auto", "format")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cspbench.asr.model import prunable_weights
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.bench.peers.end_to_end import random_recogniser
 from cspbench.bench.peers.masks import encoder_layers, like, open_pruned, pruned_work, stretched
 from cspbench.bench.peers.workload import SIZES

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.packed_models import FEATURES, RATE, TOKENIZER, pruned, trained
 
-from cspbench.asr.model import prunable_weights
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.errors import CspbenchError
 from cspbench.runtime.packing import (
     PackedFileError,

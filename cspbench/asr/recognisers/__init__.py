@@ -1,0 +1,7 @@
+"""Recognisers by name: the built-in ones, and those that other packages publish under ``cspbench.recognisers``."""
+
+from cspbench.asr import model  # noqa: F401 - importing registers it
+from cspbench.asr.recognisers.build import build_model, prunable_shapes, with_options
+from cspbench.asr.speech_model import SpeechModel, recognisers, register
+
+__all__ = ["SpeechModel", "build_model", "prunable_shapes", "recognisers", "register", "with_options"]
