@@ -180,6 +180,11 @@ class FeatureSpec(Settings):
     level_above: Annotated[float, Since(2)] = Field(
         7.0, ge=0, le=30, description="nats by which the reference level exceeds the quietest frame so far, at least"
     )
+    level_follows_background: Annotated[bool, Since(2)] = Field(
+        False,
+        description="that least reference level falls with the quietest frame at once, and not by level_fall: for "
+        "recordings that begin in mid-speech",
+    )
     flush_ms: Annotated[float, Since(2, before=0.0)] = Field(
         300.0, ge=0, le=2000, description="silence after each utterance, for its last labels"
     )

@@ -107,6 +107,7 @@ def sweep_template(name: str, spec: CorpusSpec, corpus: Corpus, advice: Advice) 
         f"#   cspbench sweep {name}.yaml",
         f"name: {name} # of the study: `cspbench results {name}`",
         *_corpus_lines(spec),
+        "features: {level_follows_background: true} # for streams that begin in mid-speech",
         f"model: {{preset: {advice.preset}{_tokenizer(advice)}}} # tiny, small or paper",
         "dense: # the recogniser that all trials start from; trained once",
         f"  epochs: {advice.dense_epochs} # {dense_steps} steps; more where dev WER still falls at the end",

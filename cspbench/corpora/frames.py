@@ -32,12 +32,20 @@ class ReferenceLevel:
     slowly, and it lies above the quietest frame so far by what speech usually does. All of it shifts with the level of
     the recording, so that features relative to it do not change when the speaker steps back.
 
+    A recording that begins in mid-speech has no quiet frame at first, and its reference lies too high. It stays so for
+    seconds, as it falls slowly, unless it follows the background: then the first pause sets it right.
+
     Args:
         spec: the front end; without `level_fall` features stay absolute.
+
+    Attributes:
+        reference: the level that falls slowly, nats.
+        background: level of the quietest frame so far, nats.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
         self._fall, self._above = spec.level_fall, spec.level_above
+        self._follow_background = spec.level_follows_background
         self.reference = -math.inf
         self.background = math.inf
 
@@ -47,9 +55,10 @@ class ReferenceLevel:
             return frames
         levels = frames.mean(axis=1, dtype=np.float64)
         quietest = np.minimum.accumulate(np.append(self.background, levels))[1:]
-        least = np.maximum(levels, quietest + self._above)
-        # The recursion reference = max(least, reference - fall), written as a running maximum.
+        least = quietest + self._above
+        followed = levels if self._follow_background else np.maximum(levels, least)
+        # The recursion reference = max(followed, reference - fall), written as a running maximum.
         fallen = self._fall * np.arange(1, len(frames) + 1)
-        references = np.maximum.accumulate(np.append(self.reference, least + fallen))[1:] - fallen
+        references = np.maximum.accumulate(np.append(self.reference, followed + fallen))[1:] - fallen
         self.reference, self.background = float(references[-1]), float(quietest[-1])
-        return (frames - references[:, None]).astype(np.float32)
+        return (frames - np.maximum(references, least)[:, None]).astype(np.float32)

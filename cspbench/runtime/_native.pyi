@@ -125,7 +125,7 @@ class FrontEnd:
     """
 
     def __init__(self, sample_rate: int, window_ms: float, hop_ms: float, mels: int, floor: float = 0.0) -> None: ...
-    def follow_level(self, fall: float, above: float) -> None:
+    def follow_level(self, fall: float, above: float, follow_background: bool = False) -> None:
         """Make features relative to a reference level, as `cspbench.corpora.frames.ReferenceLevel` does."""
 
     @property

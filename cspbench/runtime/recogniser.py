@@ -339,7 +339,7 @@ def native_front_end(spec: FeatureSpec, sample_rate: int) -> _native.FrontEnd:
     floor = 0.0 if spec.floor is None else math.exp(spec.floor)
     front = extension.require("the native engine").FrontEnd(sample_rate, spec.window_ms, spec.hop_ms, spec.mels, floor)
     if spec.level_fall is not None:
-        front.follow_level(spec.level_fall, spec.level_above)
+        front.follow_level(spec.level_fall, spec.level_above, spec.level_follows_background)
     return front
 
 

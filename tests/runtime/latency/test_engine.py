@@ -232,6 +232,17 @@ def test_features_of_real_speech_are_kaldis(
         assert_same_features(native_front_end(spec, rate).frames(samples), log_mel(samples, spec, rate))
 
 
+def test_a_recording_that_begins_loud_has_the_levels_of_the_training_features() -> None:
+    loud, quiet = (scale * np.random.default_rng(0).standard_normal(8000).astype(np.float32) for scale in (0.3, 1e-4))
+    samples = np.concatenate([loud, quiet, loud])
+    held, following = (FeatureSpec(level_follows_background=on) for on in (False, True))
+    for spec in (held, following):
+        assert_same_features(native_front_end(spec, 16_000).frames(samples), log_mel(samples, spec, 16_000))
+    again = slice(110, None)  # the second loud half: related to itself at once, or to a level that still falls
+    difference = log_mel(samples, following, 16_000)[again] - log_mel(samples, held, 16_000)[again]
+    assert difference.min() > 5.0
+
+
 @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000])
 @pytest.mark.parametrize(("window_ms", "hop_ms"), [(25.0, 10.0), (32.0, 12.5), (10.0, 20.0), (5.0, 2.0)])
 def test_features_of_noise_are_kaldis_at_every_rate(sample_rate: int, window_ms: float, hop_ms: float) -> None:

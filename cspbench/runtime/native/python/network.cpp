@@ -276,7 +276,7 @@ void bind_network(nb::module_& module) {
         .def(nb::init<int32_t, float, float, int32_t, float>(), "sample_rate"_a, "window_ms"_a, "hop_ms"_a, "mels"_a,
              "floor"_a = 0.0f, "The floor is added to every mel energy, at the 16-bit scale; 0 cuts as Kaldi does.")
         .def_prop_ro("window", &FrontEnd::window, "Samples of a frame.")
-        .def("follow_level", &FrontEnd::follow_level, "fall"_a, "above"_a,
+        .def("follow_level", &FrontEnd::follow_level, "fall"_a, "above"_a, "follow_background"_a = false,
              "Make features relative to a reference level, as cspbench.corpora.frames.ReferenceLevel does.")
         .def_prop_ro("hop", &FrontEnd::hop, "Samples from one frame to the next.")
         .def("frames", frames_of, "samples"_a, "Samples (N,) in [-1, 1] -> (frames, mels); whole windows only.");

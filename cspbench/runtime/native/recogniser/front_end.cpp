@@ -103,13 +103,14 @@ void FrontEnd::frame(const float* samples, float* log_mel) const {
     loops().logarithm(log_mel, log_mel, tables_.bins, FLT_EPSILON);  // where Kaldi cuts energies that are no energy
 }
 
-void FrontEnd::follow_level(double fall, double above) {
+void FrontEnd::follow_level(double fall, double above, bool follow_background) {
     if (!(fall >= 0.0 && fall <= 1.0 && above >= 0.0 && above <= 100.0)) {
         throw std::invalid_argument("the reference level falls by 0 to 1 a frame and exceeds the background by 0 to 100");
     }
     relative_ = true;
     fall_ = fall;
     above_ = above;
+    follow_background_ = follow_background;
 }
 
 void FrontEnd::relate(Level& level, float* log_mel) const {
@@ -118,8 +119,11 @@ void FrontEnd::relate(Level& level, float* log_mel) const {
     for (int32_t i = 0; i < tables_.bins; ++i) sum += log_mel[i];
     const double mean = sum / tables_.bins;
     level.background = std::min(level.background, mean);
-    level.reference = std::max({mean, level.reference - fall_, level.background + above_});
-    for (int32_t i = 0; i < tables_.bins; ++i) log_mel[i] = static_cast<float>(log_mel[i] - level.reference);
+    const double least = level.background + above_;
+    level.reference = std::max(mean, level.reference - fall_);
+    if (!follow_background_) level.reference = std::max(level.reference, least);
+    const double reference = std::max(level.reference, least);
+    for (int32_t i = 0; i < tables_.bins; ++i) log_mel[i] = static_cast<float>(log_mel[i] - reference);
 }
 
 void Samples::drop(int64_t count) {

@@ -23,8 +23,9 @@ public:
     FrontEnd(int32_t sample_rate, float window_ms, float hop_ms, int32_t mels, float floor = 0.0f);
 
     // Features are relative to a reference level from now on: it follows the loudest frames, falls by `fall` nats a
-    // frame at most, and exceeds the quietest frame by `above` at least. As cspbench.corpora.frames.ReferenceLevel.
-    void follow_level(double fall, double above);
+    // frame at most, and exceeds the quietest frame by `above` at least. With `follow_background` that second part of
+    // it falls with the quietest frame at once. As cspbench.corpora.frames.ReferenceLevel.
+    void follow_level(double fall, double above, bool follow_background = false);
 
     int32_t sample_rate() const { return sample_rate_; }
     int32_t window() const { return tables_.window; }
@@ -48,6 +49,7 @@ private:
     int32_t hop_;
     float floor_;
     bool relative_ = false;
+    bool follow_background_ = false;
     double fall_ = 0.0, above_ = 0.0;
     FrameTables tables_;
     std::vector<float> shape_, twiddles_, split_, weights_;
