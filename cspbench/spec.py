@@ -55,6 +55,8 @@ def canonical(spec: BaseModel, version: int) -> dict[str, Any]:
         since = _since(spec, name)
         if since > version or (since > 1 and inner == _value_before(type(spec), name)):
             del values[name]
+        elif isinstance(inner, Located):
+            values[name] = inner.identity()
         elif isinstance(inner, BaseModel):
             values[name] = canonical(inner, version)
     return values
@@ -141,7 +143,15 @@ class Fold(Settings):
         return self
 
 
-class CorpusSpec(Settings):
+class Located(Settings):
+    """Something that lies in a folder: what it holds is its identity, not where it lies."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines it: everything but its path."""
+        raise NotImplementedError
+
+
+class CorpusSpec(Located):
     """Speech corpus. `options` belong to the registered corpus loader and are validated by it."""
 
     name: str = "spoken_commands"
@@ -151,7 +161,6 @@ class CorpusSpec(Settings):
     fingerprint: str | None = Field(None, description="hash of the prepared corpus, filled in when a sweep is resolved")
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines the corpus: everything but its path."""
         known = {"name": self.name, "options": self.options, "fingerprint": self.fingerprint}
         return known if self.fold is None else known | {"fold": self.fold.model_dump(mode="json")}
 
@@ -275,14 +284,30 @@ class TrainSpec(Settings):
     )
 
 
+class PretrainedSpec(Located):
+    """Trained dense recogniser, taken as it is."""
+
+    path: str = Field(
+        min_length=1,
+        description="folder with model.json and model.safetensors, or the name of a shipped one",
+    )
+    fingerprint: str | None = Field(None, description="hash of its files, filled in when a sweep file is read")
+
+    def identity(self) -> dict[str, Any]:
+        return {"fingerprint": self.fingerprint}
+
+
 class DenseSpec(Frozen):
-    """The dense recogniser the trials of a sweep start from; trained once under its own id."""
+    """The dense recogniser the trials of a sweep start from; trained once under its own id, unless it is there."""
 
     corpus: CorpusSpec = CorpusSpec()
     features: FeatureSpec = FeatureSpec()
     model: ModelSpec = ModelSpec()
     training: TrainSpec = TrainSpec()
     seed: int = Field(0, ge=0)
+    pretrained: Annotated[PretrainedSpec | None, Since(2)] = Field(
+        None, description="recogniser taken in place of one that is trained; features and model are its own"
+    )
     version: int = Field(default_factory=_current_version, description="schema version of the spec")
 
     @property
@@ -293,7 +318,7 @@ class DenseSpec(Frozen):
         """Return the id this spec has under a schema version."""
         values = canonical(self, version)
         del values["version"]
-        return content_id("dense", values | {"corpus": self.corpus.identity()}, version)
+        return content_id("dense", values, version)
 
     @model_validator(mode="before")
     @classmethod
@@ -309,6 +334,12 @@ class DenseSpec(Frozen):
     def _nothing_to_distil(self) -> DenseSpec:
         if self.training.distillation:
             raise ValueError("distillation is from the dense recogniser, so it belongs under `prune`, not `dense`")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_to_train(self) -> DenseSpec:
+        if self.pretrained is not None and (self.training != TrainSpec() or self.seed):
+            raise ValueError("a pretrained recogniser is not trained: leave `training` and `seed` as they are")
         return self
 
 

@@ -88,6 +88,11 @@ class DenseFolder(ModelFolder):
         """Weights at a fraction of the training steps, in thousandths."""
         return self.path / f"snapshot-{round(fraction * 1000):04d}.safetensors"
 
+    @property
+    def snapshots(self) -> list[Path]:
+        """Weights from during the training, in its order."""
+        return sorted(self.path.glob("snapshot-*.safetensors"))
+
 
 @dataclass(frozen=True)
 class TrialFolder(ModelFolder):

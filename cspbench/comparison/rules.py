@@ -11,7 +11,14 @@ from pydantic import ValidationError
 from cspbench.comparison.config import BROKEN, CONTROL, ComparedMethod, ComparisonConfig, Tuning, axes_entry
 from cspbench.config.axes import Choice
 from cspbench.config.problems import Problem, from_validation
-from cspbench.config.rules import corpus_problems, method_axes, method_problems, model_problems
+from cspbench.config.rules import (
+    corpus_problems,
+    method_axes,
+    method_problems,
+    model_problems,
+    pretrained_problems,
+    rewinding_problems,
+)
 from cspbench.config.yamlfile import Location
 from cspbench.errors import did_you_mean
 from cspbench.spec import TrainSpec
@@ -33,10 +40,12 @@ def _corpora_problems(config: ComparisonConfig) -> Iterator[Problem]:
     yield from _twice([entry.key for entry in config.corpora], "corpora")
     for index, entry in enumerate(config.corpora):
         at: Location = ("corpora", index)
-        found = [*corpus_problems(entry.corpus), *model_problems(entry)]
+        found = [*corpus_problems(entry.corpus), *pretrained_problems(entry), *model_problems(entry)]
         yield from (Problem((*at, *problem.at), problem.message) for problem in found)
         if config.dense_seeds is not None and "seed" in entry.dense.model_fields_set:
             yield Problem((*at, "dense", "seed"), "dense_seeds of the file says which; remove one of the two")
+        if config.dense_seeds is not None and entry.dense.pretrained is not None:
+            yield Problem((*at, "dense", "pretrained"), "it has no seeds: remove dense_seeds of the file")
         folds = entry.folds
         if folds is None:
             continue
@@ -86,7 +95,11 @@ def _methods_problems(config: ComparisonConfig) -> Iterator[Problem]:
             yield Problem(at, f"'{CONTROL}' is the row of the control: choose another label, or set control: false")
         found = [*_entry_problems(entry, config.tuning, at), *_training_problems(config, entry, at)]
         yield from found
-        if not found and entry.tuned and config.tuning is not None:
+        if found:
+            continue
+        for recipe in config.corpora:
+            yield from rewinding_problems(axes_entry(entry, config.tuning), at, recipe)
+        if entry.tuned and config.tuning is not None:
             yield from _scarcity(entry, config.tuning, (*at, "tune"))
 
 

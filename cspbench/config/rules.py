@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from cspbench.asr.recognisers import prunable_shapes, recognisers
 from cspbench.config.axes import Axis, Choice, Range, declared_axis, edge_values, is_integer, read_axis, written_axes
 from cspbench.config.problems import Problem, from_validation
-from cspbench.config.schema import MethodEntry, Recipe, SweepConfig
+from cspbench.config.schema import DenseTraining, MethodEntry, Recipe, SweepConfig
 from cspbench.config.yamlfile import Location
 from cspbench.corpora import corpora
 from cspbench.errors import did_you_mean
@@ -22,6 +22,7 @@ from cspbench.hyper import Hyperparameters, nest
 from cspbench.pruning.registry import methods
 from cspbench.pruning.selection import parse_pattern
 from cspbench.spec import SIZES, CorpusSpec, ModelSpec
+from cspbench.training.pretrained import pretrained_folder, recogniser_specs
 
 COMBINATIONS = 10_000
 """Combinations of one method's listed values that a grid may hold."""
@@ -59,7 +60,7 @@ def rule_problems(config: SweepConfig) -> Iterator[Problem]:
     if not grid and config.trials is None:
         yield Problem(("trials",), f"must be given: the sampler '{config.sampler.name}' never ends by itself")
     yield from corpus_problems(config.corpus)
-    of_model = list(model_problems(config))
+    of_model = [*pretrained_problems(config), *model_problems(config)]
     yield from of_model
     has_model = not any(problem.at[0] == "model" for problem in of_model)
     seen: set[str] = set()
@@ -69,6 +70,7 @@ def rule_problems(config: SweepConfig) -> Iterator[Problem]:
         yield from found
         if entry.name and not found and has_model:
             yield from selection_problems(entry, ("methods", index), config)
+            yield from rewinding_problems(entry, ("methods", index), config)
         if entry.name in known and not methods.get(entry.name).prunes:
             message = (
                 f"'{entry.name}' prunes nothing and runs beside every sweep: remove it (`control: false` leaves it out)"
@@ -133,6 +135,39 @@ def corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
         loader.Options.model_validate(spec.options)
     except ValidationError as error:
         yield from from_validation(error, loader.Options, ("corpus", "options"))
+
+
+def pretrained_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield what is given although a pretrained recogniser determines it."""
+    if recipe.dense.pretrained is None:
+        return
+    model, features = recogniser_specs(recipe.dense.pretrained)
+    if recipe.features != features:
+        yield Problem(("features",), "those of the pretrained recogniser differ: remove these")
+    if recipe.model.model_copy(update={"dropout": model.dropout}) != model:
+        yield Problem(("model",), "that of the pretrained recogniser differs: remove everything but `dropout`")
+    given = recipe.dense.model_copy(update={"pretrained": None})
+    for name in type(given).model_fields:
+        if getattr(given, name) != getattr(DenseTraining(), name):
+            yield Problem(("dense", name), "a pretrained recogniser is not trained: remove it")
+
+
+def rewinding_problems(entry: MethodEntry, at: Location, recipe: Recipe) -> Iterator[Problem]:
+    """Yield a problem if the valid entry at `at` may rewind weights that a pretrained recogniser lacks."""
+    if recipe.dense.pretrained is None or pretrained_folder(recipe.dense.pretrained).snapshots:
+        return
+    axes = method_axes(entry)
+    method = methods.get(entry.name)
+    values = itertools.product(*map(edge_values, axes.values()))
+    for combination in itertools.islice(values, COMBINATIONS):
+        params = method.Params.model_validate(nest(dict(zip(axes, combination, strict=True))))
+        if method.rewinds_weights(params):
+            message = (
+                f"'{entry.name}' rewinds to weights from during the dense training, and the pretrained recogniser "
+                "comes without them (snapshot-*.safetensors)"
+            )
+            yield Problem(at, message)
+            return
 
 
 def model_problems(recipe: Recipe) -> Iterator[Problem]:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cspbench.asr.recognisers import with_options
 from cspbench.constraints import Constraint
+from cspbench.errors import CspbenchError
 from cspbench.hyper import Settings
-from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
+from cspbench.spec import (
+    CorpusSpec,
+    DenseSpec,
+    FeatureSpec,
+    LatencySpec,
+    MethodSpec,
+    ModelSpec,
+    PretrainedSpec,
+    TrainSpec,
+    TrialSpec,
+)
 from cspbench.store import NAME
+from cspbench.training.pretrained import recogniser_specs, resolved
 
 Objective = Literal["wer", "latency", "size"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -55,6 +67,19 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _lying_at(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _found(spec: PretrainedSpec) -> PretrainedSpec:
+    if spec.fingerprint is not None:  # read back from a study
+        return spec
+    try:
+        return resolved(spec)
+    except CspbenchError as error:
+        raise ValueError(str(error)) from None
+
+
 Name = Annotated[str, AfterValidator(_names_a_folder)]
 Device = Annotated[str, AfterValidator(_known_device)]
 TrialsPerGpu = Annotated[Annotated[int, Field(ge=1, le=64)] | Literal["auto"] | None, BeforeValidator(_number_or_auto)]
@@ -62,6 +87,8 @@ Bound = Annotated[str, AfterValidator(_bounds_a_metric)]
 Distinct = AfterValidator(_all_different)
 BareName = BeforeValidator(_named)
 """A mapping with a name, for which the name alone may be written."""
+Pretrained = Annotated[PretrainedSpec, BeforeValidator(_lying_at), AfterValidator(_found)]
+"""A recogniser, for which its path or name alone may be written."""
 
 
 class DenseTraining(TrainSpec):
@@ -70,11 +97,14 @@ class DenseTraining(TrainSpec):
     seed: Seed | Literal["each"] = Field(
         0, description="one dense recogniser for all trials; `each` trains one for every seed of `seeds`"
     )
+    pretrained: Pretrained | None = Field(
+        None, description="a trained recogniser, taken in place of training one; the other keys are then left out"
+    )
 
     @property
     def training(self) -> TrainSpec:
-        """The run without its seed."""
-        return TrainSpec.model_validate(self.model_dump(exclude={"seed"}))
+        """The run alone."""
+        return TrainSpec.model_validate(self.model_dump(exclude={"seed", "pretrained"}))
 
 
 class MethodEntry(Settings):
@@ -139,7 +169,10 @@ class EarlyStopping(Settings):
 
 
 class Recipe(Settings):
-    """A corpus, the dense recogniser trained on it, and the run in which methods prune that."""
+    """A corpus, the dense recogniser trained on it, and the run in which methods prune that.
+
+    Features and model of a pretrained recogniser are its own; only `dropout` of the model may be given.
+    """
 
     corpus: Annotated[CorpusSpec, BareName] = CorpusSpec()
     features: FeatureSpec = FeatureSpec()
@@ -147,6 +180,18 @@ class Recipe(Settings):
     dense: DenseTraining = DenseTraining()
     prune: TrainSpec = Field(TrainSpec(), description="the run in which a method prunes")
     prunable: tuple[str, ...] = Field(("*",), min_length=1, description="glob patterns over names of weight matrices")
+
+    @model_validator(mode="after")
+    def _as_pretrained(self) -> Self:
+        given = "features" in self.model_fields_set, not self.model.model_fields_set <= {"dropout"}
+        if self.dense.pretrained is None or all(given):  # both are there in a file read back from a study
+            return self
+        model, features = recogniser_specs(self.dense.pretrained)
+        if not given[0]:
+            object.__setattr__(self, "features", features)
+        if not given[1]:
+            object.__setattr__(self, "model", model.model_copy(update={"dropout": self.model.dropout}))
+        return self
 
     def dense_spec(self, corpus: CorpusSpec, seed: int) -> DenseSpec:
         """Return the dense recogniser that trials of a seed start from.
@@ -161,6 +206,7 @@ class Recipe(Settings):
             model=with_options(self.model),
             training=self.dense.training,
             seed=seed if self.dense.seed == "each" else self.dense.seed,
+            pretrained=self.dense.pretrained,
         )
 
     def trial_spec(

@@ -133,6 +133,11 @@ class PruningMethod(ABC):
         self.context = context
         self._state: dict[str, str] = {}
 
+    @classmethod
+    def rewinds_weights(cls, params: Hyperparameters) -> bool:
+        """Return whether these hyperparameters need `PruningContext.snapshot`."""
+        return False
+
     def register_state(self, **attributes: str) -> None:
         """Keep attributes of this method in every checkpoint.
 

@@ -136,6 +136,7 @@ def provenance_rows(name: str, frame: pd.DataFrame, store: Store) -> Rows:
     first = str(frame[frame["state"] == "complete"]["trial_id"].iloc[0])
     spec = TrialSpec.model_validate(read_json(store.trial(first).spec)) if store.trial(first).spec.is_file() else None
     corpus = spec.dense.corpus if spec else None
+    pretrained = spec.dense.pretrained if spec else None
     versions = ", ".join(
         f"{package} {_version(package)}" for package in ("cspbench", "torch", "optuna", "mlflow", "numpy")
     )
@@ -146,6 +147,7 @@ def provenance_rows(name: str, frame: pd.DataFrame, store: Store) -> Rows:
         "corpus options": json.dumps(corpus.options, sort_keys=True) if corpus and corpus.options else None,
         "speech": "synthetic" if frame["synthetic"].eq(True).any() else "recorded from people",
         "dense recognisers": ", ".join(sorted(frame["dense_id"].unique())),
+        "pretrained": f"{pretrained.path}, hash {pretrained.fingerprint}" if pretrained else None,
         "schema version": ", ".join(str(version) for version in sorted(frame["schema"].unique())),
         "trained on": ", ".join(sorted(map(str, frame["device"].dropna().unique()))),
         "page made with": f"{versions}, Python {platform.python_version()}",

@@ -11,7 +11,7 @@ import pandas as pd
 from cspbench.hyper import flatten
 from cspbench.report.confusions import confused_words, worst_utterances
 from cspbench.report.trial import Trial
-from cspbench.spec import TrialSpec
+from cspbench.spec import TrainSpec, TrialSpec
 from cspbench.units import size_unit, time_unit
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -120,8 +120,15 @@ def _settings(spec: TrialSpec) -> Iterator[tuple[str, str]]:
     params = ", ".join(f"{name}={value}" for name, value in flatten(spec.method.params).items() if value != {})
     if params:
         yield "method", params
-    for label, run in (("pruning run", spec.training), ("dense training", spec.dense.training)):
-        yield label, f"{run.epochs} epochs, learning rate {run.learning_rate:g}, batches of {run.batch_size}"
+    yield "pruning run", _run(spec.training)
+    if spec.dense.pretrained is None:
+        yield "dense training", _run(spec.dense.training)
+    else:
+        yield "dense model", f"pretrained: {spec.dense.pretrained.path}, hash {spec.dense.pretrained.fingerprint}"
+
+
+def _run(run: TrainSpec) -> str:
+    return f"{run.epochs} epochs, learning rate {run.learning_rate:g}, batches of {run.batch_size}"
 
 
 def _layers(layers: pd.DataFrame) -> Iterator[str]:

@@ -333,14 +333,12 @@ def dense_metrics(result: TrialResult) -> dict[str, float]:
 
 
 def _dense_params(spec: TrialSpec) -> dict[str, Any]:
-    return {
-        "dense_id": spec.dense.id,
-        "dense_seed": spec.dense.seed,
-        "corpus": spec.dense.corpus.name,
-        "corpus_fingerprint": spec.dense.corpus.fingerprint,
-        "model": spec.dense.model.label,
-        "dense_epochs": spec.dense.training.epochs,
-    }
+    dense = spec.dense
+    given = {"dense_id": dense.id, "corpus": dense.corpus.name, "corpus_fingerprint": dense.corpus.fingerprint}
+    given["model"] = dense.model.label
+    if dense.pretrained is not None:
+        return given | {"pretrained": dense.pretrained.path, "pretrained_fingerprint": dense.pretrained.fingerprint}
+    return given | {"dense_seed": dense.seed, "dense_epochs": dense.training.epochs}
 
 
 def _datasets(corpus: CorpusSpec) -> list[DatasetInput]:

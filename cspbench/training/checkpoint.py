@@ -65,22 +65,31 @@ def load_model(folder: Path) -> TrainedModel:
         CspbenchError: a folder without a model, or one of another version.
     """
     files = ModelFolder(folder)
-    if not files.model.is_file():
-        raise CspbenchError(f"no model in {folder}: it should hold {files.model.name} and {files.weights.name}")
-    config = read_object(files.model)
-    if config.get("format") not in (TRANSDUCER, OTHER) or config.get("version") not in (1, MODEL_VERSION):
-        raise CspbenchError(f"{files.model} is not a cspbench recogniser of version 1 or {MODEL_VERSION}")
-    features = FeatureSpec.model_validate(as_of(FeatureSpec, config["features"], config["version"]))
+    config = model_config(files)
     tokenizer = load_tokenizer(config["tokenizer"])
-    model = _model(config, features, tokenizer)
+    model = _model(config, config["features"], tokenizer)
     model.load_state_dict(load_file(files.weights))
     return TrainedModel(
         model=model.eval(),
         tokenizer=tokenizer,
-        features=features,
+        features=config["features"],
         sample_rate=config["sample_rate"],
         note=config.get("note", {}),
     )
+
+
+def model_config(folder: ModelFolder) -> dict[str, Any]:
+    """Return what ``model.json`` says of a saved recogniser; ``features`` is a `FeatureSpec`.
+
+    Raises:
+        CspbenchError: a folder without a model, or one of another version.
+    """
+    if not (folder.model.is_file() and folder.weights.is_file()):
+        raise CspbenchError(f"no model in {folder.path}: it should hold {folder.model.name} and {folder.weights.name}")
+    config = read_object(folder.model)
+    if config.get("format") not in (TRANSDUCER, OTHER) or config.get("version") not in (1, MODEL_VERSION):
+        raise CspbenchError(f"{folder.model} is not a cspbench recogniser of version 1 or {MODEL_VERSION}")
+    return config | {"features": FeatureSpec.model_validate(as_of(FeatureSpec, config["features"], config["version"]))}
 
 
 def _model(config: Mapping[str, Any], features: FeatureSpec, tokenizer: Tokenizer) -> SpeechModel:

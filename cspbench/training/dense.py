@@ -13,15 +13,20 @@ from cspbench.pruning.method import REWIND_POINTS, Phase
 from cspbench.result import WordErrors
 from cspbench.spec import DenseSpec, refuse_to_run
 from cspbench.store import DenseFolder, Store, locked, read_json, write_json, write_jsonl
-from cspbench.training.checkpoint import save_model, save_tensors
+from cspbench.training.checkpoint import load_model, save_model, save_tensors
 from cspbench.training.evaluate import dev_metrics, errors, recognise
 from cspbench.training.events import Event, Listener, silent
 from cspbench.training.loop import TrainingRun
+from cspbench.training.pretrained import adopt
 from cspbench.training.speech import Speech, prepare_speech
 
 
 class DenseResult(Frozen):
-    """Outcome of a dense training; `weights` counts all parameters of the recogniser, without auxiliary ones."""
+    """Outcome of a dense training.
+
+    `weights` counts all parameters of the recogniser, without auxiliary ones. Steps and seconds of a pretrained
+    recogniser are those of its training, 0 where they are not known.
+    """
 
     dense_id: str
     dev: WordErrors
@@ -73,7 +78,7 @@ def new_model(spec: DenseSpec, speech: Speech) -> SpeechModel:
 def train_dense(
     spec: DenseSpec, store: Store, *, device: str = "auto", progress: Listener = silent, speech: Speech | None = None
 ) -> DenseResult:
-    """Train the dense recogniser of a spec, or return at once if that has been done.
+    """Train the dense recogniser of a spec, or take over a pretrained one; return at once if that has been done.
 
     Args:
         spec: what to train.
@@ -95,6 +100,30 @@ def _train(
     refuse_to_run(spec)
     speech = speech or prepare_speech(spec, store, progress)
     write_json(folder.spec, spec.model_dump(mode="json"))
+    if spec.pretrained is None:
+        model, steps, seconds = _fit(spec, folder, device, progress, speech)
+    else:
+        steps, seconds = adopt(spec, folder, speech.corpus.sample_rate)
+        model = load_model(folder.path).model.to(device)
+    progress(Event("dense", steps, steps, message="recognising dev and test"))
+    result = DenseResult(
+        dense_id=spec.id,
+        dev=errors(recognise(model, speech, "dev")),
+        test=errors(recognise(model, speech, "test")),
+        weights=sum(v.numel() for k, v in model.recogniser_state().items() if not k.startswith("feature_")),
+        steps=steps,
+        train_seconds=seconds,
+        device=device_name(device),
+        synthetic=speech.corpus.synthetic,
+    )
+    write_json(folder.result, result.model_dump(mode="json"))
+    folder.checkpoint.unlink(missing_ok=True)
+
+
+def _fit(
+    spec: DenseSpec, folder: DenseFolder, device: torch.device, progress: Listener, speech: Speech
+) -> tuple[SpeechModel, int, float]:
+    """Train and save a recogniser; return it with the steps and seconds of the training."""
     model = new_model(spec, speech).to(device)
     data = speech.training()
     total = spec.training.epochs * data.steps_per_epoch(spec.training.batch_size)
@@ -121,19 +150,7 @@ def _train(
     trained = TrainedModel(model, speech.tokenizer, spec.features, speech.corpus.sample_rate, model_note(speech))
     save_model(folder.path, trained)
     write_jsonl(folder.curve, run.curve)
-    progress(Event("dense", total, total, message="recognising dev and test"))
-    result = DenseResult(
-        dense_id=spec.id,
-        dev=errors(recognise(model, speech, "dev")),
-        test=errors(recognise(model, speech, "test")),
-        weights=sum(v.numel() for k, v in model.recogniser_state().items() if not k.startswith("feature_")),
-        steps=total,
-        train_seconds=run.seconds,
-        device=device_name(device),
-        synthetic=speech.corpus.synthetic,
-    )
-    write_json(folder.result, result.model_dump(mode="json"))
-    folder.checkpoint.unlink()
+    return model, total, run.seconds
 
 
 def model_note(speech: Speech) -> dict[str, object]:

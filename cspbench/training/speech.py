@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cspbench.spec import DenseSpec
 from cspbench.store import Store
 from cspbench.training.events import Event, Listener, silent
 from cspbench.training.loop import TrainingData
+from cspbench.training.pretrained import pretrained_tokenizer
 
 
 @dataclass(frozen=True)
@@ -54,29 +55,39 @@ class Speech:
 _prepared: dict[tuple[Path, str], Speech] = {}
 
 
-def prepare_speech(spec: DenseSpec, store: Store, listener: Listener = silent) -> Speech:
+def prepare_speech(spec: DenseSpec, store: Store, listener: Listener = silent, speeds: Sequence[float] = ()) -> Speech:
     """Load, check and featurise the corpus of a spec; everything already on disk is reused.
 
     The trials of a sweep start from the same speech: the last one prepared stays in memory.
+
+    Args:
+        spec: of the dense recogniser.
+        store: keeps audio and features.
+        listener: called with events.
+        speeds: of a training that follows, beside those of the dense one.
 
     Raises:
         CorpusError: anything about the audio or the transcripts that would break training later.
     """
     key = (store.root, spec.id)
-    if key not in _prepared:
+    needed = {*spec.training.augment.speeds, *speeds}
+    if key not in _prepared or any(("train", speed) not in _prepared[key].features for speed in needed):
         _prepared.clear()
-        _prepared[key] = _prepare(spec, store, listener)
+        _prepared[key] = _prepare(spec, store, listener, sorted(needed))
     return _prepared[key]
 
 
-def _prepare(spec: DenseSpec, store: Store, listener: Listener) -> Speech:
+def _prepare(spec: DenseSpec, store: Store, listener: Listener, speeds: Sequence[float]) -> Speech:
     def say(line: str) -> None:
         listener(Event("prepare", message=line))
 
     corpus = load_corpus(spec.corpus, store.corpora, say)
-    tokenizer = train_tokenizer(spec.model.tokenizer, [u.text for u in corpus.split("train")])
+    if spec.pretrained is None:
+        tokenizer = train_tokenizer(spec.model.tokenizer, [u.text for u in corpus.split("train")])
+    else:
+        tokenizer = pretrained_tokenizer(spec.pretrained)
     check_texts(tokenizer, corpus.split("train") if corpus.score_unseen else corpus.utterances)
     encode = tokenizer.encode_known if corpus.score_unseen else tokenizer.encode
-    features = prepare_features(corpus, spec.features, store.features, spec.training.augment.speeds, say)
+    features = prepare_features(corpus, spec.features, store.features, speeds, say)
     targets = {split: [encode(u.text) for u in corpus.split(split)] for split in SPLITS}
     return Speech(corpus, tokenizer, features, targets)

@@ -70,7 +70,8 @@ def run_trial(
             refuse_to_run(spec)
             began = time.monotonic()
             write_json(folder.spec, spec.model_dump(mode="json"))
-            trial = _Trial(spec, store, resolve_device(device), progress, prepare_speech(spec.dense, store, progress))
+            speech = prepare_speech(spec.dense, store, progress, spec.training.augment.speeds)
+            trial = _Trial(spec, store, resolve_device(device), progress, speech)
             for stage in (dense, prune, evaluate, pack, measure):
                 stop.check()
                 stage(trial)
@@ -258,8 +259,8 @@ def make_method(spec: TrialSpec, model: SpeechModel, speech: Speech, budget: int
         grams=input_grams(model, speech, list(weights)),
         responses=teacher_responses(dense, model, speech, list(weights)),
         learning_rate=lambda step: one_cycle(step, budget, spec.training.learning_rate, spec.training.warmup),
-        dense_steps=spec.dense.training.epochs * speech.training().steps_per_epoch(spec.dense.training.batch_size),
-        snapshot=lambda fraction: _snapshot(dense, fraction, model.device),
+        dense_steps=read_json(dense.result)["steps"] or None,
+        snapshot=(lambda fraction: _snapshot(dense, fraction, model.device)) if dense.snapshots else None,
         restore=restore,
     )
     return create(spec.method.name, spec.method.params, context)

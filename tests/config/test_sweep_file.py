@@ -213,6 +213,27 @@ def test_a_pattern_is_refused_if_no_sparsity_leaves_it_enough_zeros(tmp_path: Pa
     load_config(write(tmp_path, GOOD), map(parse_override, ["sparsity=[0.3, 0.6]", "methods.0.params.pattern=2:4"]))
 
 
+def test_nothing_may_be_said_that_a_pretrained_recogniser_determines(tmp_path: Path) -> None:
+    text = GOOD.replace("dense: {epochs: 3, learning_rate: 1e-3, seed: 4}", "dense: {pretrained: spoken_commands}")
+    config = load_config(write(tmp_path, text), [parse_override("model.dropout=0.2")])
+    assert (config.model.preset, config.model.dropout) == ("tiny", 0.2)
+    for change, expected in {
+        "dense.epochs=3": "dense.epochs: a pretrained recogniser is not trained: remove it",
+        "dense.seed=each": "dense.seed: a pretrained recogniser is not trained: remove it",
+        "model.preset=paper": "model: that of the pretrained recogniser differs: remove everything but `dropout`",
+        "features.mels=80": "features: those of the pretrained recogniser differ: remove these",
+        "dense.pretrained=nowhere": "dense.pretrained: no model in",
+        "methods.0=lottery": "methods.0: 'lottery' rewinds to weights from during the dense training",
+    }.items():
+        lines = message(tmp_path, text, change)
+        assert len(lines) == 2, lines
+        assert expected in lines[1]
+    rewinding = ["methods.0=lottery", "methods.0.params.rewinding=learning_rate"]
+    load_config(write(tmp_path, text), map(parse_override, rewinding))
+    both = [rewinding[0], "methods.0.params.rewinding=[learning_rate, weights]"]
+    assert "methods.0: 'lottery' rewinds" in message(tmp_path, text, *both)[1]
+
+
 def test_overrides_set_what_they_name(tmp_path: Path) -> None:
     changes = ["prune.epochs=9", "methods.0.params.damping=[1e-2, 0.05]", "sparsity=0.8", "dense.augment.speeds=[0.9]"]
     config = load_config(write(tmp_path, GOOD), map(parse_override, changes))

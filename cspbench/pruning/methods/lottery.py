@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from cspbench.errors import PruningError
-from cspbench.hyper import Added, Search
+from cspbench.hyper import Added, Hyperparameters, Search
 from cspbench.pruning.bases import MaskedMethod
 from cspbench.pruning.method import REWIND_POINTS, Phase, PruningContext
 from cspbench.pruning.registry import register
@@ -72,14 +72,19 @@ class Lottery(MaskedMethod):
     def __init__(self, params: LotteryParams, context: PruningContext) -> None:
         super().__init__(params, context)
         self._levels = round_zeros(context.total, context.zeros, params.rounds, params.share)
-        rewinds = bool(context.zeros) and params.rewinding == "weights"
+        rewinds = bool(context.zeros) and self.rewinds_weights(params)
         if rewinds and (context.snapshot is None or context.restore is None):
             raise PruningError(
                 "lottery rewinds to weights kept during the dense training, and this run has none: "
-                "train the dense model with cspbench, or take a method that does not rewind"
+                "train the dense model with cspbench, or rewind the learning rate alone (rewinding: learning_rate)"
             )
         if context.zeros and params.give_back and context.dense_steps is None:
             raise PruningError("lottery: give_back needs the steps of the dense training, and they are not known here")
+
+    @classmethod
+    def rewinds_weights(cls, params: Hyperparameters) -> bool:
+        assert isinstance(params, LotteryParams)
+        return params.rewinding == "weights"
 
     def phases(self) -> list[Phase]:
         """One phase a round."""

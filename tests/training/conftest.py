@@ -1,0 +1,3 @@
+"""Fixtures of tests that train on a corpus."""
+
+from support.studies import corpus  # noqa: F401 - a fixture
