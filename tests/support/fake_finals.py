@@ -8,7 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from cspbench.comparison.report import Evaluation, evaluate_finals
+
 WORDS = 5
+FIELD = {"csp": 0.05, "magnitude": 0.12, "movement": 0.15, "lottery": 0.11, "rigl": 0.13}
+"""WERs of methods."""
+QUICK = {"resamples": 200}
 
 
 class Finals:
@@ -101,3 +106,17 @@ class Finals:
 
     def hypotheses(self, trial_id: str) -> pd.DataFrame:
         return self.heard[trial_id]
+
+
+def compared(finals: Finals, **changes: object) -> Evaluation:
+    """Evaluate them with few draws."""
+    return evaluate_finals(finals.frame, finals.hypotheses, **QUICK | changes)
+
+
+def row(table: pd.DataFrame, **keys: object) -> pd.Series:
+    """The one row of a table with these values."""
+    found = table
+    for key, value in keys.items():
+        found = found[found[key] == value]
+    assert len(found) == 1, found
+    return found.iloc[0]

@@ -4,56 +4,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from support.fake_finals import Finals
+from support.fake_finals import QUICK, Finals, compared, row
 
-from cspbench.comparison.report import evaluate_finals, load_evaluation, recorded_errors, write_evaluation
-from cspbench.comparison.report.drawing import spread_apart
-from cspbench.comparison.report.figures import pictures
+from cspbench.comparison.report import evaluate_finals
 from cspbench.comparison.report.page import summary_page
 from cspbench.comparison.report.word_errors import ComparisonError
 from cspbench.report.bootstrap import paired_bootstrap
 from cspbench.report.significance import holm, mapsswe
-
-FIELD = {"csp": 0.05, "magnitude": 0.12, "movement": 0.15, "lottery": 0.11, "rigl": 0.13}
-QUICK = {"resamples": 200}
-
-
-def compared(finals, **changes):
-    return evaluate_finals(finals.frame, finals.hypotheses, **QUICK | changes)
-
-
-def row(table, **keys):
-    """The one row of a table with these values."""
-    found = table
-    for key, value in keys.items():
-        found = found[found[key] == value]
-    assert len(found) == 1, found
-    return found.iloc[0]
-
-
-@pytest.fixture(scope="module")
-def both():
-    """Five methods on two corpora, one of them in folds, and three methods without training."""
-    finals = Finals().fill(FIELD)
-    finals.folds, finals.speakers = (0, 1, 2), 2
-    finals.fill(FIELD, corpus="fsdd")
-    post = {"csp_post": 0.2, "wanda": 0.4, "magnitude_post": 0.45}
-    finals.fill(post, corpus="fsdd", steps=0, train_seconds=1.0, tuning_trials=0)
-    finals.folds, finals.speakers = (None,), 5
-    finals.fill(post, steps=0, train_seconds=1.0, tuning_trials=0)
-    return finals
-
-
-@pytest.fixture(scope="module")
-def comparison(both):
-    return compared(both)
-
-
-@pytest.fixture(scope="module")
-def written(comparison, tmp_path_factory):
-    """Folder of the comparison, and what was written into it."""
-    folder = tmp_path_factory.mktemp("comparison")
-    return folder, write_evaluation(comparison, folder, "cspbench compare mine.yaml")
 
 
 def test_wer_is_errors_over_words_over_seeds_and_folds():
@@ -335,7 +292,7 @@ def test_variants_of_the_proposed_method_are_tested_but_no_rivals():
     assert row(comparison.verdicts)["rivals"] == "cspx"
 
 
-def test_post_training_methods_standspread_apart(comparison):
+def test_post_training_methods_stand_apart(comparison):
     tests = comparison.tests
     assert set(tests.loc[tests["kind"] == "post-training", "proposed"]) == {"csp_post"}
     assert set(tests.loc[tests["kind"] == "post-training", "rival"]) == {"wanda", "magnitude_post"}
@@ -441,129 +398,3 @@ def test_trials_of_different_test_sets_are_refused():
 def test_order_of_hypotheses_does_not_matter(both, comparison):
     shuffled = evaluate_finals(both.frame, lambda trial: both.heard[trial].sample(frac=1, random_state=1), **QUICK)
     pd.testing.assert_frame_equal(shuffled.tests, comparison.tests)
-
-
-def test_everything_is_written_and_read_back(comparison, written):
-    folder, paths = written
-    names = {path.name for path in paths}
-    assert {path.name for path in folder.iterdir()} == names
-    tables = ("finals", "cells", "tests", "verdicts", "costs")
-    pngs = {f"{name}.png" for name in names if name.endswith(".svg") for name in [name[:-4]]}
-    assert pngs == {
-        f"{kind}_{corpus}.png" for kind in ("wer_vs_sparsity", "wer_vs_cost") for corpus in ("an4", "fsdd")
-    } | {f"lead_{corpus}.png" for corpus in ("an4", "fsdd", "pooled")}
-    others = {"utterances.csv", "errors.csv", "leaderboard.csv", "leaderboard.md", "summary.md"}
-    assert {*(f"{name}.csv" for name in tables), *others} <= names
-    back = load_evaluation(folder)
-    for name in tables:
-        expected = getattr(comparison, name).reset_index(drop=True)
-        pd.testing.assert_frame_equal(getattr(back, name), expected, check_dtype=False, rtol=1e-5)
-
-
-def test_the_written_errors_are_enough_to_test_again(comparison, written):
-    folder, _ = written
-    again = evaluate_finals(load_evaluation(folder).finals, recorded_errors(folder), **QUICK)
-    pd.testing.assert_frame_equal(again.tests, comparison.tests)
-    pd.testing.assert_frame_equal(again.cells.drop(columns="dev_wer"), comparison.cells.drop(columns="dev_wer"))
-
-
-def test_a_speaker_called_na_is_read_back(tmp_path):
-    finals = Finals()
-    trial = finals.add("csp", [1, 0] * 20)
-    finals.add("magnitude", [1, 1] * 20)
-    for heard in finals.heard.values():
-        heard["speaker"] = heard["speaker"].replace({"an4s0": "NA", "an4s1": "None"})
-    comparison = compared(finals)
-    write_evaluation(comparison, tmp_path)
-    assert set(recorded_errors(tmp_path)(trial)["speaker"]) == {"NA", "None", "an4s2", "an4s3", "an4s4"}
-    again = evaluate_finals(load_evaluation(tmp_path).finals, recorded_errors(tmp_path), **QUICK)
-    pd.testing.assert_frame_equal(again.tests, comparison.tests)
-
-
-def test_seeds_that_share_a_dense_recogniser_are_told_of(comparison):
-    said = "All runs of fsdd prune one dense model"
-    assert said not in summary_page(comparison)
-    finals = Finals()
-    for seed in (1, 2):
-        for method in ("csp", "magnitude"):
-            finals.add(method, [1, 0] * 20, seed=seed, corpus="fsdd", dense_id="one")
-            finals.add(method, [1, 0] * 20, seed=seed)
-    assert said in summary_page(compared(finals))
-
-
-def test_the_summary_says_what_came_out(written):
-    text = written[1][-1].read_text()
-    assert text.startswith("# csp against 6 methods on an4, fsdd\n\nComplete: ")
-    assert "| pooled | 1× | 90 % |" in text
-    assert "significantly better" in text
-    assert "![lead_pooled](lead_pooled.png)" in text
-    assert "Drawn: fsdd: 6 speakers." in text
-    assert text.endswith("Made by `cspbench compare mine.yaml`.\n")
-    heads = [line for line in text.splitlines() if line.startswith("| ---")]
-    assert len(heads) == 9  # two of verdicts, four of cells, two of kinds of errors, one of costs
-
-
-def test_an_unfinished_comparison_says_so_first():
-    finals = Finals().fill({"csp": 0.1, "magnitude": 0.2, "set": 0.3})
-    frame = finals.frame
-    frame.loc[(frame["method"] == "set") & (frame["sparsity_requested"] == 0.9), "state"] = "failed"
-    text = summary_page(evaluate_finals(frame, finals.hypotheses, **QUICK))
-    assert (
-        "**Unfinished: 3 of 18 trials are missing** (why: cells.csv).\n\n- an4 at 90 %, budget 1: nothing of set"
-        in text
-    )
-    assert "| set | " in text
-    assert " missing | " in text
-
-
-def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(ComparisonError, match=r"finals\.csv is missing"):
-        load_evaluation(tmp_path)
-
-
-def test_pictures_show_every_method_once(comparison):
-    drawn = pictures(comparison)
-    trained, post = drawn["wer_vs_sparsity_fsdd"].axes
-    assert {text.get_text() for text in trained.texts} == {*FIELD, "dense"}
-    assert {text.get_text() for text in post.texts} == {"csp_post", "wanda", "magnitude_post", "dense"}
-    assert trained.get_ylim() == post.get_ylim()
-    legend = drawn["wer_vs_cost_an4"].axes[0].get_legend()
-    assert len(legend.get_texts()) == 8
-    assert [axes.get_title() for axes in drawn["lead_pooled"].axes] == ["50 % sparsity", "90 % sparsity"]
-
-
-def test_the_proposed_method_and_the_best_rivals_have_colours(comparison):
-    trained = pictures(comparison)["wer_vs_sparsity_an4"].axes[0]
-    colours = {text.get_text(): text.get_color() for text in trained.texts}
-    assert len({colours[name] for name in FIELD}) == 5
-    crowd = Finals().fill(FIELD | {"set": 0.3, "random": 0.4}, [0.9])
-    trained = pictures(compared(crowd))["wer_vs_sparsity_an4"].axes[0]
-    colours = {text.get_text(): text.get_color() for text in trained.texts}
-    assert colours["random"] == "0.3"
-    assert len({colours[name] for name in (*FIELD, "set")}) == 6
-
-
-def test_a_rival_without_errors_and_infinite_bars_are_drawn_around():
-    finals = Finals()
-    finals.add("csp", [1] + [0] * 39)  # one speaker of five makes all the errors: many draws have no spread
-    finals.add("magnitude", [0] * 40)
-    finals.add("rigl", [2] + [0] * 39)
-    comparison = compared(finals)
-    assert row(comparison.tests, rival="rigl")["high"] == math.inf
-    drawn = pictures(comparison)["lead_an4"]
-    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["rigl"]
-    assert "no error at all: magnitude." in drawn.texts[0].get_text().replace("\n", " ")
-
-
-def test_nothing_recognised_at_all_is_drawn():
-    finals = Finals()
-    finals.add("csp", [0] * 40)
-    finals.add("random", [5] * 40)  # WER 100 %, and its interval but for rounding
-    assert "wer_vs_cost_an4" in pictures(compared(finals))
-
-
-def test_labels_keep_their_distance():
-    placed = spread_apart([0.5, 0.5, 0.51, 0.9], 0.1)
-    assert np.diff(sorted(placed)).min() > 0.0999
-    assert placed[3] == pytest.approx(0.9)
-    assert spread_apart([0.0, 0.0], 0.1) == pytest.approx([0.0, 0.1], abs=1e-3)
