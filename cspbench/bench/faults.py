@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,10 +22,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 
@@ -36,11 +39,34 @@ COMMAND = (sys.executable, "-m", "cspbench")
 
 VICTIMS = ("worker", "parent", "both")
 
-LOCKED = 5.0
-"""Seconds for which databases are locked."""
+PHASES = {
+    "start": (r"", 3.0),
+    "dense": (r": dense ", 10.0),
+    "prune": (r": prune ", 5.0),
+    "evaluate": (r": evaluate ", 1.0),
+    "measure": (r": measure ", 3.0),
+    "log": (r"^\[\d+/", 0.5),
+    "report": (r"^writing the report", 3.0),
+}
+"""Phases in which processes are killed: the line of output that each begins with, and the seconds after it at most."""
 
-SMALL_DISK = 3_000_000
-"""Bytes of the full disk, or of the largest file where nothing may be mounted: too little for the smoke sweep."""
+MOST_WORKERS = 2
+"""Workers killed before the sweep is left to end: a trial whose worker dies three times has failed."""
+
+LOOK = 0.02
+"""Seconds between two looks at the output."""
+
+LOCKED = 65.0
+"""Seconds for which each database is locked: longer than sqlite itself waits."""
+
+DISK_SIZES = (0.1, 0.3, 0.5, 0.7)
+"""Sizes of a disk that fills up, as fractions of what the undisturbed sweep takes."""
+
+ENOUGH = 4
+"""Size of a disk that does not fill up, as a multiple of what the undisturbed sweep takes."""
+
+SERVER_TRIES = 600
+"""Looks, ten a second, whether an MLflow server that was started answers."""
 
 CAUSES = ("time", "seconds", "latency", "speed", "noise")
 """Fields of results with these words in their names are measured, and differ from run to run."""
@@ -55,6 +81,7 @@ class Tally:
         duplicated: trials that ran again after they had finished, and what is there more than once.
         differs: trials whose result, hypotheses or weights are not those of the undisturbed run.
         tracebacks: starts that ended in a traceback.
+        kills: processes killed, by phase and victim.
     """
 
     lost: int = 0
@@ -68,7 +95,7 @@ class Faults:
     """A sweep, the folders it runs in, and what came of it.
 
     Args:
-        file: the sweep file.
+        file: the sweep file, of a grid: what other samplers propose depends on when they are interrupted.
         folder: for results; emptied of what is no longer needed.
         workers: of the sweep.
         seed: of moments and victims.
@@ -95,22 +122,28 @@ class Faults:
         self._say(f"undisturbed: {self.seconds:.0f} s")
         self._name = Store(self._folder / "undisturbed").studies()[0]
         self._expected = self._results(self._folder / "undisturbed")
+        self._settings = self._settings_of_study(self._folder / "undisturbed")
+        log = self._log(self._folder / "undisturbed")
+        self._phases = Counter({name: 0 for name, (line, _) in PHASES.items() if re.search(line, log, re.MULTILINE)})
 
     def kills(self, count: int, until: float) -> None:
-        """Kill processes of the sweep with SIGKILL, again and again, in a new folder whenever it gets to its end.
+        """Kill processes of the sweep with SIGKILL in every phase, in a new folder whenever it gets to its end.
 
         Args:
             count: kills.
             until: time by the monotonic clock after which no further folder is begun.
         """
-        while sum(self.tally.kills.values()) < count and time.monotonic() < until:
+
+        def wanted() -> bool:
+            return sum(self.tally.kills.values()) < count and time.monotonic() < until
+
+        while wanted():
             root = self._folder / f"killed-{len(self.rows)}"
             before = self.tally.kills.copy()
             ended = False
             seen: dict[str, tuple[int, int]] = {}
             while not ended:
-                left = count - sum(self.tally.kills.values())
-                ended = self._one_life(root, kill=left > 0 and time.monotonic() < until)
+                ended = self._one_life(root, wanted)
                 self._note_finished(root, seen)
             self._judge("kill -9", root, dict(self.tally.kills - before))
 
@@ -127,58 +160,75 @@ class Faults:
                 time.sleep(LOCKED)
                 database.execute("ROLLBACK")
             database.close()
-        process.wait()
-        self._judge("locked databases", root, {"seconds": 2 * LOCKED})
+        self._judge("locked databases", root, {"seconds": 2 * LOCKED, "exit code": process.wait()})
 
     def full_disk(self) -> None:
-        """Run the sweep where there is too little space, then make some and run it again."""
+        """Run the sweep with too little space, with a little more again and again, and at last with enough."""
         root = self._folder / "full"
-        with _small_disk(root) as (limit, kind):
-            code = self._start(root, limit).wait()
-            if kind == "tmpfs":
-                subprocess.run(["mount", "-o", "remount,size=2g", str(root)], check=True)
-            self._start(root).wait()
-            self._judge(f"full disk ({kind})", root, {"exit code": code})
+        with _small_disk(root, self._folder / "undisturbed") as disk:
+            codes = [self._start(root, disk.limit(fraction)).wait() for fraction in (*DISK_SIZES, ENOUGH)]
+            self._judge(f"full disk ({disk.kind})", root, {"exit codes": codes})
+        if not any(codes):
+            raise CspbenchError(f"{self._file}: no disk was full; the sweep takes too little space for this")
 
     def absent_server(self) -> None:
-        """Run the sweep with an MLflow server that is not there, and `cspbench sync` without one."""
-        root = self._folder / "absent"
-        self._start(root, words=["--tracking-uri", "http://127.0.0.1:9"]).wait()
-        words = [*self._command, "sync", self._name, "--root", str(root)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            self.tally.lost += 1
-        self._judge("absent server", root, {"sync": done.stdout.strip()})
+        """Run the sweep with an MLflow server that is not there, start the server, and run `cspbench sync`."""
+        root, port = self._folder / "absent", _free_port()
+        address = f"http://127.0.0.1:{port}"
+        code = self._start(root, words=["--tracking-uri", address]).wait()
+        with _mlflow_server(Store(root), port):
+            words = [*self._command, "sync", self._name, "--root", str(root), "--tracking-uri", address]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+        self.tally.lost += done.returncode != 0
+        self._judge("absent server", root, {"exit code": code, "sync": (done.stdout or done.stderr).strip()})
 
-    def _one_life(self, root: Path, kill: bool) -> bool:
-        """Start the sweep and kill something of it at a random moment; returns True if it came to its end."""
-        process = self._start(root)
-        if not kill:
+    def _one_life(self, root: Path, wanted: Callable[[], bool]) -> bool:
+        """Start the sweep and kill something of it, workers more than once; returns True if it came to its end."""
+        process, workers_killed = self._start(root), 0
+        while wanted() and workers_killed < MOST_WORKERS:
+            phase, victim = self._choose(root), self._random.choice(VICTIMS)
+            if self._ends_before(phase, process, root):
+                return True
+            children = _children(process)
+            if victim == "worker" and not children:
+                victim = "parent"
+            self._phases[phase] += 1
+            self.tally.kills[f"{phase}: {victim}"] += 1
+            self._say(f"kill {sum(self.tally.kills.values())}: {phase}, {victim}")
+            if victim == "worker":
+                _kill(self._random.choice(children))
+                workers_killed += 1
+                continue
+            for child in children if victim == "both" else ():
+                _kill(child)
+            process.kill()
             process.wait()
-            return True
-        moment = self._random.uniform(0, 1.2 * self.seconds)
-        victim = self._random.choice(VICTIMS)
-        try:
-            process.wait(moment)
-            return True  # it had ended before
-        except subprocess.TimeoutExpired:
-            pass
-        children = _children(process)
-        targets = {"worker": children[:1], "parent": [], "both": children}[victim]
-        if victim == "worker" and not targets:
-            victim = "parent"
-        self.tally.kills[victim] += 1
-        self._say(f"kill {sum(self.tally.kills.values())}: {victim} after {moment:.1f} s")
-        for child in targets:
-            _kill(child)
-        if victim == "worker":
-            process.wait()
-            return True
-        process.kill()
+            for child in children:  # they notice by themselves; the next start waits for what they hold
+                child.wait(600)
+            return False
         process.wait()
-        for child in children:  # they notice by themselves; the next start waits for what they hold
-            child.wait(600)
+        return True
+
+    def _ends_before(self, phase: str, process: subprocess.Popen[bytes], root: Path) -> bool:
+        """Wait until a random moment after a phase has begun; return whether the sweep has ended by then."""
+        line, longest = PHASES[phase]
+        shown = self._log_path(root).stat().st_size
+        while not re.search(line, self._log(root, shown), re.MULTILINE):
+            if process.poll() is not None:
+                return True
+            time.sleep(LOOK)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(self._random.uniform(0, longest))
+            return True
         return False
+
+    def _choose(self, root: Path) -> str:
+        """Choose a phase that is still to come in a folder, of those with the fewest kills."""
+        trained = any(root.glob("dense/*/result.json"))
+        return min(
+            (name for name in self._phases if not (trained and name == "dense")),
+            key=lambda name: (self._phases[name], self._random.random()),
+        )
 
     def _start(
         self, root: Path, limit: Callable[[], None] | None = None, words: Sequence[str] = ()
@@ -191,8 +241,8 @@ class Faults:
     def _log_path(self, root: Path) -> Path:
         return self._folder / f"{root.name}.log"
 
-    def _log(self, root: Path) -> str:
-        return self._log_path(root).read_text(errors="replace")
+    def _log(self, root: Path, begin: int = 0) -> str:
+        return self._log_path(root).read_bytes()[begin:].decode(errors="replace")
 
     def _note_finished(self, root: Path, seen: dict[str, tuple[int, int]]) -> None:
         """Count trials whose result was written again since it was last looked at."""
@@ -208,15 +258,15 @@ class Faults:
         self.tally.lost += len(self._expected.keys() - found.keys())
         self.tally.duplicated += len(found.keys() - self._expected.keys())
         self.tally.differs += sum(found[id] != self._expected[id] for id in found.keys() & self._expected.keys())
-        for count in (self._runs_of_mlflow(root), self._settings_of_study(root)):
-            wanted = self._expected.keys() if count.keys() <= self._expected.keys() else count.keys()
-            self.tally.lost += sum(count[id] < 1 for id in wanted)
-            self.tally.duplicated += sum(count[id] > 1 for id in count)
+        counts = ((self._runs_of_mlflow(root), self._expected), (self._settings_of_study(root), self._settings))
+        for count, wanted in counts:
+            self.tally.lost += sum(count[one] < 1 for one in wanted)
+            self.tally.duplicated += sum(number > 1 for number in count.values())
         self.tally.tracebacks += self._log(root).count("Traceback (most recent call last)")
         after = (self.tally.lost, self.tally.duplicated, self.tally.differs)
         names = ("lost", "duplicated", "differs")
-        counts = {name: now - was for name, was, now in zip(names, before, after, strict=True)}
-        self.rows.append({"fault": fault, "what": json.dumps(what), **counts})
+        rises = {name: now - was for name, was, now in zip(names, before, after, strict=True)}
+        self.rows.append({"fault": fault, "what": json.dumps(what), **rises})
         if before == after and not os.path.ismount(root):
             shutil.rmtree(root)
 
@@ -233,12 +283,12 @@ class Faults:
             "SELECT t.value, r.status FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid "
             "WHERE t.key = 'cspbench.trial_id' AND r.lifecycle_stage = 'active'"
         )
-        found = Counter(dict.fromkeys(self._expected, 0))
+        found: Counter[str] = Counter()
         for id, status in _query(Store(root).mlflow / "mlflow.db", query):
             found[id] += 1
             self.tally.lost += status != "FINISHED"
-        open_runs = "SELECT count(*) FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
-        self.tally.lost += _query(Store(root).mlflow / "mlflow.db", open_runs)[0][0]
+        open_runs = "SELECT run_uuid FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
+        self.tally.lost += len(_query(Store(root).mlflow / "mlflow.db", open_runs))
         return found
 
     def _settings_of_study(self, root: Path) -> Counter[str]:
@@ -269,8 +319,8 @@ def run(
     """Inject faults into a sweep and count what is lost, done twice, or different.
 
     Args:
-        file: of the sweep; one of a minute or so.
-        kills: at random moments.
+        file: of the sweep: a grid of a minute or so.
+        kills: at random moments, spread over the phases of a sweep.
         minutes: of kills, after which no other process is killed; None for no limit.
         workers: processes of the sweep.
         seed: of moments and victims.
@@ -336,23 +386,79 @@ def _kill(process: psutil.Process) -> None:
 
 
 def _query(path: Path, query: str) -> list[tuple[Any, ...]]:
-    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)
+    """Rows of a query; none where there is no database."""
+    if not path.is_file():
+        return []
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
     try:
         return database.execute(query).fetchall()
     finally:
         database.close()
 
 
+@dataclass(frozen=True)
+class _SmallDisk:
+    """A folder that has too little space: a file system of its own, or a limit on the size of a file.
+
+    Attributes:
+        root: the folder.
+        kind: of the limit, for the record.
+        needed: bytes that the undisturbed sweep takes, or those of its largest file.
+    """
+
+    root: Path
+    kind: str
+    needed: int
+
+    def limit(self, fraction: float) -> Callable[[], None] | None:
+        """Set the space to a fraction of what is needed; return what a child process must call first."""
+        size = int(self.needed * fraction)
+        if self.kind == "tmpfs":
+            subprocess.run(["mount", "-o", f"remount,size={size}", str(self.root)], check=True)
+            return None
+        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
 @contextmanager
-def _small_disk(root: Path) -> Iterator[tuple[Callable[[], None] | None, str]]:
-    """Give a folder too little space: as a file system of its own, or by the largest size of a file."""
+def _small_disk(root: Path, like: Path) -> Iterator[_SmallDisk]:
+    """Make a folder whose space is limited; `like` is the folder of a sweep that had enough."""
     root.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "cspbench-faults", str(root)]
+    sizes = [path.stat().st_size for path in like.rglob("*") if path.is_file()]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={sum(sizes)}", "cspbench-faults", str(root)]
     mounted = shutil.which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0
     if not mounted:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_DISK, SMALL_DISK)), "file size"
+        yield _SmallDisk(root, "file size", max(sizes))
         return
     try:
-        yield None, "tmpfs"
+        yield _SmallDisk(root, "tmpfs", sum(sizes))
     finally:
         subprocess.run(["umount", str(root)], check=False)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def _mlflow_server(store: Store, port: int) -> Iterator[None]:
+    """Serve the MLflow database of a store; waits until the server answers."""
+    store.mlflow.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{store.mlflow}/mlflow.db"]
+    command += ["--artifacts-destination", str(store.mlflow / "artifacts")]
+    off = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (store.mlflow / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | off, start_new_session=True)
+    try:
+        for _ in range(SERVER_TRIES):
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health"):
+                break
+            if server.poll() is not None:
+                break
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)  # its own session
+        server.wait()

@@ -156,7 +156,7 @@ def edges(
 @app.command()
 def faults(
     file: Annotated[Path, typer.Option("--file", help="Sweep file.")] = Path("sweeps/smoke.yaml"),
-    kills: Annotated[int, typer.Option("--kills", min=0, help="Kills at random moments.")] = 50,
+    kills: Annotated[int, typer.Option("--kills", min=0, help="Kills, in every phase of the sweep.")] = 50,
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Kill nothing after so many minutes of it.")
     ] = None,

@@ -63,4 +63,5 @@ def sync(
     names = [study] if study is not None else [name for name in store.studies() if store.study(name).tracking.is_file()]
     for name in names:
         count = log_missing(name, store, servers.tracking)
-        output().print(f"{name}: {count} trial{'s' * (count != 1)} logged", markup=False, soft_wrap=True)
+        place = servers.tracking or store.mlflow
+        output().print(f"{name}: {count} trial{'s' * (count != 1)} logged in {place}", markup=False, soft_wrap=True)

@@ -74,10 +74,15 @@ def sqlite_told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise DatabaseError(
-            f"{path} cannot be used ({error}): see that its disk has space, and that it may be written to, and start "
-            "again; finished trials are reused"
-        ) from error
+        raise unusable(path, str(error)) from error
+
+
+def unusable(path: Path | str, reason: str) -> DatabaseError:
+    """Return the error for a database whose disk is full, or that may not be written to."""
+    return DatabaseError(
+        f"{path} cannot be used ({reason}): see that its disk has space, and that it may be written to, and start "
+        "again; finished trials are reused"
+    )
 
 
 def other_schema(path: Path, library: str, upgrade: str) -> DatabaseError:

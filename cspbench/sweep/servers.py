@@ -1,8 +1,9 @@
-"""Servers that a sweep shares with other machines: a database of studies and jobs, and an MLflow server."""
+"""Databases of studies and jobs, and MLflow servers: their addresses, and patience while they are gone or locked."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 
 from cspbench.errors import ConfigError
 from cspbench.machine import stop
-from cspbench.sweep.database import DatabaseError
+from cspbench.sweep.database import DatabaseError, unusable
 
 T = TypeVar("T")
 
@@ -27,6 +28,12 @@ SHORTEST, LONGEST = 0.5, 10.0
 
 CONNECTION = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "tcp_user_timeout": 20_000}
 """Settings of libpq that notice a cut connection within about 20 seconds."""
+
+LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""Errors of sqlite that pass by themselves."""
+
+SQLITE_TIMEOUT = 60.0
+"""Seconds for which sqlite itself waits for a locked database."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,12 @@ def _mlflow(source: str, text: str) -> str:
 
 
 def shown(url: URL) -> str:
-    """Return an address without its password."""
-    return url.render_as_string(hide_password=True)
+    """Return an address without its password; the path of a file."""
+    return url.database if _is_file(url) and url.database else url.render_as_string(hide_password=True)
+
+
+def _is_file(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
 
 
 def connect(url: URL) -> Engine:
@@ -110,7 +121,7 @@ def connect(url: URL) -> Engine:
 
 
 def patiently(url: URL, do: Callable[[], T], patience: float | None = None) -> T:
-    """Call a function of a database again with growing pauses while the database is gone.
+    """Call a function of a database again with growing pauses while the database is gone or locked.
 
     Args:
         url: of the database, for the message.
@@ -118,7 +129,7 @@ def patiently(url: URL, do: Callable[[], T], patience: float | None = None) -> T
         patience: seconds after which to give up.
 
     Raises:
-        DatabaseError: it was gone for too long.
+        DatabaseError: it was gone or locked for too long, or its disk is full.
         KeyboardInterrupt: a stop was requested meanwhile.
     """
     began, pause = time.monotonic(), SHORTEST
@@ -130,8 +141,10 @@ def patiently(url: URL, do: Callable[[], T], patience: float | None = None) -> T
             cause = _lost(error)
             if cause is None:
                 raise
+            reason = str(cause.orig).strip().splitlines()[0]
+            if isinstance(cause.orig, sqlite3.Error) and cause.orig.sqlite_errorcode & 0xFF not in LOCKED:
+                raise unusable(shown(url), reason) from None
             if time.monotonic() - began + pause > patience:
-                reason = str(cause.orig).strip().splitlines()[0]
                 raise DatabaseError(
                     f"{shown(url)} could not be reached for {patience:g} seconds ({reason}); start again when it is "
                     "back: what was finished is kept"
@@ -153,12 +166,13 @@ def _lost(error: BaseException | None) -> DBAPIError | None:
 
 
 class PatientStorage(optuna.storages.RDBStorage):
-    """Optuna's storage on a database that may be gone for a while, see `patiently`."""
+    """Optuna's storage on a database that may be gone or locked for a while, see `patiently`."""
 
     def __init__(self, url: URL) -> None:
         self._url = url
         address = url.render_as_string(hide_password=False)
-        options = {"pool_pre_ping": True, "connect_args": CONNECTION}
+        server = {"pool_pre_ping": True, "connect_args": CONNECTION}
+        options = {"connect_args": {"timeout": SQLITE_TIMEOUT}} if _is_file(url) else server
         patiently(url, lambda: super(PatientStorage, self).__init__(address, engine_kwargs=options))
 
 

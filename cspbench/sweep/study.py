@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
 from cspbench.store import Store
 from cspbench.sweep.changes import claim, write_claim
@@ -109,7 +109,7 @@ def open_study(plan: Plan, store: Store, database: URL | None = None) -> Study:
 
     Raises:
         ConfigError: the folder holds a study of something else.
-        DatabaseError: the database was made by another version of Optuna.
+        DatabaseError: the database was made by another version of Optuna, stays locked, or its disk is full.
     """
     folder = store.study(plan.config.name)
     before = claim(folder, plan)
@@ -132,11 +132,8 @@ def _warm_up(searches: Sequence[Search], source: str | None, store: Store) -> It
 
 
 def _open_storage(path: Path) -> optuna.storages.RDBStorage:
-    def connect(address: str) -> optuna.storages.RDBStorage:
-        return optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}})
-
-    create_database(path, connect)
+    create_database(path, lambda address: PatientStorage(make_url(address)))
     try:
-        return connect(sqlite_url(path))
+        return PatientStorage(make_url(sqlite_url(path)))
     except RuntimeError as error:  # what Optuna raises for the schema of another version
         raise other_schema(path, "Optuna", "optuna storage upgrade --storage") from error

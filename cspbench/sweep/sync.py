@@ -6,6 +6,7 @@ to `cspbench sync`.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cspbench.errors import ConfigError, did_you_mean
 from cspbench.store import Store, read_object, write_json
+from cspbench.sweep.database import DatabaseError
 from cspbench.sweep.tracking import Tracker, open_client
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.records import TrialLog, read_result
@@ -70,7 +72,7 @@ class Logbook:
         self._tracker: Tracker | None = None
         self._pending: dict[str, Outcome] = {}
         self._pause, self._next = SHORTEST, 0.0
-        self._told = False
+        self._told = self._begun = False
 
     def begin(self) -> None:
         """Log the study as a whole.
@@ -80,6 +82,7 @@ class Logbook:
         """
         write_json(self._store.study(self._name).tracking, self._description)
         self._attempt(self._push)
+        self._begun = True
 
     def log(self, outcome: Outcome) -> None:
         """Log how a trial ended, now or later."""
@@ -120,7 +123,7 @@ class Logbook:
         count = len(self._pending)
         self._note(
             f"MLflow lacks {count} trial{'s' * (count != 1)} and the end of this run; "
-            f"`cspbench sync {self._name}` logs them when it is back"
+            f"`{sync_command(self._store, self._name, self._server)}` logs them when it is back"
         )
 
     def _push(self) -> None:
@@ -140,7 +143,9 @@ class Logbook:
 
         try:
             action()
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except (MlflowException, SQLAlchemyError, OSError, DatabaseError) as error:
+            if isinstance(error, DatabaseError) and not self._begun:
+                raise
             self._tracker = None  # opened anew, it sees runs that were logged by half
             self._next = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST)
@@ -165,6 +170,12 @@ def open_tracker(
     files = [folder / file for file in description["files"]]
     tracker.log_sweep(description["params"], [path for path in files if path.is_file()])
     return tracker
+
+
+def sync_command(store: Store, name: str, server: str | None) -> str:
+    """Return the line a person types to log what MLflow lacks of a study."""
+    words = ["cspbench", "sync", name, "--root", str(store.root)]
+    return shlex.join([*words, "--tracking-uri", server] if server is not None else words)
 
 
 def sync(name: str, store: Store, server: str | None = None) -> int:

@@ -134,13 +134,16 @@ class TrialLog:
         self.path = path
 
     def write(self, spec: TrialSpec, state: TrialStatus, error: str | None = None, number: int | None = None) -> None:
-        """Add a line; it is on disk when this returns.
+        """Add a line; it is on disk when this returns, and no part of it is there if that fails.
 
         Args:
             spec: what the trial is.
             state: how it stands.
             error: why it failed.
             number: of the setting in the study.
+
+        Raises:
+            OSError: the line cannot be written.
         """
         record = {
             "trial_id": spec.id,
@@ -150,14 +153,19 @@ class TrialLog:
             "number": number,
         }
         make_folder(self.path.parent)
-        with naming(self.path), self.path.open("a+b") as file:
-            new = not file.tell()
+        with naming(self.path), self.path.open("a+b", buffering=0) as file:
+            before = file.tell()
             # A killed sweep may have left half a line: what follows must not be glued to it.
-            glue = b"" if new or _ends_in_newline(self.path) else b"\n"
-            file.write(glue + json.dumps(record, sort_keys=True).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-            if new:
+            glue = b"\n" if before and not _ends_in_newline(self.path) else b""
+            line = glue + json.dumps(record, sort_keys=True).encode() + b"\n"
+            try:
+                while line:  # a disk that is nearly full takes a part of it, and refuses the rest
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+            if not before:
                 sync_folder(self.path.parent)
 
     def records(self) -> list[TrialRecord]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import fake_trial
@@ -37,17 +39,39 @@ if __name__ == "__main__":  # worker processes import this as well
 """
 
 
-@pytest.mark.timeout(900)
-def test_nothing_is_lost_repeated_or_different(configure: Callable[..., SweepConfig], tmp_path: Path) -> None:
+@pytest.fixture
+def sweep(configure: Callable[..., SweepConfig], tmp_path: Path) -> dict[str, Any]:
+    """A sweep of three trials, and the command that runs it with a stand-in for training."""
     file, script = tmp_path / "sweep.yaml", tmp_path / "start.py"
     file.write_text(configure(sparsity=[0.5, 0.7, 0.9], methods=["csp"]).model_dump_json())
     script.write_text(SCRIPT)
+    return {"file": file, "command": [sys.executable, str(script)]}
+
+
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_repeated_or_different(sweep: dict[str, Any]) -> None:
     lines: list[str] = []
-    command = [sys.executable, str(script)]
-    found = faults.run(file=file, kills=2, seed=3, only_kills=True, say=lines.append, command=command)
+    found = faults.run(**sweep, kills=2, seed=3, only_kills=True, say=lines.append)
     counts = {name: found.ratios[name] for name in ("lost", "duplicated", "differs", "kills")}
     assert counts == {"lost": 0, "duplicated": 0, "differs": 0, "kills": 2}, found.rows
     assert len([line for line in lines if line.startswith("kill ")]) == 2
+
+
+@pytest.mark.slow  # ten sweeps, two minutes of locks and a server
+@pytest.mark.timeout(3600)
+def test_locked_databases_full_disks_and_absent_servers_lose_nothing(sweep: dict[str, Any]) -> None:
+    found = faults.run(**sweep, kills=0)
+    assert found.ratios == dict.fromkeys(("lost", "duplicated", "differs", "tracebacks", "kills"), 0), found.rows
+    locked, full, absent = (json.loads(row["what"]) for row in found.rows)
+    assert locked["exit code"] == absent["exit code"] == 0
+    assert full["exit codes"][0] == 1
+    assert full["exit codes"][-1] == 0
+    assert absent["sync"].startswith("demo: 3 trials logged in http://127.0.0.1:")
+
+
+def test_a_database_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+    assert faults._query(tmp_path / "none?.db", "SELECT 1") == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_was_measured_by_a_clock_is_not_compared() -> None:

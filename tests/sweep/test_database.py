@@ -11,10 +11,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy import make_url
 from support.fake_studies import result, spec
+from support.full_disk import largest_file
 
 from cspbench.config import SweepConfig
 from cspbench.store import Store
+from cspbench.sweep import servers
 from cspbench.sweep.database import DatabaseError, create_database, sqlite_url
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.tracking import Tracker, open_client, ui_command
@@ -66,6 +69,51 @@ create_database(Path({str(path)!r}), make)
         tables = {row[0] for row in database.execute("select name from sqlite_master")}
     assert "trials" in tables
     assert "half" not in tables
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
+    """A study in a database for which sqlite itself does not wait."""
+    monkeypatch.setattr(servers, "SQLITE_TIMEOUT", 0.0)
+    path = tmp_path / "optuna.db"
+    create_database(path, lambda address: optuna.storages.RDBStorage(address))
+    return optuna.create_study(storage=servers.PatientStorage(make_url(sqlite_url(path))))
+
+
+def test_a_study_waits_for_a_locked_database(
+    study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = sqlite3.connect(tmp_path / "optuna.db", isolation_level=None)
+    pauses = []
+
+    def release(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            lock.execute("ROLLBACK")
+
+    monkeypatch.setattr(servers.time, "sleep", release)
+    lock.execute("BEGIN EXCLUSIVE")
+    study.tell(study.ask(), 0.5)
+    assert pauses == [0.5, 1.0]
+    assert [trial.value for trial in study.trials] == [0.5]
+    lock.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(servers, "PATIENCE", 0.0)
+    with pytest.raises(DatabaseError, match=r"optuna\.db could not be reached for 0 seconds \(database is locked\)"):
+        study.ask()
+    lock.close()
+
+
+def test_a_study_on_a_full_disk_says_so_at_once(study: optuna.Study, tmp_path: Path) -> None:
+    trial, path = study.ask(), tmp_path / "optuna.db"
+
+    def fill() -> None:
+        for index in range(1000):
+            trial.set_user_attr(f"note {index}", "x" * 2000)
+
+    with largest_file(path.stat().st_size), pytest.raises(DatabaseError, match=r"optuna\.db cannot be used .*space"):
+        fill()
+    study.tell(trial, 0.5)
+    assert [trial.value for trial in study.trials] == [0.5]
 
 
 def test_a_database_is_made_once(tmp_path: Path) -> None:

@@ -61,9 +61,10 @@ def test_a_sweep_without_mlflow_goes_on_and_is_logged_later(
     assert len(calls(store.root)) == 4
     lines = shown.getvalue().splitlines()
     assert len([line for line in lines if line.startswith("MLflow cannot be reached (no route to host)")]) == 1
-    assert lines[-1] == "MLflow lacks 3 trials and the end of this run; `cspbench sync demo` logs them when it is back"
+    command = f"cspbench sync demo --root {store.root}"
+    assert lines[-1] == f"MLflow lacks 3 trials and the end of this run; `{command}` logs them when it is back"
     for logged in (3, 0):
-        assert run("sync", "demo", "--root", store.root)[:2] == (0, f"demo: {logged} trials logged\n")
+        assert run(*command.split()[1:])[:2] == (0, f"demo: {logged} trials logged in {store.mlflow}\n")
         assert runs_of(store) == {"sweep": ["FAILED"], "trial": ["FAILED"] * 2 + ["FINISHED"] * 2}
 
 

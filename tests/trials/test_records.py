@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_studies import finish, record, result, spec
+from support.full_disk import largest_file
 
 from cspbench.errors import ConfigError
 from cspbench.store import Store, StudyFolder, write_json, write_jsonl
@@ -60,6 +61,16 @@ def test_a_log_goes_on_after_a_line_cut_short(tmp_path: Path) -> None:
     log.write(spec(seed=0), "complete")
     assert log.failures() == {}
     assert [(r.trial_id, r.state, r.parse()) for r in log.records()] == [(spec(seed=0).id, "complete", spec(seed=0))]
+
+
+def test_a_line_that_a_full_disk_takes_half_of_leaves_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    log = TrialLog(tmp_path / "trials.jsonl")
+    log.write(spec(seed=0), "complete")
+    with largest_file(log.path.stat().st_size + 20), pytest.raises(OSError, match=r"trials\.jsonl"):
+        log.write(spec(seed=1), "running")
+    log.write(spec(seed=2), "complete")
+    assert [record.trial_id for record in log.records()] == [spec(seed=0).id, spec(seed=2).id]
+    assert not recwarn.list
 
 
 def test_a_record_whose_spec_is_another_is_refused(tmp_path: Path) -> None:
