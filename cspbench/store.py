@@ -55,6 +55,11 @@ class ModelFolder:
         return self.result.is_file()
 
     @property
+    def environment(self) -> Path:
+        """Machines, threads and versions that it was worked on with, a list."""
+        return self.path / "environment.json"
+
+    @property
     def curve(self) -> Path:
         """The training curve, one JSON object a line."""
         return self.path / "curve.jsonl"

@@ -18,6 +18,7 @@ from cspbench.cli import (
     latency,
     pack,
     plugins,
+    reproduce,
     results,
     show,
     sweep,
@@ -43,6 +44,7 @@ app.add_typer(data.app, name="data")
 app.command("results")(results.results)
 app.command()(show.show)
 app.command()(show.compare_trials)
+app.command()(reproduce.reproduce)
 app.command()(results.report)
 app.command()(ui.ui)
 app.command()(ui.dashboard)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import platform
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import psutil
 
 from cspbench.errors import ConfigError
 from cspbench.machine.quota import cpu_quota
+from cspbench.version import __version__
 
 IDLE_SECONDS = 0.1
 """Seconds for which processors are watched before the idlest are chosen."""
@@ -43,6 +46,33 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def environment() -> dict[str, Any]:
+    """Return what the rounding of a training in this process depends on, as JSON.
+
+    Returns:
+        ``processor``, ``instructions`` (that torch uses), ``threads`` and ``versions``, of which ``code`` is a hash of
+        this package's Python files.
+    """
+    import numpy
+    import torch
+
+    versions = {"cspbench": __version__, "code": _code(), "torch": torch.__version__, "numpy": numpy.__version__}
+    return {
+        "processor": processor_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "versions": versions | {"python": platform.python_version()},
+    }
+
+
+@cache
+def _code() -> str:
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def load_average() -> float | None:

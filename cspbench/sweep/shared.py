@@ -100,5 +100,5 @@ def keep_records(folder: TrialFolder, records: dict[str, str]) -> None:
 
 
 def _records(folder: TrialFolder) -> list[Path]:
-    files = [folder.spec, folder.curve, folder.hypotheses, folder.training, folder.evaluation, folder.size]
-    return [*files, folder.latency, folder.error, folder.result]
+    files = [folder.spec, folder.environment, folder.curve, folder.hypotheses, folder.training, folder.evaluation]
+    return [*files, folder.size, folder.latency, folder.error, folder.result]

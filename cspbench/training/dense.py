@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from cspbench.asr.recognisers import SpeechModel, build_model
@@ -9,10 +11,11 @@ from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.features import train_statistics
 from cspbench.errors import ConfigError, CspbenchError
 from cspbench.hyper import Frozen
+from cspbench.machine.cpu import environment
 from cspbench.pruning.method import REWIND_POINTS, Phase
 from cspbench.result import WordErrors
 from cspbench.spec import DenseSpec, refuse_to_run
-from cspbench.store import DenseFolder, Store, locked, read_json, write_json, write_jsonl
+from cspbench.store import DenseFolder, ModelFolder, Store, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import load_model, save_model, save_tensors
 from cspbench.training.evaluate import dev_metrics, errors, recognise
 from cspbench.training.events import Event, Listener, silent
@@ -65,6 +68,21 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+def environments(folder: ModelFolder) -> list[dict[str, Any]]:
+    """Return the environments of the processes that worked on a folder, each once; none where they were not recorded.
+
+    See `environment` for their keys; ``device`` is in them too.
+    """
+    return read_json(folder.environment) if folder.environment.is_file() else []
+
+
+def record_environment(folder: ModelFolder, device: torch.device) -> None:
+    """Add the environment of this process to those that worked on a folder, unless it is there."""
+    here, known = environment() | {"device": device_name(device)}, environments(folder)
+    if here not in known:
+        write_json(folder.environment, [*known, here])
+
+
 def new_model(spec: DenseSpec, speech: Speech) -> SpeechModel:
     """A recogniser with fresh weights drawn from the spec's seed, and the feature statistics of the training set."""
     torch.manual_seed(spec.seed)
@@ -100,6 +118,7 @@ def _train(
     refuse_to_run(spec)
     speech = speech or prepare_speech(spec, store, progress)
     write_json(folder.spec, spec.model_dump(mode="json"))
+    record_environment(folder, device)
     if spec.pretrained is None:
         model, steps, seconds = _fit(spec, folder, device, progress, speech)
     else:

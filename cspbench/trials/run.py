@@ -35,7 +35,7 @@ from cspbench.runtime.packing import dense_bytes, pack_model, packed_bytes
 from cspbench.spec import TrialSpec, refuse_to_run
 from cspbench.store import DenseFolder, Store, TrialFolder, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import load_model, save_model
-from cspbench.training.dense import device_name, model_note, resolve_device, train_dense
+from cspbench.training.dense import device_name, model_note, record_environment, resolve_device, train_dense
 from cspbench.training.evaluate import dev_metrics, errors, recognise
 from cspbench.training.events import Event, Listener, StoppedEarly, silent
 from cspbench.training.loop import TrainingRun, one_cycle
@@ -69,9 +69,11 @@ def run_trial(
         if not folder.finished:
             refuse_to_run(spec)
             began = time.monotonic()
+            place = resolve_device(device)
             write_json(folder.spec, spec.model_dump(mode="json"))
+            record_environment(folder, place)
             speech = prepare_speech(spec.dense, store, progress, spec.training.augment.speeds)
-            trial = _Trial(spec, store, resolve_device(device), progress, speech)
+            trial = _Trial(spec, store, place, progress, speech)
             for stage in (dense, prune, evaluate, pack, measure):
                 stop.check()
                 stage(trial)
