@@ -210,7 +210,8 @@ Case random_case(Random& random) {
         c.options = {{"n", n}, {"m", m}};
     } else if (c.format == Format::window && uniform(random) < 0.7) {
         const int32_t narrow = from_to(random, 0, 1);
-        c.options = {{"window", c.columns <= 64 ? 64 << narrow : 64 << from_to(random, 0, 2)}};
+        c.options = {{"window", c.columns <= 64 ? 64 << narrow : 64 << from_to(random, 0, 2)},
+                     {"lanes", 8 << from_to(random, 0, 1)}};
     }
     return c;
 }

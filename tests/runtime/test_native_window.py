@@ -8,7 +8,7 @@ from support.native_matrices import VALUES, every_instruction_set, inputs, spars
 
 native = pytest.importorskip("cspbench.runtime._native", reason="NATIVE MODULE ABSENT: no compiler when installing")
 
-LANES, SLOTS = 8, 4
+SLOTS = 4
 
 
 def packed(weights, values="fp32", **options):
@@ -17,25 +17,26 @@ def packed(weights, values="fp32", **options):
 
 def read(arrays, rows, columns):
     """The dense matrix of fp32 arrays, read slot by slot."""
-    dense = np.zeros((rows, columns), np.float32)
+    dense, lanes = np.zeros((rows, columns), np.float32), arrays["values"].shape[1]
     for group, (first, last) in enumerate(zip(arrays["starts"], arrays["starts"][1:], strict=False)):
         base = 0
         for step in range(first, last):
             base += int(arrays["advance"][step])
             for lane, slot in np.argwhere(arrays["values"][step] != 0):
-                row = arrays["order"][group * LANES + lane]
+                row = arrays["order"][group * lanes + lane]
                 dense[row, base + int(arrays["slots"][step, lane, slot])] = arrays["values"][step, lane, slot]
     return dense
 
 
+@pytest.mark.parametrize("lanes", [8, 16])
 @pytest.mark.parametrize("window", [64, 128, 256])
 @pytest.mark.parametrize("shape", [(8, 65), (1, 300), (37, 211), (64, 1000)])
-def test_every_width_holds_the_same_matrix(shape, window):
+def test_every_width_holds_the_same_matrix(shape, window, lanes):
     weights = sparse(*shape, 0.15, 1)
-    matrix = packed(weights, window=window)
+    matrix = packed(weights, window=window, lanes=lanes)
     arrays = matrix.arrays()
     assert arrays["slots"].max(initial=0) < window
-    assert arrays["slots"].shape == arrays["values"].shape == (len(arrays["advance"]), LANES, SLOTS)
+    assert arrays["slots"].shape == arrays["values"].shape == (len(arrays["advance"]), lanes, SLOTS)
     assert np.array_equal(read(arrays, *shape), weights)
     assert np.array_equal(matrix.dense(), weights)
     x = inputs(5, shape[1], 2)
@@ -44,21 +45,23 @@ def test_every_width_holds_the_same_matrix(shape, window):
         assert np.all(error <= 1e-6 * (np.abs(x) @ np.abs(weights).T))
 
 
+@pytest.mark.parametrize("lanes", [8, 16])
 @pytest.mark.parametrize("window", [64, 128, 256])
-def test_int8_gives_the_same_bits_at_every_width(window):
+def test_int8_gives_the_same_bits_at_every_width(window, lanes):
     weights = sparse(50, 500, 0.2, 3)
     x = inputs(5, 500, 4)
     dense = native.Matrix.pack(weights, "dense", "int8").multiply(x)
     for _ in every_instruction_set():
-        assert np.array_equal(packed(weights, "int8", window=window).multiply(x), dense)
+        assert np.array_equal(packed(weights, "int8", window=window, lanes=lanes).multiply(x), dense)
 
 
+@pytest.mark.parametrize("lanes", [8, 16])
 @pytest.mark.parametrize("values", VALUES)
-def test_weights_far_apart(values):
+def test_weights_far_apart(values, lanes):
     """The base cannot reach the second one in a single advance of 255."""
     weights = np.zeros((3, 5000), np.float32)
     weights[0, 0] = weights[0, -1] = weights[2, 4321] = 1
-    matrix = packed(weights, values)
+    matrix = packed(weights, values, lanes=lanes)
     assert np.allclose(matrix.dense(), weights)
     x = inputs(1, 5000, 5)
     for _ in every_instruction_set():
@@ -67,7 +70,14 @@ def test_weights_far_apart(values):
 
 @pytest.mark.parametrize(
     ("values", "options", "most"),
-    [("fp32", {"window": 256}, 1.06), ("int8", {"window": 128}, 1.12), ("bf16", {}, 1.12), ("int8", {}, 1.12)],
+    [
+        ("fp32", {"window": 256}, 1.06),
+        ("int8", {"window": 128}, 1.12),
+        ("bf16", {}, 1.12),
+        ("int8", {}, 1.12),
+        ("fp32", {"window": 128, "lanes": 16}, 1.15),
+        ("int8", {"window": 128, "lanes": 16}, 1.2),
+    ],
 )
 def test_few_slots_stay_empty(values, options, most):
     rng = np.random.default_rng(6)
@@ -90,6 +100,18 @@ def test_arrays_of_files_that_do_not_tell_their_window_are_read():
     arrays = packed(weights, window=256).arrays()
     assert arrays["slots"].max() >= 128
     assert np.array_equal(native.Matrix.from_arrays("window", "fp32", 11, 600, arrays).dense(), weights)
+
+
+@pytest.mark.parametrize("lanes", [0, 4, 12, 32])
+def test_other_numbers_of_lanes_are_refused(lanes):
+    with pytest.raises(ValueError, match="8 or 16 lanes"):
+        packed(np.ones((2, 300), np.float32), lanes=lanes)
+
+
+def test_arrays_of_other_lanes_are_refused():
+    arrays = packed(np.ones((20, 300), np.float32), lanes=16).arrays()
+    with pytest.raises(ValueError, match="must be uint8"):
+        native.Matrix.from_arrays("window", "fp32", 20, 300, arrays, {"window": 64})
 
 
 @pytest.mark.parametrize("window", [0, 63, 512])

@@ -22,7 +22,7 @@ from cspbench.runtime.packing.values import PackingError
 TIE = 1.03
 BLOCKS = ("block:4x4", "block:8x1", "block:1x8")
 GROUPS = (4, 8, 16)
-WINDOWS = ("window:64", "window:128", "window:256")
+WINDOWS = ("window:64", "window:128", "window:256", "window:64x16", "window:128x16")
 STRUCTURED = 1.25
 """N of M may take so many times the bytes of the smallest other format and yet be faster: 2 of 4 takes 1.06."""
 
@@ -51,7 +51,7 @@ SEARCHES: Mapping[str, Search] = {"auto": fastest, "smallest": smallest}
 
 
 def candidates(weight: np.ndarray, values: str, name: str) -> dict[str, PackedMatrix]:
-    """Dense, and every format that takes fewer bytes; the window in each of its widths.
+    """Dense, and every format that takes fewer bytes; the window in several shapes.
 
     Blocks and N of M come in several shapes. The smallest is a candidate where the matrix has such a structure: where
     it is not far larger than a format that expects none.

@@ -16,7 +16,9 @@ Options = dict[str, Any]
 
 
 def parse_format(text: str) -> tuple[str, Options]:
-    """``csr16``, ``block:4x4``, ``nm:2:4`` or ``window:64``: the name of a format, and options for the packer.
+    """``csr16``, ``block:4x4``, ``nm:2:4``, ``window:64`` or ``window:64x16``: a format, and options for the packer.
+
+    A window is so many columns wide and has 8 rows, or as many as the second number says.
 
     Raises:
         PackingError: no such format, or an option it does not take.
@@ -26,11 +28,12 @@ def parse_format(text: str) -> tuple[str, Options]:
         raise PackingError(f"there is no format '{name}' ({', '.join(FORMATS)}){did_you_mean(name, FORMATS)}")
     if not detail:
         return name, {}
-    separator, count = {"block": ("x", 2), "nm": (":", 2), "window": (":", 1)}.get(name, (":", 0))
-    numbers = detail.split(separator)
-    if len(numbers) != count or not all(n.isdigit() for n in numbers):
-        raise PackingError(f"'{text}' cannot be read: say e.g. block:4x4, nm:2:4, window:64, csr16")
-    return name, {name: int(detail) if count == 1 else (int(numbers[0]), int(numbers[1]))}
+    separator, counts = {"block": ("x", (2,)), "nm": (":", (2,)), "window": ("x", (1, 2))}.get(name, (":", ()))
+    parts = detail.split(separator)
+    if len(parts) not in counts or not all(n.isdigit() for n in parts):
+        raise PackingError(f"'{text}' cannot be read: say e.g. block:4x4, nm:2:4, window:64, window:64x16, csr16")
+    numbers = tuple(int(n) for n in parts)
+    return name, dict(zip(("window", "lanes"), numbers, strict=False)) if name == "window" else {name: numbers}
 
 
 def pack_matrix(weight: np.ndarray, format: str, values: str = "fp32", *, name: str = "the matrix") -> PackedMatrix:

@@ -140,35 +140,38 @@ def nm(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
     return row.reshape(-1), column.reshape(-1)
 
 
-LANES, SLOTS = 8, 4  # of a step of the window format
+LANES, SLOTS = (8, 16), 4  # of a step of the window format
 INPUT_MULTIPLE, INPUT_MARGIN = 64, 128  # zeros that follow an input vector, where a window may look
 MOST_WINDOW_ROWS = 2**16
 
 
 def window(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
-    """Eight rows advance together; in a step each has four slots, within a window of columns from the step's base on.
+    """`lanes` rows advance together; in a step each has four slots, within a window of columns from the step's base on.
 
-    ``slots`` (steps, 8, 4): column less base. ``advance`` (steps,): how far the base moves before the step. ``starts``:
-    first step of each group. ``order`` (rows,): the matrix's row in each lane of each group.
+    ``slots`` (steps, lanes, 4): column less base. ``advance`` (steps,): how far the base moves before the step.
+    ``starts``: first step of each group. ``order`` (rows,): the matrix's row in each lane of each group.
     """
     extent = -(-columns // INPUT_MULTIPLE) * INPUT_MULTIPLE + INPUT_MARGIN
     width = options.get("window", 128 if arrays["values"].dtype == np.int8 or extent < 256 else 256)
     if width not in (64, 128, 256) or width > extent:
         raise ValueError(f"there is no window of {width} columns")
+    lanes = options.get("lanes", LANES[0])
+    if lanes not in LANES:
+        raise ValueError(f"there are no windows of {lanes} lanes")
     if rows > MOST_WINDOW_ROWS:
         raise ValueError(f"{rows} rows are more than 'order' can name")
-    steps = arrays["values"].size // (LANES * SLOTS)
-    if arrays["values"].shape != (steps, LANES, SLOTS):
-        raise ValueError(f"array 'values' is {arrays['values'].shape}, not {(steps, LANES, SLOTS)}")
-    slots = array(arrays, "slots", "u1", steps, LANES, SLOTS).astype(np.int64)
-    groups = -(-rows // LANES)
+    steps = arrays["values"].size // (lanes * SLOTS)
+    if arrays["values"].shape != (steps, lanes, SLOTS):
+        raise ValueError(f"array 'values' is {arrays['values'].shape}, not {(steps, lanes, SLOTS)}")
+    slots = array(arrays, "slots", "u1", steps, lanes, SLOTS).astype(np.int64)
+    groups = -(-rows // lanes)
     counts = sizes(arrays, groups, steps)
     group = np.repeat(np.arange(groups), counts)
     base = _bases(array(arrays, "advance", "u1", steps), group)
     if (slots >= width).any() or (base + width > extent).any() or (base[:, None, None] + slots >= columns).any():
         raise ValueError("a window or a slot of it lies beyond the columns")
-    lane = np.broadcast_to(np.arange(LANES)[:, None], slots.shape)
-    row = _rows_of_lanes(arrays, rows)[group[:, None, None] * LANES + lane]
+    lane = np.broadcast_to(np.arange(lanes)[:, None], slots.shape)
+    row = _rows_of_lanes(arrays, rows, lanes)[group[:, None, None] * lanes + lane]
     column = base[:, None, None] + slots
     _check_slots(row, column, slots, arrays["values"] != 0)
     return np.maximum(row, 0).reshape(-1), column.reshape(-1)
@@ -182,11 +185,11 @@ def _bases(advance: np.ndarray, group: np.ndarray) -> np.ndarray:
     return total - np.repeat(before, np.diff(np.append(np.nonzero(first)[0], group.size)))
 
 
-def _rows_of_lanes(arrays: Arrays, rows: int) -> np.ndarray:
+def _rows_of_lanes(arrays: Arrays, rows: int, lanes: int) -> np.ndarray:
     order = array(arrays, "order", "<u2", rows).astype(np.int64)
     if (np.sort(order) != np.arange(rows)).any():
         raise ValueError("array 'order' does not name every row once")
-    return np.pad(order, (0, -rows % LANES), constant_values=-1)  # lanes without a row
+    return np.pad(order, (0, -rows % lanes), constant_values=-1)  # lanes without a row
 
 
 def _check_slots(row: np.ndarray, column: np.ndarray, slots: np.ndarray, filled: np.ndarray) -> None:
@@ -217,5 +220,5 @@ EXTRA_ARRAYS = {
     "nm": ("positions",),
 }
 """Arrays of each format beside ``values`` and, for int8, ``scales``."""
-OPTIONS = {"block": {"block_rows", "block_columns"}, "nm": {"n", "m"}, "window": {"window"}}
+OPTIONS = {"block": {"block_rows", "block_columns"}, "nm": {"n", "m"}, "window": {"window", "lanes"}}
 """Parameters of the formats that have any."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cspbench.runtime import extension
-from cspbench.runtime.packing.layouts import EXTRA_ARRAYS, LARGEST, LAYOUTS, OPTIONS, Places
+from cspbench.runtime.packing.layouts import EXTRA_ARRAYS, LANES, LARGEST, LAYOUTS, OPTIONS, Places
 from cspbench.runtime.packing.values import DTYPES, INT8, SCALES, VALUE_TYPES, PackingError, restore
 
 if TYPE_CHECKING:
@@ -44,11 +44,12 @@ class PackedMatrix:
 
     @property
     def label(self) -> str:
-        """The format as `parse_format` reads it, with its parameters: ``block:4x4``, ``nm:2:4``, ``window:64``."""
+        """The format as `parse_format` reads it, with its parameters: ``block:4x4``, ``nm:2:4``, ``window:64x16``."""
         if self.format == "block":
             return f"block:{self.options.get('block_rows')}x{self.options.get('block_columns')}"
         if self.format == "window" and "window" in self.options:  # files of older versions do not tell
-            return f"window:{self.options['window']}"
+            lanes = self.options.get("lanes", LANES[0])
+            return f"window:{self.options['window']}" + (f"x{lanes}" if lanes != LANES[0] else "")
         return f"nm:{self.options.get('n')}:{self.options.get('m')}" if self.format == "nm" else self.format
 
     @property

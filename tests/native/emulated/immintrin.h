@@ -151,6 +151,7 @@ inline __m512i _mm512_castsi256_si512(__m256i a) {
     for (size_t i = 32; i < 64; ++i) bytes[i] = static_cast<uint8_t>(37 * i);
     return emulated::join<__m512i>(bytes);
 }
+inline __m512i _mm512_zextsi256_si512(__m256i a) { return emulated::part<__m512i>(a); }
 
 // ---- memory
 
@@ -289,6 +290,9 @@ inline __m512i _mm512_mask_blend_epi8(__mmask64 mask, __m512i a, __m512i b) {
 inline __m512i _mm512_mask_mov_epi16(__m512i a, __mmask32 mask, __m512i b) {
     return emulated::chosen<uint16_t>(mask, b, a);
 }
+inline __m512i _mm512_mask_mov_epi8(__m512i a, __mmask64 mask, __m512i b) {
+    return emulated::chosen<uint8_t>(mask, b, a);
+}
 inline __m256i _mm256_mask_mov_epi8(__m256i a, __mmask32 mask, __m256i b) {
     return emulated::chosen<uint8_t>(mask, b, a);
 }
@@ -335,6 +339,7 @@ inline __m512i _mm512_cvtepu16_epi32(__m256i a) { return emulated::converted<__m
 inline __m512i _mm512_cvtepu8_epi16(__m256i a) { return emulated::converted<__m512i, uint16_t, uint8_t>(a); }
 inline __m128i _mm512_cvtepi32_epi8(__m512i a) { return emulated::converted<__m128i, uint8_t, uint32_t>(a); }
 inline __m256i _mm512_cvtepi32_epi16(__m512i a) { return emulated::converted<__m256i, uint16_t, uint32_t>(a); }
+inline __m512 _mm512_cvtepi32_ps(__m512i a) { return emulated::converted<__m512, float, int32_t>(a); }
 inline __m128 _mm_cvtepi32_ps(__m128i a) { return emulated::converted<__m128, float, int32_t>(a); }
 inline __m512i _mm512_cvtps_epi32(__m512 a) {
     const auto x = emulated::split<float>(a);

@@ -75,7 +75,17 @@ def test_smallest_counts_bytes() -> None:
 def test_candidates_take_fewer_bytes_than_dense() -> None:
     assert list(candidates(sparse(1.0), "fp32", "m")) == ["dense"]
     found = candidates(sparse(0.1), "fp32", "m")
-    assert {"dense", "bitmap", "csr16", "csr8", "window:64", "window:128", "window:256"} <= set(found)
+    assert {
+        "dense",
+        "bitmap",
+        "csr16",
+        "csr8",
+        "window:64",
+        "window:128",
+        "window:256",
+        "window:64x16",
+        "window:128x16",
+    } <= set(found)
     assert all(m.label == label for label, m in found.items())
     assert all(m.bytes < found["dense"].bytes for label, m in found.items() if label != "dense")
     assert not any(label.startswith(("block", "nm")) for label in found)  # nothing there that they could use

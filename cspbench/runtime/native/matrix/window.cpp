@@ -13,7 +13,9 @@ namespace {
 constexpr int32_t kMostRows = 65536;  // that `order` can name
 constexpr int32_t kMostAdvance = 255;
 
-int32_t groups_of(int32_t rows) { return (rows + kWindowLanes - 1) / kWindowLanes; }
+int32_t lanes_of(const Options& options) { return option(options, "lanes", kPartLanes); }
+
+int32_t groups_of(int32_t rows, int32_t lanes) { return (rows + lanes - 1) / lanes; }
 
 // The widest window that a matrix may use. Files that do not tell are older than the choice of the encoder below.
 int32_t widest(const Options& options, Value value, int32_t columns) {
@@ -21,7 +23,8 @@ int32_t widest(const Options& options, Value value, int32_t columns) {
 }
 
 Options complete(const Options& given, int32_t rows, int32_t columns) {
-    check_options(given, {"window"});
+    check_options(given, {"window", "lanes"});
+    require(lanes_of(given) == kPartLanes || lanes_of(given) == kMostWindowLanes, "a window must have 8 or 16 lanes");
     const int32_t window = option(given, "window", 128);
     require(window == 64 || window == 128 || window == 256, "a window must be 64, 128 or 256 columns wide");
     require(window <= padded(columns), "a window of 256 columns needs a matrix of more than 64");
@@ -54,12 +57,17 @@ Places places_of(const T* weights, int32_t rows, int32_t columns) {
     return places;
 }
 
+// How a matrix is cut into steps.
+struct Shape {
+    int32_t window, lanes;
+};
+
 // Rows by falling count, and in each run of `groups` groups by where their middle lies.
-std::vector<uint16_t> order_of(const Places& places, int32_t rows, int32_t groups) {
+std::vector<uint16_t> order_of(const Places& places, int32_t rows, int32_t lanes, int32_t groups) {
     std::vector<uint16_t> order(static_cast<size_t>(rows));
     std::iota(order.begin(), order.end(), uint16_t{0});
     std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return places.count(a) > places.count(b); });
-    const int32_t run = groups * kWindowLanes;
+    const int32_t run = groups * lanes;
     for (int32_t i = 0; i < rows && groups > 1; i += run)
         std::stable_sort(order.begin() + i, order.begin() + std::min(rows, i + run),
                          [&](int a, int b) { return places.middle(a) < places.middle(b); });
@@ -69,8 +77,9 @@ std::vector<uint16_t> order_of(const Places& places, int32_t rows, int32_t group
 // The steps of one group, one after the other.
 class Walk {
 public:
-    Walk(const Places& places, const uint16_t* order, int32_t lanes, int32_t window, int64_t last_base)
-        : window_(window), last_base_(last_base) {
+    // `lanes` rows, at most as many as the shape has.
+    Walk(const Places& places, const uint16_t* order, int32_t lanes, const Shape& shape, int64_t last_base)
+        : lanes_(lanes), window_(shape.window), last_base_(last_base) {
         for (int32_t lane = 0; lane < lanes; ++lane) {
             next_[lane] = places.at.data() + places.first[order[lane]];
             end_[lane] = places.at.data() + places.first[order[lane] + 1];
@@ -80,12 +89,12 @@ public:
     // Moves on by one step; false after the last. As far as the slowest row allows: nothing is gained by waiting.
     bool step() {
         int64_t first = INT64_MAX;
-        for (int lane = 0; lane < kWindowLanes; ++lane)
+        for (int lane = 0; lane < lanes_; ++lane)
             if (next_[lane] != end_[lane]) first = std::min<int64_t>(first, *next_[lane]);
         if (first == INT64_MAX) return false;
         advance_ = std::min<int64_t>(kMostAdvance, std::min(first, last_base_) - base_);
         base_ += advance_;
-        for (int lane = 0; lane < kWindowLanes; ++lane) {
+        for (int lane = 0; lane < lanes_; ++lane) {
             taken_[lane] = 0;
             while (taken_[lane] < kWindowSlots && next_[lane] != end_[lane] && *next_[lane] < base_ + window_) {
                 ++taken_[lane];
@@ -102,38 +111,40 @@ public:
     const int32_t* taken(int lane) const { return next_[lane] - taken_[lane]; }
 
 private:
-    const int32_t* next_[kWindowLanes] = {};
-    const int32_t* end_[kWindowLanes] = {};
-    int taken_[kWindowLanes] = {};
+    const int32_t* next_[kMostWindowLanes] = {};
+    const int32_t* end_[kMostWindowLanes] = {};
+    int taken_[kMostWindowLanes] = {};
+    int32_t lanes_;
     int64_t window_, last_base_;
     int64_t base_ = 0, advance_ = 0;
 };
 
-Walk walk_of(const Places& places, const std::vector<uint16_t>& order, size_t row, int32_t columns, int32_t window) {
-    const auto lanes = static_cast<int32_t>(std::min<size_t>(kWindowLanes, order.size() - row));
-    return {places, order.data() + row, lanes, window, padded(columns) - window};
+Walk walk_of(const Places& places, const std::vector<uint16_t>& order, size_t row, int32_t columns,
+             const Shape& shape) {
+    const auto lanes = static_cast<int32_t>(std::min(static_cast<size_t>(shape.lanes), order.size() - row));
+    return {places, order.data() + row, lanes, shape, padded(columns) - shape.window};
 }
 
 struct Plan {
-    int32_t window;
+    Shape shape;
     std::vector<uint16_t> order;
     int64_t steps;
 };
 
-int64_t steps_of(const Places& places, const std::vector<uint16_t>& order, int32_t columns, int32_t window) {
+int64_t steps_of(const Places& places, const std::vector<uint16_t>& order, int32_t columns, const Shape& shape) {
     int64_t steps = 0;
-    for (size_t row = 0; row < order.size(); row += kWindowLanes)
-        for (Walk walk = walk_of(places, order, row, columns, window); walk.step();) ++steps;
+    for (size_t row = 0; row < order.size(); row += static_cast<size_t>(shape.lanes))
+        for (Walk walk = walk_of(places, order, row, columns, shape); walk.step();) ++steps;
     return steps;
 }
 
 // Few groups to a run suit uneven rows, many suit even ones; the best is found by trying.
-Plan plan_of(const Places& places, const Rounded& all, int32_t window) {
-    Plan best{window, {}, INT64_MAX};
+Plan plan_of(const Places& places, const Rounded& all, const Shape& shape) {
+    Plan best{shape, {}, INT64_MAX};
     for (int32_t groups : {1, 2, 4, 8}) {
-        std::vector<uint16_t> order = order_of(places, all.rows, groups);
-        const int64_t steps = steps_of(places, order, all.columns, window);
-        if (steps < best.steps) best = {window, std::move(order), steps};
+        std::vector<uint16_t> order = order_of(places, all.rows, shape.lanes, groups);
+        const int64_t steps = steps_of(places, order, all.columns, shape);
+        if (steps < best.steps) best = {shape, std::move(order), steps};
     }
     return best;
 }
@@ -141,8 +152,9 @@ Plan plan_of(const Places& places, const Rounded& all, int32_t window) {
 // Look-ups in half the window take less time: worth an eighth more steps. What is best depends on the processor and the
 // type of values; the packer's choice of formats measures it.
 Plan plan_of(const Places& places, const Rounded& all, const Options& options) {
-    if (options.count("window")) return plan_of(places, all, options.at("window"));
-    Plan wide = plan_of(places, all, 128), narrow = plan_of(places, all, 64);
+    const int32_t lanes = lanes_of(options);
+    if (options.count("window")) return plan_of(places, all, Shape{options.at("window"), lanes});
+    Plan wide = plan_of(places, all, Shape{128, lanes}), narrow = plan_of(places, all, Shape{64, lanes});
     return narrow.steps * 8 <= wide.steps * 9 ? narrow : wide;
 }
 
@@ -150,18 +162,19 @@ template <class T>
 std::vector<Made> windows_of(const T* weights, const Rounded& all, Options& options) {
     const Places places = places_of(weights, all.rows, all.columns);
     const Plan plan = plan_of(places, all, options);
-    options["window"] = plan.window;
+    options["window"] = plan.shape.window;
+    const int32_t lanes = plan.shape.lanes;
     const std::vector<uint16_t>& order = plan.order;
     std::vector<uint32_t> starts{0};
     std::vector<uint8_t> advance, slots;
     std::vector<T> values;
-    for (size_t row = 0; row < order.size(); row += kWindowLanes) {
-        for (Walk walk = walk_of(places, order, row, all.columns, plan.window); walk.step();) {
+    for (size_t row = 0; row < order.size(); row += static_cast<size_t>(lanes)) {
+        for (Walk walk = walk_of(places, order, row, all.columns, plan.shape); walk.step();) {
             advance.push_back(walk.advance());
             const size_t at = slots.size();
-            slots.resize(at + kWindowStep);
-            values.resize(at + kWindowStep);
-            for (int lane = 0; lane < kWindowLanes; ++lane) {
+            slots.resize(at + static_cast<size_t>(lanes * kWindowSlots));
+            values.resize(slots.size());
+            for (int lane = 0; lane < lanes; ++lane) {
                 for (int slot = 0; slot < walk.count(lane); ++slot) {
                     const int32_t column = walk.taken(lane)[slot];
                     const size_t i = at + static_cast<size_t>(lane * kWindowSlots + slot);
@@ -174,8 +187,8 @@ std::vector<Made> windows_of(const T* weights, const Rounded& all, Options& opti
         starts.push_back(static_cast<uint32_t>(advance.size()));
     }
     const auto steps = static_cast<int64_t>(advance.size()), units = static_cast<int64_t>(starts.size());
-    return {made("slots", Type::u8, {steps, kWindowLanes, kWindowSlots}, slots),
-            made("values", type_of(all.value), {steps, kWindowLanes, kWindowSlots}, values),
+    return {made("slots", Type::u8, {steps, lanes, kWindowSlots}, slots),
+            made("values", type_of(all.value), {steps, lanes, kWindowSlots}, values),
             made("advance", Type::u8, {steps}, advance), made("order", Type::u16, {all.rows}, order),
             made("starts", Type::u32, {units}, starts)};
 }
@@ -218,28 +231,31 @@ void check_lane(const Packed& m, int64_t at, int64_t base, bool missing, int64_t
 }
 
 void check_group(const Packed& m, int32_t group) {
-    int64_t last[kWindowLanes], base = 0;
-    std::fill(last, last + kWindowLanes, -1);
+    const int32_t lanes = m.parameter[1];
+    int64_t last[kMostWindowLanes], base = 0;
+    std::fill(last, last + kMostWindowLanes, -1);
     for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
         base += m.advance[step];
         require(base + m.parameter[0] <= padded(m.columns), "a window reaches beyond the matrix");
-        for (int lane = 0; lane < kWindowLanes; ++lane) {
-            const bool missing = group * kWindowLanes + lane >= m.rows;
-            check_lane(m, step * kWindowStep + lane * kWindowSlots, base, missing, last[lane]);
+        for (int32_t lane = 0; lane < lanes; ++lane) {
+            const bool missing = group * lanes + lane >= m.rows;
+            check_lane(m, (step * lanes + lane) * kWindowSlots, base, missing, last[lane]);
         }
     }
 }
 
 void describe(const std::vector<Array>& arrays, const Options& options, Packed& m) {
     const Given given(arrays, {"slots", "values", "advance", "order", "starts"});
-    m.units = groups_of(m.rows);
+    const int32_t lanes = lanes_of(options);
+    m.parameter[1] = lanes;
+    m.units = groups_of(m.rows, lanes);
     const Array& advance = given.get("advance", Type::u8, {-1});
     const int64_t steps = advance.count();
     require(steps <= UINT32_MAX, "more than 2^32 - 1 steps do not fit this format");
     m.advance = static_cast<const uint8_t*>(advance.data);
-    m.slots = given.data<uint8_t>("slots", Type::u8, {steps, kWindowLanes, kWindowSlots});
-    m.values = given.data<void>("values", type_of(m.value), {steps, kWindowLanes, kWindowSlots});
-    m.stored = steps * kWindowStep;
+    m.slots = given.data<uint8_t>("slots", Type::u8, {steps, lanes, kWindowSlots});
+    m.values = given.data<void>("values", type_of(m.value), {steps, lanes, kWindowSlots});
+    m.stored = steps * lanes * kWindowSlots;
     m.parameter[0] = window_of(m.slots, m.stored);
     require(m.parameter[0] <= widest(options, m.value, m.columns), "a slot lies outside the window");
     m.order = given.data<uint16_t>("order", Type::u16, {m.rows});
@@ -250,13 +266,14 @@ void describe(const std::vector<Array>& arrays, const Options& options, Packed& 
 }
 
 void decode(const Packed& m, float* out) {
+    const int32_t lanes = m.parameter[1], slots = lanes * kWindowSlots;
     for (int32_t group = 0; group < m.units; ++group) {
         int64_t base = 0;
         for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
             base += m.advance[step];
-            for (int64_t i = step * kWindowStep; i < (step + 1) * kWindowStep; ++i) {
+            for (int64_t i = step * slots; i < (step + 1) * slots; ++i) {
                 if (value_at(m, i) == 0) continue;
-                const int32_t row = m.order[group * kWindowLanes + i % kWindowStep / kWindowSlots];
+                const int32_t row = m.order[group * lanes + i % slots / kWindowSlots];
                 out[int64_t{row} * m.columns + base + m.slots[i]] = weight(m, row, i);
             }
         }

@@ -15,10 +15,21 @@ namespace {
 
 constexpr int kAhead = 4096;  // bytes of values, the largest array
 
-int lanes_of(const Packed& m, int32_t group) {
-    const int32_t left = m.rows - group * kWindowLanes;
-    return left < kWindowLanes ? left : kWindowLanes;
-}
+// One part of a group (see base/window.hpp): what kernels here are written for.
+struct Part {
+    int64_t slot;          // its first one
+    int64_t step;          // slots from one step to the next
+    const uint16_t* rows;  // of its lanes
+    int lanes;             // that have a row
+
+    Part(const Packed& m, int32_t group, int32_t part) {
+        const int32_t top = group * m.parameter[1] + part * kPartLanes, left = m.rows - top;
+        step = int64_t{m.parameter[1]} * kWindowSlots;
+        slot = m.starts[group] * step + part * kPartSlots;
+        rows = m.order + top;
+        lanes = left < 0 ? 0 : left < kPartLanes ? left : kPartLanes;
+    }
+};
 
 // ---- floating point
 
@@ -38,33 +49,40 @@ __m256 sums_of(__m256 a, __m256 b, __m256 c, __m256 d) {
 }
 
 template <class V>
-void multiply_group(const Packed& m, const float* x, int32_t group, float* y) {
-    const int64_t first = m.starts[group], last = m.starts[group + 1];
-    const uint8_t* slots = m.slots + first * kWindowStep;
-    const auto* values = values_of<V>(m) + first * kWindowStep;
+void multiply_part(const Packed& m, const float* x, int32_t group, const Part& part, float* y) {
+    const uint8_t* slots = m.slots + part.slot;
+    const auto* values = values_of<V>(m) + part.slot;
     __m256 lanes01 = _mm256_setzero_ps(), lanes23 = lanes01, lanes45 = lanes01, lanes67 = lanes01;
-    for (int64_t step = first; step < last; ++step, slots += kWindowStep, values += kWindowStep) {
+    for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step, slots += part.step, values += part.step) {
         x += m.advance[step];
         prefetch(slots, kAhead / static_cast<int>(sizeof *values));
-        for (size_t at = 0; at < kWindowStep * sizeof *values; at += 64)
+        for (size_t at = 0; at < kPartSlots * sizeof *values; at += 64)
             prefetch(values, kAhead + static_cast<int>(at));
         lanes01 = _mm256_fmadd_ps(two_lanes(x, slots), V::load(values), lanes01);
         lanes23 = _mm256_fmadd_ps(two_lanes(x, slots + 8), V::load(values + 8), lanes23);
         lanes45 = _mm256_fmadd_ps(two_lanes(x, slots + 16), V::load(values + 16), lanes45);
         lanes67 = _mm256_fmadd_ps(two_lanes(x, slots + 24), V::load(values + 24), lanes67);
     }
-    alignas(32) float sums[kWindowLanes];  // of lanes 0 2 4 6 1 3 5 7
+    alignas(32) float sums[kPartLanes];  // of lanes 0 2 4 6 1 3 5 7
     _mm256_store_ps(sums, sums_of(lanes01, lanes23, lanes45, lanes67));
-    const uint16_t* rows = m.order + group * kWindowLanes;
-    for (int lane = 0; lane < lanes_of(m, group); ++lane) y[rows[lane]] = sums[lane / 2 + lane % 2 * 4];
+    for (int lane = 0; lane < part.lanes; ++lane) y[part.rows[lane]] = sums[lane / 2 + lane % 2 * 4];
 }
 
-// A group is read for one input after the other: by the second it is in the fastest cache.
+// A group is read for one input after the other, and for its other part: by the second time it is in the fastest cache.
+template <class Multiply>
+void for_each_part(const Packed& m, int batch, int32_t first, int32_t last, Multiply multiply) {
+    const int32_t parts = m.parameter[1] / kPartLanes;
+    for (int32_t group = first; group < last; ++group)
+        for (int32_t part = 0; part < parts; ++part)
+            for (int b = 0; b < batch; ++b) multiply(group, Part(m, group, part), b);
+}
+
 template <class V>
 void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
               ptrdiff_t stride) {
-    for (int32_t group = first; group < last; ++group)
-        for (int b = 0; b < batch; ++b) multiply_group<V>(m, inputs[b].x, group, y + b * stride);
+    for_each_part(m, batch, first, last, [&](int32_t group, const Part& part, int b) {
+        multiply_part<V>(m, inputs[b].x, group, part, y + b * stride);
+    });
 }
 
 // ---- int8
@@ -109,29 +127,29 @@ __m256i look_up(const int8_t* q, __m256i slots) {
 }
 
 template <int kWindow>
-void multiply_group_int8(const Packed& m, const Input& input, int32_t group, float* y) {
-    const int64_t first = m.starts[group], last = m.starts[group + 1];
-    const uint8_t* slots = m.slots + first * kWindowStep;
-    const auto* values = static_cast<const int8_t*>(m.values) + first * kWindowStep;
+void multiply_part_int8(const Packed& m, const Input& input, int32_t group, const Part& part, float* y) {
+    const uint8_t* slots = m.slots + part.slot;
+    const auto* values = static_cast<const int8_t*>(m.values) + part.slot;
     const int8_t* q = input.q;
     __m256i lanes = _mm256_setzero_si256();
-    for (int64_t step = first; step < last; ++step, slots += kWindowStep, values += kWindowStep) {
+    for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step, slots += part.step, values += part.step) {
         q += m.advance[step];
         prefetch(slots, kAhead);
         prefetch(values, kAhead);
         lanes = add_products(lanes, load_bytes(values), look_up<kWindow>(q, load_bytes(slots)));
     }
-    alignas(32) float sums[kWindowLanes];
+    alignas(32) float sums[kPartLanes];
     _mm256_store_ps(sums, _mm256_cvtepi32_ps(lanes));
-    const uint16_t* rows = m.order + group * kWindowLanes;
-    for (int lane = 0; lane < lanes_of(m, group); ++lane) y[rows[lane]] = result(m, rows[lane], input, sums[lane]);
+    for (int lane = 0; lane < part.lanes; ++lane)
+        y[part.rows[lane]] = result(m, part.rows[lane], input, sums[lane]);
 }
 
 template <int kWindow>
 void multiply_window(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
                      ptrdiff_t stride) {
-    for (int32_t group = first; group < last; ++group)
-        for (int b = 0; b < batch; ++b) multiply_group_int8<kWindow>(m, inputs[b], group, y + b * stride);
+    for_each_part(m, batch, first, last, [&](int32_t group, const Part& part, int b) {
+        multiply_part_int8<kWindow>(m, inputs[b], group, part, y + b * stride);
+    });
 }
 
 void multiply_int8(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,

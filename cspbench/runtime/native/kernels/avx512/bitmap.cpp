@@ -11,14 +11,6 @@ namespace {
 // its target register held before (Zen 5, 5 cycles), where a register of zeros is there at once. Floats have four
 // targets at a time, for which this is not worth the zeros.
 
-// The vector, its origin hidden from the compiler.
-__m512i opaque(__m512i vector) {
-#if defined(__AVX512F__)  // not under emulation
-    asm("" : "+v"(vector));
-#endif
-    return vector;
-}
-
 __m512 expanded(__mmask16 mask, const float* from) {
     return _mm512_maskz_expand_ps(mask, _mm512_castsi512_ps(opaque(_mm512_loadu_si512(from))));
 }

@@ -43,6 +43,15 @@ constexpr int kAhead = 4096;
     _mm_prefetch(static_cast<const char*>(at) + bytes, _MM_HINT_T0);
 }
 
+// The vector, its origin hidden from the compiler, which would otherwise load it anew for every instruction that reads
+// it.
+[[maybe_unused]] __m512i opaque(__m512i vector) {
+#if defined(__AVX512F__)  // not under emulation
+    asm("" : "+v"(vector));
+#endif
+    return vector;
+}
+
 // ---- sums over lanes: of four vectors at once, as one alone costs almost as much
 
 [[maybe_unused]] __m256 halves(__m512 v) {

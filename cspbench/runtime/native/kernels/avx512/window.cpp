@@ -72,36 +72,42 @@ Looked look_up(Planes planes, __m512i columns) {
             _mm512_castsi512_ps(_mm512_unpackhi_epi16(low, high))};
 }
 
-template <class V, int Window, int B>
+template <class V, int Window, int Parts, int B>
 void float_group(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
+    constexpr int kStep = Parts * kPartSlots, kGroup = Parts * kPartLanes;
     Planes planes[B];
-    Looked sums[B];
+    Looked sums[B][Parts];
     for (int b = 0; b < B; ++b) {
         const auto* low = static_cast<const uint16_t*>(inputs[b].extra);
         planes[b] = {low, low + plane_of(m)};
-        sums[b] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (Looked& each : sums[b]) each = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     }
     int64_t base = 0;
     for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
         base += m.advance[step];
-        const auto* w = values_of<typename V::Stored>(m) + step * kWindowStep;
-        const uint8_t* slots = m.slots + step * kWindowStep;
-        for (size_t at = 0; at < kWindowStep * sizeof *w; at += 64) prefetch(w, kAhead + static_cast<int>(at));
+        const auto* w = values_of<typename V::Stored>(m) + step * kStep;
+        const uint8_t* slots = m.slots + step * kStep;
+        for (size_t at = 0; at < kStep * sizeof *w; at += 64) prefetch(w, kAhead + static_cast<int>(at));
         prefetch(slots, kAhead);
-        const __m512 first = V::load(w), second = V::load(w + kLanes);
-        const __m512i columns = columns_of(slots);
-        for (int b = 0; b < B; ++b) {
-            const Looked x = look_up<Window>(Planes{planes[b].low + base, planes[b].high + base}, columns);
-            sums[b].first = _mm512_fmadd_ps(first, x.first, sums[b].first);
-            sums[b].second = _mm512_fmadd_ps(second, x.second, sums[b].second);
+        for (int part = 0; part < Parts; ++part) {
+            const auto* own = w + part * kPartSlots;
+            const __m512 first = V::load(own), second = V::load(own + kLanes);
+            const __m512i columns = columns_of(slots + part * kPartSlots);
+            for (int b = 0; b < B; ++b) {
+                const Looked x = look_up<Window>(Planes{planes[b].low + base, planes[b].high + base}, columns);
+                sums[b][part].first = _mm512_fmadd_ps(first, x.first, sums[b][part].first);
+                sums[b][part].second = _mm512_fmadd_ps(second, x.second, sums[b][part].second);
+            }
         }
     }
     for (int b = 0; b < B; ++b) {
-        float lanes[2 * kLanes];
-        _mm512_storeu_ps(lanes, sums[b].first);
-        _mm512_storeu_ps(lanes + kLanes, sums[b].second);
-        const int32_t top = group * kWindowLanes;
-        for (int lane = 0; lane < kWindowLanes && top + lane < m.rows; ++lane) {
+        float lanes[kStep];
+        for (int part = 0; part < Parts; ++part) {
+            _mm512_storeu_ps(lanes + part * kPartSlots, sums[b][part].first);
+            _mm512_storeu_ps(lanes + part * kPartSlots + kLanes, sums[b][part].second);
+        }
+        const int32_t top = group * kGroup;
+        for (int lane = 0; lane < kGroup && top + lane < m.rows; ++lane) {
             const float* four = lanes + lane * kWindowSlots;
             y[b * stride + m.order[top + lane]] = (four[0] + four[1]) + (four[2] + four[3]);
         }
@@ -109,65 +115,104 @@ void float_group(const Packed& m, const Input* inputs, int32_t group, float* y, 
 }
 
 // ---- bytes: the four slots of a row are what one lane of vpdpbusd adds up
+//
+// It multiplies unsigned inputs: they are made larger by 128 once, and what that adds to a sum is subtracted.
 
-__m256i half_of(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+size_t unsigned_bytes(const Packed& m) { return static_cast<size_t>(plane_of(m)); }
 
-template <int Window>
-__m256i look_up(const int8_t* q, __m256i columns) {
-    const __m512i wide = _mm512_castsi256_si512(columns);
-    if (Window == 64) return _mm512_castsi512_si256(_mm512_permutexvar_epi8(wide, load_bytes(q)));
-    const __m512i near = _mm512_permutex2var_epi8(load_bytes(q), wide, load_bytes(q + kBytes));
-    if (Window == 128) return _mm512_castsi512_si256(near);
-    const __m512i far = _mm512_permutex2var_epi8(load_bytes(q + 2 * kBytes), wide, load_bytes(q + 3 * kBytes));
-    return _mm256_mask_mov_epi8(_mm512_castsi512_si256(near), _mm256_movepi8_mask(columns),
-                                _mm512_castsi512_si256(far));
+void prepare_unsigned(const Packed& m, const Input& input, void* extra) {
+    auto* to = static_cast<uint8_t*>(extra);
+    for (int32_t c = 0; c < plane_of(m); c += kBytes) _mm512_store_si512(to + c, plus_128(load_bytes(input.q + c)));
 }
 
-template <int Window, int B>
-void byte_group(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
-    const __m256i top_bits = _mm256_set1_epi8(-128);
-    __m256i sums[B], excess = _mm256_setzero_si256();  // by the input's 128: what the weights themselves add up to
-    for (int b = 0; b < B; ++b) sums[b] = _mm256_setzero_si256();
-    int64_t base = 0;
-    for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
-        base += m.advance[step];
-        const int8_t* w = values_of<int8_t>(m) + step * kWindowStep;
-        const uint8_t* slots = m.slots + step * kWindowStep;
-        prefetch(w, kAhead);
-        prefetch(slots, kAhead);
-        const __m256i weights = half_of(w), columns = half_of(slots);
-        excess = _mm256_dpbusd_epi32(excess, top_bits, weights);
-        for (int b = 0; b < B; ++b) {
-            const __m256i x = _mm256_xor_si256(look_up<Window>(inputs[b].q + base, columns), top_bits);
-            sums[b] = _mm256_dpbusd_epi32(sums[b], x, weights);
+// The bytes of a step; zeros where the second part would be if there is none.
+template <int Parts>
+__m512i step_of(const void* from) {
+    return Parts == 2 ? load_bytes(from) : _mm512_zextsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
+}
+
+template <int Window>
+__m512i look_up(const uint8_t* x, __m512i columns) {
+    if (Window == 64) return _mm512_permutexvar_epi8(columns, load_bytes(x));
+    const __m512i near = _mm512_permutex2var_epi8(load_bytes(x), columns, load_bytes(x + kBytes));
+    if (Window == 128) return near;
+    const __m512i far = _mm512_permutex2var_epi8(load_bytes(x + 2 * kBytes), columns, load_bytes(x + 3 * kBytes));
+    return _mm512_mask_mov_epi8(near, _mm512_movepi8_mask(columns), far);
+}
+
+// Steps alternate between two sums: vpdpbusd waits four cycles for the one before it.
+template <int Window, int Parts, int B>
+class ByteSums {
+public:
+    ByteSums(const Packed& m, const Input* inputs) : m_(m) {
+        for (int b = 0; b < B; ++b) x_[b] = static_cast<const uint8_t*>(inputs[b].extra);
+        for (int k = 0; k < kChains; ++k) {
+            excess_[k] = _mm512_setzero_si512();
+            for (int b = 0; b < B; ++b) sums_[b][k] = _mm512_setzero_si512();
         }
     }
+
+    void add(int64_t step, int chain) {
+        constexpr int kStep = Parts * kPartSlots;
+        base_ += m_.advance[step];
+        const int8_t* w = values_of<int8_t>(m_) + step * kStep;
+        const uint8_t* slots = m_.slots + step * kStep;
+        prefetch(w, kAhead);
+        prefetch(slots, kAhead);
+        const __m512i weights = opaque(step_of<Parts>(w)), columns = step_of<Parts>(slots);
+        excess_[chain] = _mm512_dpbusd_epi32(excess_[chain], top_bits(), weights);
+        for (int b = 0; b < B; ++b)
+            sums_[b][chain] = _mm512_dpbusd_epi32(sums_[b][chain], look_up<Window>(x_[b] + base_, columns), weights);
+    }
+
+    __m512i result(int b) const {
+        return _mm512_sub_epi32(_mm512_add_epi32(sums_[b][0], sums_[b][1]), _mm512_add_epi32(excess_[0], excess_[1]));
+    }
+
+private:
+    static constexpr int kChains = 2;
+
+    const Packed& m_;
+    const uint8_t* x_[B];
+    int64_t base_ = 0;
+    __m512i sums_[B][kChains], excess_[kChains];  // excess: 128 times the weights' own sums
+};
+
+template <int Window, int Parts, int B>
+void byte_group(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
+    constexpr int kGroup = Parts * kPartLanes;
+    ByteSums<Window, Parts, B> all(m, inputs);
+    int64_t step = m.starts[group];
+    for (; step + 2 <= m.starts[group + 1]; step += 2) {
+        all.add(step, 0);
+        all.add(step + 1, 1);
+    }
+    if (step < m.starts[group + 1]) all.add(step, 0);
+    const uint16_t* rows = m.order + group * kGroup;
+    const int32_t count = m.rows - group * kGroup < kGroup ? m.rows - group * kGroup : kGroup;
     for (int b = 0; b < B; ++b) {
-        int32_t lanes[kWindowLanes];
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), _mm256_sub_epi32(sums[b], excess));
-        const int32_t top = group * kWindowLanes;
-        for (int lane = 0; lane < kWindowLanes && top + lane < m.rows; ++lane) {
-            const int32_t row = m.order[top + lane];
-            y[b * stride + row] = (m.scales[row] * inputs[b].scale) * static_cast<float>(lanes[lane]);
-        }
+        float sums[kLanes];
+        _mm512_storeu_ps(sums, _mm512_cvtepi32_ps(all.result(b)));
+        for (int32_t lane = 0; lane < count; ++lane)
+            y[b * stride + rows[lane]] = (m.scales[rows[lane]] * inputs[b].scale) * sums[lane];
     }
 }
 
 // ---- running over groups and inputs
 
-template <class V, int Window>
+template <class V, int Window, int Parts>
 struct Floats {
     template <int B>
     static void group(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
-        float_group<V, Window, B>(m, inputs, group, y, stride);
+        float_group<V, Window, Parts, B>(m, inputs, group, y, stride);
     }
 };
 
-template <int Window>
+template <int Window, int Parts>
 struct Bytes {
     template <int B>
     static void group(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
-        byte_group<Window, B>(m, inputs, group, y, stride);
+        byte_group<Window, Parts, B>(m, inputs, group, y, stride);
     }
 };
 
@@ -182,23 +227,38 @@ void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, 
     }
 }
 
-template <class Narrow, class Middle, class Wide>
-void run(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
-    const int32_t window = m.parameter[0];
-    const auto kernel = window == 64 ? run_groups<Narrow> : window == 128 ? run_groups<Middle> : run_groups<Wide>;
-    kernel(m, inputs, batch, first, last, y, stride);
+template <class V, int Parts>
+Kernel* floats_for(int32_t window) {
+    if (window == 64) return run_groups<Floats<V, 64, Parts>>;
+    return window == 128 ? run_groups<Floats<V, 128, Parts>> : run_groups<Floats<V, 256, Parts>>;
+}
+
+template <int Parts>
+Kernel* bytes_for(int32_t window) {
+    if (window == 64) return run_groups<Bytes<64, Parts>>;
+    return window == 128 ? run_groups<Bytes<128, Parts>> : run_groups<Bytes<256, Parts>>;
 }
 
 template <class V>
-constexpr Entry floats{run<Floats<V, 64>, Floats<V, 128>, Floats<V, 256>>, planes_bytes, prepare_planes};
+void run_floats(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                ptrdiff_t stride) {
+    const auto kernels = m.parameter[1] == kPartLanes ? floats_for<V, 1> : floats_for<V, 2>;
+    kernels(m.parameter[0])(m, inputs, batch, first, last, y, stride);
+}
+
+void run_bytes(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+               ptrdiff_t stride) {
+    const auto kernels = m.parameter[1] == kPartLanes ? bytes_for<1> : bytes_for<2>;
+    kernels(m.parameter[0])(m, inputs, batch, first, last, y, stride);
+}
 
 }  // namespace
 
 void avx512::add_window(Kernels& kernels) {
-    set(kernels, Format::window, Value::fp32, floats<Fp32>);
-    set(kernels, Format::window, Value::fp16, floats<Fp16>);
-    set(kernels, Format::window, Value::bf16, floats<Bf16>);
-    set(kernels, Format::window, Value::int8, {run<Bytes<64>, Bytes<128>, Bytes<256>>});
+    set(kernels, Format::window, Value::fp32, {run_floats<Fp32>, planes_bytes, prepare_planes});
+    set(kernels, Format::window, Value::fp16, {run_floats<Fp16>, planes_bytes, prepare_planes});
+    set(kernels, Format::window, Value::bf16, {run_floats<Bf16>, planes_bytes, prepare_planes});
+    set(kernels, Format::window, Value::int8, {run_bytes, unsigned_bytes, prepare_unsigned});
 }
 
 }  // namespace cspbench

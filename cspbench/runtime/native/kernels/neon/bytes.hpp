@@ -96,13 +96,15 @@ int8x16x4_t table_at(const int8_t* q) {
     return {{vld1q_s8(q), vld1q_s8(q + kBytes), vld1q_s8(q + 2 * kBytes), vld1q_s8(q + 3 * kBytes)}};
 }
 
-void byte_group(const Packed& m, const Input& input, int32_t group, float* y) {
+// One part of a group: see base/window.hpp.
+void byte_part(const Packed& m, const Input& input, int32_t group, int32_t part, float* y) {
     FourRows upper, lower;
     const int8_t* q = input.q;
     for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
         q += m.advance[step];
-        const uint8_t* slots = m.slots + step * kWindowStep;
-        const int8_t* weights = values_of<int8_t>(m) + step * kWindowStep;
+        const int64_t at = step * m.parameter[1] * kWindowSlots + part * kPartSlots;
+        const uint8_t* slots = m.slots + at;
+        const int8_t* weights = values_of<int8_t>(m) + at;
         uint8x16_t first = vld1q_u8(slots), second = vld1q_u8(slots + kBytes);
         int8x16_t x = vdupq_n_s8(0), more = x;
         for (int32_t left = 0; left < m.parameter[0]; left += kWord) {
@@ -115,11 +117,11 @@ void byte_group(const Packed& m, const Input& input, int32_t group, float* y) {
         upper.add(vld1q_s8(weights), x);
         lower.add(vld1q_s8(weights + kBytes), more);
     }
-    int32_t sums[kWindowLanes];
+    int32_t sums[kPartLanes];
     vst1q_s32(sums, upper.rows());
     vst1q_s32(sums + 4, lower.rows());
-    const int32_t top = group * kWindowLanes;
-    for (int lane = 0; lane < kWindowLanes && top + lane < m.rows; ++lane) {
+    const int32_t top = group * m.parameter[1] + part * kPartLanes;
+    for (int lane = 0; lane < kPartLanes && top + lane < m.rows; ++lane) {
         const int32_t row = m.order[top + lane];
         y[row] = result(m, input, row, sums[lane]);
     }
@@ -128,8 +130,10 @@ void byte_group(const Packed& m, const Input& input, int32_t group, float* y) {
 // A group is read for one input after the other: by the second it is in the fastest cache.
 void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
                 ptrdiff_t stride) {
+    const int32_t parts = m.parameter[1] / kPartLanes;
     for (int32_t group = first; group < last; ++group)
-        for (int b = 0; b < batch; ++b) byte_group(m, inputs[b], group, y + b * stride);
+        for (int32_t part = 0; part < parts; ++part)
+            for (int b = 0; b < batch; ++b) byte_part(m, inputs[b], group, part, y + b * stride);
 }
 
 void add_byte_kernels(Kernels& kernels) {

@@ -9,16 +9,17 @@ namespace {
 template <class V>
 void multiply_group(const Packed& m, const Input& input, int32_t group, float* y) {
     const auto* x = V::vector(input);
-    typename V::Number sums[kWindowStep] = {};  // one a slot, for short chains of additions
+    const int lanes = m.parameter[1], slots_of_step = lanes * kWindowSlots;
+    typename V::Number sums[kMostWindowSlots] = {};  // one a slot, for short chains of additions
     for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
         x += m.advance[step];
-        const uint8_t* slots = m.slots + step * kWindowStep;
-        const auto* values = static_cast<const typename V::Stored*>(m.values) + step * kWindowStep;
-        for (int i = 0; i < kWindowStep; ++i) sums[i] += V::decode(values[i]) * x[slots[i]];
+        const uint8_t* slots = m.slots + step * slots_of_step;
+        const auto* values = static_cast<const typename V::Stored*>(m.values) + step * slots_of_step;
+        for (int i = 0; i < slots_of_step; ++i) sums[i] += V::decode(values[i]) * x[slots[i]];
     }
-    for (int lane = 0; lane < kWindowLanes && group * kWindowLanes + lane < m.rows; ++lane) {
+    for (int lane = 0; lane < lanes && group * lanes + lane < m.rows; ++lane) {
         const auto* four = sums + lane * kWindowSlots;
-        const int32_t row = m.order[group * kWindowLanes + lane];
+        const int32_t row = m.order[group * lanes + lane];
         y[row] = V::result(m, row, input, (four[0] + four[1]) + (four[2] + four[3]));
     }
 }
