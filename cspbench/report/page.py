@@ -14,6 +14,7 @@ from cspbench.report.figures import heading
 from cspbench.report.page_data import layer_table, page_data, shown_cells
 from cspbench.report.page_tables import (
     error_blocks,
+    importance_rows,
     provenance_rows,
     significance_rows,
     sweep_file,
@@ -72,6 +73,7 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame)
         counts=_counts(frame),
         data=page_data(frame, table, store),
         within=within_tolerance(table),
+        importances=importance_rows(frame),
         cells_left_out=_left_out(len(shown), len(chosen.drop_duplicates(CELL))),
         layer_names=list(layers.columns),
         layers=[(name, [None if pd.isna(v) else float(v) for v in row]) for name, row in layers.iterrows()],

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cspbench.report.figures import looks
 from cspbench.report.pareto import on_front
+from cspbench.report.search import hypervolumes
 from cspbench.report.table import CELL, DENSE, FRONTS, PLACE, select_on_dev
 from cspbench.store import Store
 from cspbench.trials.records import read_result, rows_of
@@ -63,6 +64,7 @@ def page_data(frame: pd.DataFrame, table: pd.DataFrame, store: Store) -> dict[st
                 "cells": list(_cells(cells)),
                 "trials": [_clean({name: row[_CELL[name]] for name in _TRIAL}) for row in others.to_dict("records")],
                 "curves": list(_curves(shown_cells(chosen), store)),
+                "search": _search(part[part["state"] == "complete"]),
             }
         )
     style = looks(frame["method"])
@@ -127,8 +129,23 @@ def _curves(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]:
             }
 
 
+def _search(trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """Hypervolume by number of trials, of each method; nothing where each cell was tried once."""
+    if trials.drop_duplicates([*CELL, "setting"]).shape[0] == trials.drop_duplicates(CELL).shape[0]:
+        return []
+    return [
+        {"method": method, "volume": _thinned([[n, _number(value)] for n, value in enumerate(values, 1)])}
+        for method, values in hypervolumes(trials).items()
+    ]
+
+
 def _series(records: list[dict[str, Any]], name: str) -> list[list[float | None]]:
     points = [[row["step"], _number(row[name])] for row in records if row.get(name) is not None]
+    return _thinned(points)
+
+
+def _thinned(points: list[Any]) -> list[Any]:
+    """Return evenly spread points, the last among them."""
     every = max(1, -(-len(points) // _CURVE_POINTS))
     return [point for i, point in enumerate(points) if i % every == 0 or i == len(points) - 1]
 

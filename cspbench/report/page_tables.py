@@ -13,6 +13,7 @@ import pandas as pd
 from cspbench.errors import CspbenchError
 from cspbench.report.confusions import confused_words, worst_utterances
 from cspbench.report.page_data import cell_name
+from cspbench.report.search import importances
 from cspbench.report.significance import LEVEL, compare_trials, holm
 from cspbench.report.table import CONTROL, DENSE, PLACE
 from cspbench.report.trial import Trial
@@ -48,6 +49,20 @@ def within_tolerance(table: pd.DataFrame) -> Rows:
                     f"{100 * best[0]['sparsity_requested']:.4g} % ({100 * best[0][column]:+.1f} %)" if best else "none"
                 )
         rows.append(row)
+    return rows
+
+
+def importance_rows(frame: pd.DataFrame) -> Rows:
+    """Word the importances of hyperparameters; none where no method was tried with enough settings."""
+    done = frame[frame["state"] == "complete"]
+    several = len(done[PLACE].drop_duplicates()) > 1
+    rows = []
+    for (corpus, schema), part in done.groupby(PLACE):
+        for found in importances(part):
+            place = {"corpus": f"{corpus}, schema {schema}"} if several else {}
+            texts = {name: str(found[name]) for name in ("method", "hyperparameter")}
+            share = f"{100 * found['importance']:.0f}"
+            rows.append({**place, **texts, "importance %": share, "settings": str(found["settings"])})
     return rows
 
 

@@ -67,3 +67,17 @@ def violates(table: pd.DataFrame) -> pd.Series:
     if "violated" not in table:
         return pd.Series(False, index=table.index)
     return table["violated"].fillna("") != ""  # an empty text comes back from CSV as NaN
+
+
+def hypervolume(values: ArrayLike, reference: tuple[float, float]) -> float:
+    """Return the area that points dominate below a reference point, both columns being minimised.
+
+    Args:
+        values: points, shape (n, 2); those with a NaN, or beyond the reference, add nothing.
+        reference: the corner of the area.
+    """
+    points = np.asarray(values, dtype=float)
+    points = points[pareto_front(points) & (points < reference).all(axis=1)]
+    points = np.unique(points, axis=0)  # by the first column; the second falls
+    widths = np.diff(np.append(points[:, 0], reference[0]))
+    return float(np.sum(widths * (reference[1] - points[:, 1])))

@@ -30,6 +30,9 @@ def write_page(store: Store, name: str = "demo") -> Path:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = write_study(tmp_path_factory.mktemp("page"), seeds=[0, 1])
+    for index in range(24):  # a search of csp at 90 %
+        trial = spec("csp", 0.9, params={"strength": 0.6 + index / 100})
+        finish(store, "demo", trial, result(trial, 0.2 + (index - 5) ** 2 / 1000))
     frame = load_results("demo", store)
     failed = store.trial(frame[frame["method"] == "movement"]["trial_id"].iloc[0]).curve
     rows = read_rows(failed)
@@ -67,6 +70,9 @@ def test_the_page_works_in_a_browser_and_asks_for_nothing_else(page: Path, tmp_p
         assert re.search(r"csp at 90 % sparsity\ntest WER [\d.]+ % \[[\d.]+, [\d.]+\]", shown)
         said = "document.querySelector('[data-figure=\"curve loss\"] figcaption').textContent"
         assert tab.js(said).startswith("1 of 12 curves leave the figure")
+        line = 'document.querySelector(\'[data-figure="curve volume"] polyline[aria-label^="csp: "]\')'
+        assert re.search(r"csp: 30 trials, ends at [\d.]+ %", tab.js(f"{line}.getAttribute('aria-label')"))
+        assert re.search(r"csp\s+strength\s+100\s+25", tab.text())
         # A method is switched off and on.
         marks = "document.querySelectorAll('figure svg .mark[aria-label^=\"csp at\"]').length"
         before = tab.js(marks)

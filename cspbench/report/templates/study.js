@@ -62,6 +62,8 @@
     size: ["size of the packed file", values => scaleOf(values, size)],
     loss: ["training loss", values => logarithmic(values, plain)],
     dev: ["dev WER (%)", values => scaleOf(values, value => plain(100 * value))],
+    volume: ["hypervolume (%)", values => linear(values, value => plain(100 * value))],
+    trial: ["trial of its method", values => linear(values, plain)],
     step: ["step", values => linear(values, value => value >= 1e4 ? `${value / 1000}k` : plain(value))],
   };
 
@@ -148,12 +150,12 @@
   }
 
   function curves(box, place, kind) {
-    const own = place.curves.filter(curve => !hidden.has(curve.method) && curve[kind].some(point => point[1] != null));
+    const search = kind === "volume", own = (search ? place.search : place.curves).filter(curve => !hidden.has(curve.method) && curve[kind].some(point => point[1] != null));
     if (!own.length) { box.hidden = true; return; }
     const values = own.flatMap(curve => curve[kind].map(point => point[1])).filter(value => value != null && value >= 0);
     const sorted = [...values].sort((a, b) => a - b), limit = 20 * sorted[Math.floor(sorted.length / 2)] || Infinity;
     const shown = values.filter(value => value <= limit && (kind !== "loss" || value > 0));
-    const { svg, px, py, area } = frame(box, "step", kind, own.flatMap(curve => curve[kind].map(point => point[0])), shown);
+    const { svg, px, py, area } = frame(box, search ? "trial" : "step", kind, own.flatMap(curve => curve[kind].map(point => point[0])), shown);
     let clipped = 0;
     for (const curve of own) {
       const outside = curve[kind].filter(point => point[1] == null || point[1] > limit).length;
@@ -161,9 +163,10 @@
       const points = curve[kind].map(([step, value]) => `${px(step)},${value == null || value > limit ? area.top : py(value)}`);
       const last = curve[kind].at(-1)[1];
       const line = make("polyline", { class: "mark tint", points: points.join(" "), fill: "none", stroke: look(curve.method)[0], "stroke-width": 1.6, opacity: 0.85 }, svg);
-      hover(line, `${curve.method} at ${+(100 * curve.asked).toFixed(2)} %\nends at ${kind === "dev" ? `${percent(last)} %` : plain(last ?? NaN)}`);
+      const at = search ? `: ${curve[kind].at(-1)[0]} trials` : ` at ${+(100 * curve.asked).toFixed(2)} %`;
+      hover(line, `${curve.method}${at}\nends at ${kind === "loss" ? plain(last ?? NaN) : `${percent(last)} %`}`);
     }
-    box.querySelector("figcaption").textContent = clipped ? `${clipped} of ${own.length} curves leave the figure: values above ${plain(kind === "dev" ? 100 * limit : limit)}, or no numbers, are drawn at its top.` : "";
+    box.querySelector("figcaption").textContent = clipped ? `${clipped} of ${own.length} curves leave the figure: values above ${plain(kind === "loss" ? limit : 100 * limit)}, or no numbers, are drawn at its top.` : "";
   }
 
   function draw() {

@@ -1,0 +1,106 @@
+"""What a search found as it went on, and which hyperparameters decided that."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cspbench.report.pareto import hypervolume
+from cspbench.report.table import CELL, CONTROL
+
+FEWEST = 20
+"""Settings of a method that importances are computed from, at least."""
+
+ALIKE = 5
+"""Settings that share a sparsity, at least, for dev WERs to be compared within it."""
+
+
+def hypervolumes(trials: pd.DataFrame) -> dict[str, list[float]]:
+    """Return how much of the plane of dev WER and weights left each method dominates after each of its trials.
+
+    The reference point is the highest dev WER of all trials, and no zeros; the area is divided by that below it.
+
+    Args:
+        trials: finished trials of one corpus and schema version, as from `load_results`, in the order they were asked
+            for.
+    """
+    pruned = trials[trials["method"] != CONTROL].dropna(subset=["dev_wer", "sparsity"])
+    worst = float(pruned["dev_wer"].max()) if len(pruned) else 0.0
+    if not worst:
+        return {}
+    points = {
+        str(method): np.stack([own["dev_wer"] / worst, 1 - own["sparsity"]], axis=1)
+        for method, own in pruned.groupby("method", sort=True)
+    }
+    return {name: [hypervolume(own[: n + 1], (1.0, 1.0)) for n in range(len(own))] for name, own in points.items()}
+
+
+def importances(trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """Judge which hyperparameters of each method decide whether a setting is among its best quarter.
+
+    By Optuna's PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255), one hyperparameter at a time. Dev WER is compared
+    within a sparsity where enough settings share one. Methods with few settings are left out.
+
+    Args:
+        trials: finished trials of one corpus and schema version, as from `load_results`.
+
+    Returns:
+        A row a hyperparameter: ``method``, ``settings`` (their number), ``hyperparameter``, ``importance`` (those of a
+        method sum to 1), the most important first.
+    """
+    rows = []
+    for method, own in trials.groupby("method", sort=True):
+        params = [name for name in map(str, own) if name.startswith("params.") and own[name].notna().any()]
+        columns = [name for name in params if own[name].astype(str).nunique() > 1]
+        first = own.groupby([*CELL, "setting"], sort=False)
+        settings = first[columns].first().assign(value=first["dev_wer"].mean()).reset_index()
+        at = settings.groupby("sparsity_requested")["value"]
+        alike = at.transform("size") >= ALIKE
+        if alike.any():
+            settings = settings[alike].assign(value=settings["value"] - at.transform("median"))
+        elif settings["sparsity_requested"].nunique() > 1:
+            columns.append("sparsity_requested")
+        if len(settings) >= FEWEST and columns and settings["value"].nunique() > 1:
+            found = _ped_anova(settings[columns], settings["value"])
+            rows += [
+                {
+                    "method": str(method),
+                    "settings": len(settings),
+                    "hyperparameter": name.removeprefix("params.").removesuffix("_requested"),
+                    "importance": share,
+                }
+                for name, share in found.items()
+            ]
+    return rows
+
+
+def _ped_anova(params: pd.DataFrame, values: pd.Series) -> dict[str, float]:
+    import optuna
+
+    study = optuna.create_study()  # in memory
+    names = [str(name) for name in params]
+    distributions = {name: _distribution(params[name]) for name in names}
+    for row, value in zip(params.to_dict("records"), values, strict=True):
+        given = {name: row[name] if _is_number(params[name]) else str(row[name]) for name in names}
+        study.add_trial(optuna.create_trial(params=given, distributions=distributions, value=float(value)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
+        return optuna.importance.get_param_importances(study, evaluator=evaluator)
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _distribution(column: pd.Series) -> Any:
+    """Range or choices of the values that were tried."""
+    import optuna
+
+    if not _is_number(column):
+        return optuna.distributions.CategoricalDistribution(sorted(set(column.astype(str))))
+    low, high = float(column.min()), float(column.max())
+    return optuna.distributions.FloatDistribution(low, high, log=0 < 100 * low < high)
