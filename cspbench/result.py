@@ -188,8 +188,9 @@ class TrialResult(Frozen):
         layer_sparsity: the same for each matrix.
         test: None if the trial was for selection only; so is `latency`.
         int8_test: word errors on test of the same weights in int8; None where int8 was not decoded.
-        size_bytes: bytes of the smallest packed file; the file whose latency was measured is another: see `Latency`.
-        dense_size_bytes: bytes of the same kind of file with every weight in it.
+        size_bytes: bytes of the smallest packed file; the file whose latency was measured is another: see `Latency`. Of
+            a recogniser without packed files, bytes of its weights in their smallest formats.
+        dense_size_bytes: bytes of the same kind of file, or of the same weights, with every weight in it.
         seconds: of the whole trial; of these, `overhead_seconds` were spent outside training, evaluation and latency
             measurement.
     """
@@ -320,7 +321,7 @@ METRICS = {
     "test_words": Metric("count", "reference words of test"),
     "test_utterances": Metric("count", "utterances of test"),
     "int8_wer": Metric("fraction", "word error rate on test of the same weights in int8, decoded in int8"),
-    "latency_ms": Metric("ms", "median time of a model step with the packed file"),
+    "latency_ms": Metric("ms", "median time of a model step with the packed file, or in torch where there is none"),
     "latency_low_ms": Metric("ms", "lower end of its 95 % bootstrap interval over blocks"),
     "latency_high_ms": Metric("ms", "upper end of its interval"),
     "latency_p95_ms": Metric("ms", "95th percentile of the time of a step"),
@@ -333,9 +334,11 @@ METRICS = {
     "step_bytes": Metric("bytes", "weights read in a step, counted"),
     "int8_latency_ms": Metric("ms", "median time of a step with the same weights in int8"),
     "torch_latency_ms": Metric("ms", "median time of a step of the dense recogniser in torch"),
-    "size_bytes": Metric("bytes", "packed file whose latency was measured; its weights alone in older results"),
+    "size_bytes": Metric(
+        "bytes", "packed file whose latency was measured; the weights alone in older results and where there is no file"
+    ),
     "compression": Metric("times", "dense_size_bytes over size_bytes"),
-    "smallest_bytes": Metric("bytes", "smallest packed file; not the one that was timed"),
+    "smallest_bytes": Metric("bytes", "smallest packed file, or weights where there is none; not what was timed"),
     "dense_test_wer": Metric("fraction", "word error rate on test of the dense recogniser"),
     "dense_test_wer_low": Metric("fraction", "lower end of its 95 % bootstrap interval over speakers, or utterances"),
     "dense_test_wer_high": Metric("fraction", "upper end of its interval"),

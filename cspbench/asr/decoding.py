@@ -111,7 +111,8 @@ class StreamingGreedy:
     def state(self) -> list[Tensor]:
         """Return the tensors that are carried from one chunk to the next."""
         layers = [] if self._state is None else self._state
-        return [*self._decoder.state(), *(part for layer in layers for part in layer)]
+        rest = [] if self._rest is None else [self._rest]
+        return [*self._decoder.state(), *(part for layer in layers for part in layer), *rest]
 
     @torch.no_grad()
     def _decode(self, features: Tensor) -> list[int]:

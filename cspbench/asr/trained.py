@@ -58,8 +58,8 @@ class TrainedModel:
 
     @property
     def pace(self) -> Pace:
-        """Samples of a step of the model."""
-        return Pace.of(self.features, self.sample_rate)
+        """Samples of a step of the model: of a chunk, where its streams decode several steps at a time."""
+        return Pace.of(self.features, self.sample_rate, self.model.chunk or 1)
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class Pace:
     stack: int
 
     @classmethod
-    def of(cls, features: FeatureSpec, sample_rate: int) -> Pace:
-        """Return the pace of a front end."""
+    def of(cls, features: FeatureSpec, sample_rate: int, chunk: int = 1) -> Pace:
+        """Return the pace of a front end, for a model that takes `chunk` of its steps at a time."""
         window, hop = (whole_samples(ms, sample_rate) for ms in (features.window_ms, features.hop_ms))
-        return cls(sample_rate, window, hop, features.stack)
+        return cls(sample_rate, window, hop, features.stack * chunk)
 
     @property
     def step_samples(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 
-import kaldi_native_fbank as knf
 import numpy as np
 import torch
 from safetensors import SafetensorError
@@ -20,8 +19,7 @@ from torch import Tensor, nn
 from cspbench.asr.model import LSTMStack
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 from cspbench.asr.trained import TrainedModel
-from cspbench.corpora.features import SAMPLE_SCALE, fbank_options, log_energies
-from cspbench.corpora.frames import ReferenceLevel
+from cspbench.runtime.online_features import OnlineFeatures
 from cspbench.runtime.torch_affine import Affine, Layout, tensor_bytes
 
 
@@ -125,9 +123,7 @@ class TorchRecogniser:
     @torch.inference_mode()
     def reset(self) -> None:
         """Reset the decoder state: the next samples start a new utterance."""
-        self._bank = knf.OnlineFbank(fbank_options(self.features, self.sample_rate))
-        self._level = ReferenceLevel(self.features)
-        self._next_frame = 0
+        self._front_end = OnlineFeatures(self.features, self.sample_rate)
         self._rest = np.zeros(0, np.float32)  # samples from the next step on, which knf does not give back
         self.steps = 0
         for cell in (*self._encoder, *self._prediction):
@@ -137,18 +133,12 @@ class TorchRecogniser:
     @torch.inference_mode()
     def accept(self, samples: np.ndarray) -> list[int]:
         """Decode samples (N,), N >= 0, mono in [-1, 1] at `sample_rate`, checked; return the labels they brought."""
-        self._bank.accept_waveform(self.sample_rate, (samples * SAMPLE_SCALE).tolist())
-        stack = self.features.stack
-        steps = (self._bank.num_frames_ready - self._next_frame) // stack
+        features = self._front_end.accept(samples)
         emitted: list[int] = []
-        for _ in range(steps):
-            frames = np.concatenate([self._bank.get_frame(self._next_frame + i) for i in range(stack)])
-            self._next_frame += stack
-            related = self._level.relate(log_energies(frames, self.features.floor).reshape(stack, -1))
-            emitted += self._step(torch.from_numpy(related.reshape(-1)).to(self.device))
-        self._bank.pop(steps * stack)
-        self._rest = np.concatenate([self._rest, samples])[steps * self._step_samples :]
-        self.steps += steps
+        for row in features:
+            emitted += self._step(torch.from_numpy(row).to(self.device))
+        self._rest = np.concatenate([self._rest, samples])[len(features) * self._step_samples :]
+        self.steps += len(features)
         return emitted
 
     def finish(self) -> None:
@@ -157,7 +147,8 @@ class TorchRecogniser:
     def state(self) -> bytes:
         """The decoder state, to go on from in another stream of the same weights; labels are not part of it."""
         tensors = {name: getattr(owner, field).cpu() for name, owner, field in self._states()}
-        level = torch.tensor([self._level.reference, self._level.background], dtype=torch.float64)
+        at = self._front_end.level
+        level = torch.tensor([at.reference, at.background], dtype=torch.float64)
         own = {"rest": torch.from_numpy(self._rest.copy()), "steps": torch.tensor(self.steps), "level": level}
         return save({**{name: tensor.contiguous() for name, tensor in tensors.items()}, **own})
 
@@ -179,7 +170,7 @@ class TorchRecogniser:
         self.reset()
         for name, owner, field in places:
             setattr(owner, field, tensors[name].to(self.device))
-        self._level.reference, self._level.background = level
+        self._front_end.level.reference, self._front_end.level.background = level
         self.accept(rest)  # completes no step
         self.steps = steps
 

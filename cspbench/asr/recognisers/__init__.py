@@ -1,6 +1,7 @@
 """Recognisers by name: the built-in ones, and those that other packages publish under ``cspbench.recognisers``."""
 
-from cspbench.asr import model  # noqa: F401 - importing registers it
+import cspbench.asr.model
+import cspbench.asr.recognisers.stateless  # noqa: F401 - importing registers them
 from cspbench.asr.recognisers.build import build_model, prunable_shapes, with_options
 from cspbench.asr.speech_model import SpeechModel, recognisers, register
 

@@ -33,7 +33,7 @@ class Engine(Protocol):
     Attributes:
         name: under which it is reported.
         description: library, weights and number format, in words.
-        traffic: bytes of weights it reads.
+        traffic: bytes of weights it reads; None where they are not counted.
         weight_bytes: bytes of all its weights, exactly.
         state_bytes: bytes that one stream carries from step to step, exactly.
         file_bytes: bytes of the packed file it runs; None if it runs none.
@@ -41,10 +41,14 @@ class Engine(Protocol):
 
     name: str
     description: str
-    traffic: Traffic
     weight_bytes: int
-    state_bytes: int
     file_bytes: int | None
+
+    @property
+    def traffic(self) -> Traffic | None: ...
+
+    @property
+    def state_bytes(self) -> int: ...
 
     @property
     def stopwatch(self) -> Stopwatch:

@@ -21,7 +21,7 @@ from cspbench.result import FirstToken, Interval, Latency, Measured, Memory, Noi
 from cspbench.runtime.latency import statistics
 from cspbench.runtime.latency.engine import Engine
 from cspbench.runtime.latency.noise import Watch, judge
-from cspbench.runtime.latency.stream import Streamed, stream
+from cspbench.runtime.latency.stream import Streamed, decode_whole, stream
 from cspbench.spec import LatencySpec
 
 AGAIN = "first engine again"
@@ -29,7 +29,14 @@ AGAIN = "first engine again"
 
 SINGLE = "measured in a single repetition: nothing shows how far chance reaches; measure twice or more"
 
-EXECUTION = "streaming, one model step at a time, feature extraction included"
+Drive = Callable[[Engine, NDArray[np.float32], Pace], Streamed]
+
+EXECUTION: dict[Drive, str] = {
+    stream: "streaming, one model step at a time, feature extraction included",
+    decode_whole: "whole utterances after their end, feature extraction included: the time of a model step is that of "
+    "the utterance over its steps",
+}
+"""Ways to hand utterances over, in words."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ def measure(
     pace: Pace,
     spec: LatencySpec,
     place: Place,
+    drive: Drive = stream,
 ) -> Measured:
     """Stream the same utterances through all engines, interleaved.
 
@@ -66,6 +74,7 @@ def measure(
         pace: how samples make steps.
         spec: warm-up and repetitions; `utterances` is not looked at.
         place: from `quiet_place`.
+        drive: how an engine is handed an utterance, of `EXECUTION`.
 
     Raises:
         CorpusError: no utterance is long enough for two model steps.
@@ -78,9 +87,9 @@ def measure(
     streamed: dict[str, list[Streamed]] = {name: [] for name, _ in contestants}
     watch = Watch(place.processors)
     with without_collection():
-        deque(_turns(contestants, audio, range(-spec.warmup, 0), pace), maxlen=0)
+        deque(_turns(contestants, audio, range(-spec.warmup, 0), pace, drive), maxlen=0)
         with watch:
-            for name, done in _turns(contestants, audio, range(spec.repeats), pace, watch.sample):
+            for name, done in _turns(contestants, audio, range(spec.repeats), pace, drive, watch.sample):
                 streamed[name].append(done)
     summaries = {e.name: _summary(e, streamed[e.name], spec.repeats, seconds) for e in engines}
     blocks = {name: [one.steps for one in done] for name, done in streamed.items()}
@@ -89,7 +98,7 @@ def measure(
         ratios, noise = judged(blocks, medians, watch, place, spec.threads)
     else:
         ratios, noise = {}, Noise(conclusive=False, verdict="noisy", reasons=[SINGLE], figures=watch.figures())
-    protocol = _protocol(spec, place, pace, seconds, len(audio))
+    protocol = _protocol(spec, place, pace, seconds, len(audio)) | {"execution": EXECUTION[drive]}
     return Measured(engines=summaries, ratios=ratios, noise=noise, protocol=protocol)
 
 
@@ -98,13 +107,14 @@ def _turns(
     audio: Sequence[NDArray[np.float32]],
     repeats: range,
     pace: Pace,
+    drive: Drive,
     between: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, Streamed]]:
     for repeat in repeats:
         for index, samples in enumerate(audio):
             first = (repeat + index) % len(contestants)
             for name, engine in [*contestants[first:], *contestants[:first]]:
-                yield name, stream(engine, samples, pace)
+                yield name, drive(engine, samples, pace)
             between()
 
 
@@ -145,7 +155,7 @@ def _summary(engine: Engine, done: Sequence[Streamed], repeats: int, seconds: fl
         first_token=_first_token(done, repeats),
         finish_ms=float(np.median([one.finish for one in done])) * 1000,
         labels=sum(len(one.emitted) for one in done) // repeats,
-        step_bytes=engine.traffic.mean(np.concatenate([one.labels for one in done])),
+        step_bytes=None if engine.traffic is None else engine.traffic.mean(np.concatenate([o.labels for o in done])),
         memory=Memory(weights=engine.weight_bytes, state=engine.state_bytes),
         file_bytes=engine.file_bytes,
         engine=engine.description,
@@ -178,7 +188,6 @@ def _protocol(spec: LatencySpec, place: Place, pace: Pace, seconds: float, utter
         "step_ms": round(pace.step_seconds * 1000, 3),
         "warmup": spec.warmup,
         "repeats": spec.repeats,
-        "execution": EXECUTION,
         "interleaved": True,
         "garbage_collection": "off",
         "others_stepped_aside": place.reservation.undisturbed,

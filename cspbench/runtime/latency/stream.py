@@ -79,6 +79,29 @@ def stream(engine: Engine, samples: NDArray[np.float32], pace: Pace) -> Streamed
     )
 
 
+def decode_whole(engine: Engine, samples: NDArray[np.float32], pace: Pace) -> Streamed:
+    """Hand an utterance over at once, to an engine that decodes it when it has ended.
+
+    The time of its only step is that of the whole utterance over the steps of the model in it.
+
+    Args:
+        engine: see `stream`, like all that follows.
+        samples: (n,).
+        pace: how samples make steps.
+    """
+    engine.reset()
+    emitted, seconds = engine.stopwatch(_end, engine, samples)
+    steps, length = pace.steps_in(len(samples)), len(samples) / pace.sample_rate
+    return Streamed(
+        steps=np.asarray([seconds / steps]),
+        labels=np.asarray([len(emitted)]),
+        emitted=list(emitted),
+        first=First(length, seconds, length + seconds) if len(emitted) else None,
+        finish=seconds,
+        work=seconds,
+    )
+
+
 def _end(engine: Engine, rest: NDArray[np.float32]) -> Sequence[int]:
     return [*(engine.accept(rest) if len(rest) else ()), *engine.finish()]
 

@@ -163,10 +163,24 @@ def _provenance(folder: Path, note: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def packed_bytes(trained: TrainedModel) -> int:
-    """Bytes of the smallest packed file in fp32, without provenance: the same on every machine."""
-    return pack_model(replace(trained, note={}), format="smallest").file_bytes
+    """Bytes of the smallest packed file in fp32, without provenance: the same on every machine.
+
+    Of a recogniser without packed files, bytes of its weights: each matrix in its smallest format, the rest as float32.
+    """
+    return _bytes(trained, "smallest")
 
 
 def dense_bytes(trained: TrainedModel) -> int:
-    """Bytes of the same file with every weight in it."""
-    return pack_model(replace(trained, note={}), format="dense").file_bytes
+    """Bytes of the same file, or of the same weights, with every weight in it."""
+    return _bytes(trained, "dense")
+
+
+def _bytes(trained: TrainedModel, format: str) -> int:
+    if trained.has_packed_file:
+        return pack_model(replace(trained, note={}), format=format).file_bytes
+    from cspbench.asr.speech_model import prunable_weights
+
+    state = {name: tensor.detach().cpu().float().numpy() for name, tensor in trained.model.recogniser_state().items()}
+    matrices = [name for name in prunable_weights(trained.model) if name in state]
+    packed = sum(_pack(name, state.pop(name), format, "fp32", lambda _: None).bytes for name in matrices)
+    return packed + sum(array.nbytes for array in state.values())

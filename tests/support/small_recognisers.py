@@ -1,0 +1,15 @@
+"""Every recogniser of the package but the default one, so small that a test can train it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cspbench.spec import ModelSpec
+
+SMALL: dict[str, dict[str, Any]] = {
+    "stateless_transducer": {"encoder_layers": 1, "encoder_width": 64, "prediction_width": 32, "joint_width": 64},
+}
+
+
+def small(name: str) -> ModelSpec:
+    return ModelSpec(name=name, dropout=0.0, **SMALL[name])
