@@ -35,6 +35,7 @@ def test_a_folder_without_a_model_is_explained(tmp_path: Path) -> None:
     with pytest.raises(CspbenchError, match="no model in"):
         load_model(tmp_path)
     (tmp_path / "model.json").write_text('{"format": "cspbench-transducer", "version": 99}')
+    (tmp_path / "model.safetensors").touch()
     with pytest.raises(CspbenchError, match="not a cspbench recogniser of version 1 or 2"):
         load_model(tmp_path)
 
