@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cspbench.errors import FileAccessError
+from cspbench.report.markdown import markdown_rows
 from cspbench.result import LatencyReport, TrialResult, WordErrors
 from cspbench.runtime.packing import PackedModel
 from cspbench.store import ModelFolder, read_object, write_atomic
@@ -73,9 +74,9 @@ def write_card(path: Path, packed: PackedModel, files: Iterable[Path], facts: Ca
         "Word errors": _errors(facts.errors),
         "Sparsity": _sparsity(packed),
         "Latency": _latency(facts.latency),
-        "Files": _table(("file", "bytes"), ((file.name, f"{file.stat().st_size:,}") for file in files)),
+        "Files": markdown_rows([{"file": file.name, "bytes": f"{file.stat().st_size:,}"} for file in files]),
         "Licence": licence or NO_LICENCE,
-        "Origin": _table(("what", "value"), sorted(packed.header.provenance.items())),
+        "Origin": _named("what", sorted(packed.header.provenance.items())),
     }
     text = "\n\n".join([f"# {path.name.removesuffix('.card.md')}", _summary(packed)])
     write_atomic(path, "".join([text, *(f"\n\n## {title}\n\n{part}" for title, part in parts.items()), "\n"]).encode())
@@ -102,30 +103,42 @@ def _data(packed: PackedModel) -> str:
 def _errors(errors: Mapping[str, WordErrors]) -> str:
     if not errors:
         return UNKNOWN
-    rows = (
-        (name, f"{e.wer:.2%}", f"{e.low:.2%} to {e.high:.2%}", f"{e.words:,}", f"{e.utterances:,}")
+    rows = [
+        {
+            "decoded": name,
+            "WER": f"{e.wer:.2%}",
+            "95 % interval": f"{e.low:.2%} to {e.high:.2%}",
+            "words": f"{e.words:,}",
+            "utterances": f"{e.utterances:,}",
+        }
         for name, e in errors.items()
-    )
-    return _table(("decoded", "WER", "95 % interval", "words", "utterances"), rows)
+    ]
+    return markdown_rows(rows)
 
 
 def _sparsity(packed: PackedModel) -> str:
-    rows = (
-        (name, f"{m.rows} x {m.columns}", f"{1 - m.nonzeros / (m.rows * m.columns):.2%}")
+    rows = [
+        {"matrix": name, "shape": f"{m.rows} x {m.columns}", "zeros": f"{1 - m.nonzeros / (m.rows * m.columns):.2%}"}
         for name, m in packed.matrices.items()
-    )
-    return _table(("matrix", "shape", "zeros"), rows)
+    ]
+    return markdown_rows(rows)
 
 
 def _latency(report: LatencyReport | None) -> str:
     if report is None:
         return UNKNOWN
     engines = {"packed": report.packed, "before pruning": report.dense}
-    rows = (
-        (name, f"{e.median_ms:.4g}", f"{e.p95_ms:.4g}", f"{e.rtf:.4g}", e.engine or "") for name, e in engines.items()
-    )
-    table = _table(("weights", "median, ms a step", "95th percentile, ms", "real-time factor", "engine"), rows)
-    lines = [table]
+    rows = [
+        {
+            "weights": name,
+            "median, ms a step": f"{e.median_ms:.4g}",
+            "95th percentile, ms": f"{e.p95_ms:.4g}",
+            "real-time factor": f"{e.rtf:.4g}",
+            "engine": e.engine or "",
+        }
+        for name, e in engines.items()
+    ]
+    lines = [markdown_rows(rows)]
     if (ratio := report.ratios.get("dense/packed")) is not None:
         lines.append(
             f"Dense over packed: {ratio.value:.2f} times ({ratio.low:.2f} to {ratio.high:.2f}), {ratio.verdict}."
@@ -133,14 +146,9 @@ def _latency(report: LatencyReport | None) -> str:
     if report.noise is not None and not report.noise.conclusive:
         lines.append(f"The measurement was disturbed: {'; '.join(report.noise.reasons)}.")
     lines.append("These are figures of cspbench's own runtime, not of the exported files.")
-    lines.append(_table(("protocol", "value"), report.protocol.items()))
+    lines.append(_named("protocol", report.protocol.items()))
     return "\n\n".join(lines)
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return " ".join(str(value).replace("|", "\\|").split())
+def _named(what: str, values: Iterable[tuple[str, object]]) -> str:
+    return markdown_rows([{what: name, "value": value} for name, value in values])

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cspbench.report.display import NOISY, display_notes, display_rows
 from cspbench.report.figures import heading
+from cspbench.report.markdown import markdown_rows
 from cspbench.report.page_data import layer_table, page_data, shown_cells
 from cspbench.report.page_tables import (
     error_blocks,
@@ -43,15 +44,6 @@ NOTES = (
 def markdown_table(table: pd.DataFrame) -> str:
     """Word a `summary` as a Markdown table."""
     return markdown_rows(display_rows(table))
-
-
-def markdown_rows(rows: list[dict[str, str]]) -> str:
-    """Lay out rows of texts, all with the keys of the first, as a Markdown table; nothing for no rows."""
-    if not rows:
-        return ""
-    head = list(rows[0])
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([*row.values()] for row in rows)]
-    return "".join("| " + " | ".join(map(_markdown_cell, line)) + " |\n" for line in lines)
 
 
 def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame) -> str:
@@ -104,10 +96,6 @@ def protocol_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
         values = sorted({str(value) for value in frame[column].dropna()})
         rows.append({"property": column.removeprefix("protocol.").replace("_", " "), "value": ", ".join(values)})
     return rows
-
-
-def _markdown_cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _counts(frame: pd.DataFrame) -> str:

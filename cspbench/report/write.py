@@ -78,4 +78,4 @@ def _write_pictures(name: str, frame: pd.DataFrame, store: Store, folder: Path) 
 
 def _markdown(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame) -> str:
     notes = "".join(f"- {note}\n" for note in (*display_notes(table), *NOTES))
-    return f"# {heading(frame, name)}\n\n{markdown_table(table)}\n{notes}\nMade by `{command(name, store)}`.\n"
+    return f"# {heading(frame, name)}\n\n{markdown_table(table)}\n\n{notes}\nMade by `{command(name, store)}`.\n"

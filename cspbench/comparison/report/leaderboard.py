@@ -9,7 +9,7 @@ import pandas as pd
 
 from cspbench.comparison.config import CONTROL
 from cspbench.comparison.report.evaluate import Evaluation
-from cspbench.report.page import markdown_rows
+from cspbench.report.markdown import markdown_rows
 
 RANKED_AT = (0.9, 0.95)
 """Sparsities that a rank is the mean over."""
@@ -58,7 +58,7 @@ def leaderboard_page(evaluation: Evaluation, command: str = "") -> str:
     parts = ["# Leaderboard", _RULES]
     for division, own in table.groupby("division", sort=True):
         rows = [_texts({str(key): value for key, value in row.items()}) for row in own.to_dict("records")]
-        parts += [f"## {str(division).capitalize()} division", markdown_rows(rows).rstrip("\n")]
+        parts += [f"## {str(division).capitalize()} division", markdown_rows(rows)]
     parts.append(_ENTER)
     if command:
         parts.append(f"Made by `{command}`.")

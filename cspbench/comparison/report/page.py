@@ -15,7 +15,7 @@ from cspbench.comparison.report.evaluate import Evaluation
 from cspbench.comparison.report.paired_tests import P_VALUES, POOLED
 from cspbench.comparison.report.part_figures import density_table
 from cspbench.comparison.report.verdicts import MARGIN
-from cspbench.report.page import markdown_rows
+from cspbench.report.markdown import markdown_rows
 from cspbench.report.significance import LEVEL
 
 DENSITIES_AT = 0.9
