@@ -1,4 +1,4 @@
-"""Connectionist temporal classification (CTC; Graves et al. 2006), the auxiliary loss of the encoder.
+"""Connectionist temporal classification (CTC; Graves et al. 2006): a recogniser's loss, or an encoder's auxiliary one.
 
 On a CPU it is torch's. On CUDA torch's reads the lengths of a batch on the host, which then waits for the GPU at every
 step; where Triton is installed, `cspbench.asr.ctc_kernel` takes its place.
@@ -17,7 +17,14 @@ from cspbench.asr.loss import LOG_ZERO, at_hand
 
 
 def ctc_loss(logits: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, blank: int = 0) -> Tensor:
-    """Negative log-likelihood of the targets, mean over utterances; impossible alignments count zero.
+    """Return the mean of `ctc_losses`, a scalar."""
+    return ctc_losses(logits, targets, frames, labels, blank).mean()
+
+
+def ctc_losses(logits: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, blank: int = 0) -> Tensor:
+    """Negative log-likelihood of the targets of each utterance; one without any alignment counts zero.
+
+    An utterance has none if its frames are fewer than its labels and the pairs of equal neighbours among them.
 
     Args:
         logits: unnormalised, (N, T, V), any floating dtype; computed in fp32.
@@ -27,12 +34,12 @@ def ctc_loss(logits: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, bl
         blank: id of the blank unit, no label.
 
     Returns:
-        A scalar, fp32.
+        (N,), fp32.
     """
     log_probs = logits.float().log_softmax(-1)  # (N, T, V)
     if at_hand(logits) or not _kernel_agrees(logits.device):
-        return _by_torch(log_probs, targets, frames, labels, blank).mean()
-    return losses_by_kernel(log_probs, targets, frames, labels, blank).mean()
+        return _by_torch(log_probs, targets, frames, labels, blank)
+    return losses_by_kernel(log_probs, targets, frames, labels, blank)
 
 
 def losses_by_kernel(log_probs: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, blank: int) -> Tensor:
