@@ -7,7 +7,7 @@ import torch
 from support.small_recognisers import SMALL, small
 
 from cspbench.asr.model import Transducer
-from cspbench.asr.recognisers import build_model, prunable_shapes, recognisers
+from cspbench.asr.recognisers import build_model, prunable_shapes, recognisers, with_options
 from cspbench.asr.speech_model import SpeechModel, prunable_weights
 from cspbench.corpora.batches import Batch
 from cspbench.errors import ConfigError
@@ -121,9 +121,18 @@ def test_calibration_shows_every_matrix_what_it_multiplies_without_padding(model
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_sizes_that_a_recogniser_does_not_have_are_refused(name: str) -> None:
-    kind = recognisers.get(name)
-    spec = small(name)
-    assert kind.sizes(spec) == SMALL[name] | {k: v for k, v in kind.sizes(spec).items() if k not in SMALL[name]}
-    with pytest.raises(ConfigError, match="there is no hyperparameter 'nonsense'"):
-        kind.options(spec.model_copy(update={"options": {"nonsense": 1}}))
+def test_options_that_a_recogniser_does_not_have_are_refused(name: str) -> None:
+    spec = small(name).model_copy(update={"options": {"nonsense": 1}})
+    with pytest.raises(ConfigError, match=rf"model\.options of '{name}': there is no hyperparameter 'nonsense'"):
+        build_model(spec, FEATURES, UNITS)
+
+
+def test_heads_of_the_conformer_must_fit_its_width() -> None:
+    spec = ModelSpec(name="conformer_transducer", encoder_width=100, options={"heads": 8})
+    with pytest.raises(ConfigError, match=r"model\.encoder_width: 100 is no multiple of twice the 8 heads"):
+        build_model(spec, FEATURES, UNITS)
+
+
+def test_options_are_written_out_so_that_another_default_changes_no_identity() -> None:
+    assert with_options(ModelSpec(name="stateless_transducer")).options == {"context": 2}
+    assert with_options(ModelSpec()) == ModelSpec()

@@ -153,6 +153,10 @@ trals: 3
             "model=lstm_transduser",
             "model.name: unknown recogniser 'lstm_transduser'; did you mean 'lstm_transducer'? (known: ",
         ),
+        (
+            "model={name: lstm_ctc, joint_width: 32}",
+            "model.joint_width: 'lstm_ctc' has no such size (it has: encoder_layers, encoder_width)",
+        ),
         ("model.options.layers=2", "model.options.layers: unknown key (known: )"),
         (
             "warm_start=other",

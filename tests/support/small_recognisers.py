@@ -7,6 +7,10 @@ from typing import Any
 from cspbench.spec import ModelSpec
 
 SMALL: dict[str, dict[str, Any]] = {
+    "conformer_transducer": {
+        **{"encoder_layers": 2, "encoder_width": 48, "prediction_width": 32, "joint_width": 64},
+        "options": {"heads": 2, "kernel": 5, "chunk": 4, "left_chunks": 2},
+    },
     "lstm_ctc": {"encoder_layers": 2, "encoder_width": 64},
     "stateless_transducer": {"encoder_layers": 1, "encoder_width": 64, "prediction_width": 32, "joint_width": 64},
 }

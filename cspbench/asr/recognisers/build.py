@@ -14,7 +14,9 @@ def build_model(spec: ModelSpec, features: FeatureSpec, units: int) -> SpeechMod
     Raises:
         ConfigError: no such recogniser, or options that it does not take.
     """
-    model = recognisers.get(spec.name).build(spec, features, units)
+    kind = recognisers.get(spec.name)
+    kind.options(spec)  # whether it looks at them or not
+    model = kind.build(spec, features, units)
     model.spec = spec
     return model
 
