@@ -109,6 +109,20 @@ class TrialFolder(ModelFolder):
         return self.path / "hypotheses.jsonl"
 
     @property
+    def weight_log(self) -> Path:
+        """Weights by magnitude at some steps of the pruning run, one JSON object a line."""
+        return self.path / "weights.jsonl"
+
+    def clip(self, utterance: int) -> Path:
+        """Audio of a test utterance that was misrecognised, by its line in the hypotheses, from 0."""
+        return self.path / f"utterance-{utterance:05d}.mp3"
+
+    @property
+    def clips(self) -> list[Path]:
+        """Audio of misrecognised test utterances, in the order of the hypotheses."""
+        return sorted(self.path.glob("utterance-*.mp3"))
+
+    @property
     def training(self) -> Path:
         """Steps and seconds of the pruning run; written when the pruned model is saved."""
         return self.path / "training.json"

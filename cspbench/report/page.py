@@ -14,6 +14,7 @@ from cspbench.report.figures import heading
 from cspbench.report.markdown import markdown_rows
 from cspbench.report.page_data import layer_table, page_data, shown_cells
 from cspbench.report.page_tables import (
+    Clips,
     error_blocks,
     importance_rows,
     provenance_rows,
@@ -58,6 +59,7 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame)
     chosen = select_on_dev(frame)
     shown = shown_cells(chosen)
     layers = layer_table(shown, store)
+    clips = Clips()
     return render(
         "study.html.j2",
         title=f"Study {heading(frame, name)}",
@@ -69,7 +71,8 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame)
         cells_left_out=_left_out(len(shown), len(chosen.drop_duplicates(CELL))),
         layer_names=list(layers.columns),
         layers=[(name, [None if pd.isna(v) else float(v) for v in row]) for name, row in layers.iterrows()],
-        errors=list(error_blocks(shown, store)),
+        errors=list(error_blocks(shown, store, clips)),
+        clips=clips.data,
         tests=significance_rows(chosen, store),
         trials=_trials(frame),
         provenance=provenance_rows(name, frame, store),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import platform
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,12 +21,16 @@ from cspbench.report.table import CONTROL, DENSE, PLACE
 from cspbench.report.trial import Trial
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, read_json
+from cspbench.trials.clips import CLIPS
 
 TOLERANCE = 0.05
 """Relative increase of the WER that "within 5 %" allows."""
 
 RESAMPLES = 2000
-CONFUSIONS, WORST, SPEAKERS = 8, 4, 12
+CONFUSIONS, SPEAKERS = 8, 12
+
+CLIP_BYTES = 2_000_000
+"""Audio in a page, at most: it stays below 5 MB with all else."""
 
 Rows = list[dict[str, str]]
 
@@ -66,12 +72,31 @@ def importance_rows(frame: pd.DataFrame) -> Rows:
     return rows
 
 
-def error_blocks(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]:
+class Clips:
+    """Audio of utterances in base64: each once, and `CLIP_BYTES` of all."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, str] = {}
+        self._room = CLIP_BYTES
+
+    def take(self, utterance: str, file: Path) -> str:
+        """Return the name of a clip, that of its utterance; empty where there is no file or no room."""
+        if utterance not in self.data:
+            audio = base64.b64encode(file.read_bytes()).decode() if file.is_file() else ""
+            if not 0 < len(audio) <= self._room:
+                return ""
+            self._room -= len(audio)
+            self.data[utterance] = audio
+        return utterance
+
+
+def error_blocks(trials: pd.DataFrame, store: Store, clips: Clips) -> Iterator[dict[str, Any]]:
     """Describe the errors of trials on test: kinds, confused words, speakers, worst utterances.
 
     Args:
         trials: as from `cspbench.report.page_data.shown_cells`.
         store: holds them.
+        clips: takes the audio of the worst utterances.
     """
     for row in trials.to_dict("records"):
         trial = str(row["trial_id"])
@@ -98,8 +123,9 @@ def error_blocks(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]
                     "said": str(one["reference"]),
                     "recognised": str(one["hypothesis"]) or "(nothing)",
                     "edits": str(one["edits"]),
+                    "clip": clips.take(str(one["id"]), store.trial(trial).clip(int(str(line)))),
                 }
-                for one in worst_utterances(hypotheses, WORST).to_dict("records")
+                for line, one in worst_utterances(hypotheses, CLIPS).iterrows()
             ],
         }
 

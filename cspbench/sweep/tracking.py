@@ -46,6 +46,9 @@ HTTP = {
 FIGURE = "layers_and_curve.png"
 """Artifact of a trial: sparsity of its layers and its training curve."""
 
+CLIPS = "worst utterances"
+"""Folder of a trial's artifacts: audio of the utterances with the most errors."""
+
 BATCH = 1000
 """Metrics in a batch, MLflow's limit."""
 
@@ -284,6 +287,8 @@ class Tracker:
             self._client.log_dict(run_id, table, "hypotheses.json")
             # What `log_table` writes, less its detour through pandas.
             self._client.set_tag(run_id, "mlflow.loggedArtifacts", '[{"path": "hypotheses.json", "type": "table"}]')
+        for clip in folder.clips:
+            self._client.log_artifact(run_id, str(clip), CLIPS)
         places = {folder.weights: "checkpoint", folder.model: "checkpoint", folder.spec: None, folder.result: None}
         for path, place in places.items():
             if path.is_file():

@@ -40,7 +40,9 @@ from cspbench.training.evaluate import dev_metrics, errors, recognise
 from cspbench.training.events import Event, Listener, StoppedEarly, silent
 from cspbench.training.loop import TrainingRun, one_cycle
 from cspbench.training.speech import Speech, prepare_speech
+from cspbench.training.weight_log import WeightLog
 from cspbench.trials.calibration import input_grams, teacher_responses
+from cspbench.trials.clips import save_clips
 from cspbench.trials.records import read_result
 
 __all__ = ["run_trial", "train_dense"]
@@ -139,12 +141,19 @@ def prune(trial: _Trial) -> None:
         checkpoint=folder.checkpoint,
         evaluate=lambda: dev_metrics(model, speech),
         steps=folder.steps,
-        listener=trial.progress,
         stage="prune",
     )
+    weights = WeightLog(folder.weight_log, prunable(model, spec), training.total)
+
+    def listen(event: Event) -> None:
+        weights.after(event.step)
+        trial.progress(event)
+
+    training.listener = listen
     try:
         with trial.busy():
             training.run()
+            weights.count(training.total)  # some methods make the last zeros at the very end
     except StoppedEarly:
         write_jsonl(folder.curve, training.curve)
         raise
@@ -161,8 +170,9 @@ def _teacher(trial: _Trial) -> SpeechModel:
 def evaluate(trial: _Trial) -> None:
     """Decode dev, and test unless the trial is for selection only.
 
-    Writes ``hypotheses.jsonl``, of test, and last ``evaluation.json``, the errors of each split, and those on test with
-    weights in int8 where the native engine, which decodes in int8, is there and runs the recogniser.
+    Writes ``hypotheses.jsonl``, of test, the audio of its worst utterances, and last ``evaluation.json``, the errors of
+    each split, and those on test with weights in int8 where the native engine, which decodes in int8, is there and runs
+    the recogniser.
     """
     folder, speech = trial.folder, trial.speech
     if folder.evaluation.is_file():
@@ -179,6 +189,7 @@ def evaluate(trial: _Trial) -> None:
             found[split] = errors(recognised).model_dump(mode="json")
             if split == "test":
                 write_jsonl(folder.hypotheses, (utterance.row() for utterance in recognised))
+                save_clips(folder, recognised, speech.corpus, split)
         if "test" in splits and trained.has_packed_file and extension.available():
             step_aside()
             # Equal in every format, bit for bit: none needs to be timed.

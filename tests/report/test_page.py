@@ -6,13 +6,16 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from support.browser import Page, browser, needs_chromium
 from support.fake_studies import finish, result, spec, write_study
 
-from cspbench import load_results
+from cspbench import load_hypotheses, load_results
 from cspbench.report import page_data
+from cspbench.report.confusions import worst_utterances
 from cspbench.report.page import html_page
 from cspbench.report.page_tables import significance_rows, within_tolerance
 from cspbench.report.table import select_on_dev, summary
@@ -34,6 +37,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trial = spec("csp", 0.9, params={"strength": 0.6 + index / 100})
         finish(store, "demo", trial, result(trial, 0.2 + (index - 5) ** 2 / 1000))
     frame = load_results("demo", store)
+    for id in frame["trial_id"]:
+        write_jsonl(
+            store.trial(id).weight_log,
+            (
+                {"step": 80 * i, "kept": [0] * 9 + [9 - i] * 10 + [0], "removed": [0] * 9 + [i] + [0] * 10}
+                for i in (1, 2, 3)
+            ),
+        )
+    worst = worst_utterances(load_hypotheses("demo", store).query("trial_id == @frame.trial_id[0]"), 1)
+    tone = 0.1 * np.sin(np.arange(16000) / 5)
+    soundfile.write(store.trial(frame["trial_id"][0]).clip(int(worst.index[0])), tone, 16000, format="MP3")
     failed = store.trial(frame[frame["method"] == "movement"]["trial_id"].iloc[0]).curve
     rows = read_rows(failed)
     rows[-1]["loss"] = 1e9
@@ -60,12 +74,9 @@ def test_the_page_works_in_a_browser_and_asks_for_nothing_else(page: Path, tmp_p
         tab.wait("document.querySelectorAll('figure svg').length >= 5")
         # Hover: method, sparsity, WER with its interval.
         mark = "document.querySelector('figure svg path.mark[aria-label^=\"csp at 90\"]')"
-        tab.js(f"{mark}.scrollIntoView({{block: 'center'}})")
-        x, y = tab.js(
-            f"(() => {{ const b = {mark}.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()"
-        )
+        place = tab.middle(mark)
         assert tab.js("document.getElementById('tip').hidden")
-        tab.hover(x, y)
+        tab.hover(*place)
         shown = tab.wait("document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent", 20)
         assert re.search(r"csp at 90 % sparsity\ntest WER [\d.]+ % \[[\d.]+, [\d.]+\]", shown)
         said = "document.querySelector('[data-figure=\"curve loss\"] figcaption').textContent"
@@ -73,6 +84,25 @@ def test_the_page_works_in_a_browser_and_asks_for_nothing_else(page: Path, tmp_p
         line = 'document.querySelector(\'[data-figure="curve volume"] polyline[aria-label^="csp: "]\')'
         assert re.search(r"csp: 30 trials, ends at [\d.]+ %", tab.js(f"{line}.getAttribute('aria-label')"))
         assert re.search(r"csp\s+strength\s+100\s+25", tab.text())
+        # Weights at three steps of a chosen trial.
+        choice = "document.querySelector('select[data-weights]')"
+        tab.js(f"{choice}.value = [...{choice}.options].find(o => o.text === 'lottery 75 %').value")
+        tab.js(f"{choice}.dispatchEvent(new Event('change'))")
+        columns = "[...document.querySelectorAll('[data-figure=\"weights removed\"] .column')].map(c => c.ariaLabel)"
+        assert tab.js(columns)[1:] == [
+            "step 160: 2.8 % of the weights removed, half of them below 0.0316",
+            "step 240: 4.8 % of the weights removed, half of them below 0.0316",
+        ]
+        # The worst utterance of the first trial is heard, when clicked by a person.
+        button = "document.querySelector('[data-clip]')"
+        tab.js(
+            "(() => { const s = document.getElementById('errors-of'); s.value = "
+            f"{button}.closest('.errors').id; s.dispatchEvent(new Event('change')); }})()"
+        )
+        tab.click(*tab.middle(button))
+        tab.wait(f"{button}.getAttribute('aria-pressed') === 'true'", 20)
+        tab.click(*tab.middle(button))
+        assert tab.js(f"{button}.getAttribute('aria-pressed')") == "false"
         # A method is switched off and on.
         marks = "document.querySelectorAll('figure svg .mark[aria-label^=\"csp at\"]').length"
         before = tab.js(marks)

@@ -77,6 +77,17 @@ class Page:
         """Move the mouse."""
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
+    def click(self, x: float, y: float) -> None:
+        """Click as a person does: what a page may do only then, such as play audio, it may do now."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def middle(self, element: str) -> tuple[float, float]:
+        """Scroll to an element, given as an expression, and return its middle."""
+        self.js(f"{element}.scrollIntoView({{block: 'center'}})")
+        box = self.js(f"(b => [b.x, b.y, b.width, b.height])({element}.getBoundingClientRect())")
+        return box[0] + box[2] / 2, box[1] + box[3] / 2
+
     def screenshot(self, path: Path, full: bool = False) -> None:
         """Write what is shown, or the whole page, as PNG."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=full)

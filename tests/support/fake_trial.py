@@ -53,6 +53,7 @@ def run_trial(spec: TrialSpec, store: Store, *, device: str = "auto", progress: 
     write_jsonl(folder.steps, losses)
     heard = {"id": "u1", "reference": "one two", "hypothesis": "one too", "edits": 1, "words": 2}
     write_jsonl(folder.hypotheses, [heard])
+    folder.clip(0).write_bytes(b"audio")
     folder.weights.write_bytes(b"weights")
     write_json(folder.model, {})
     outcome = result(spec, wer, dev=wer + 0.01)

@@ -73,7 +73,8 @@ def test_artifacts_lie_under_the_root(
     assert folder.is_relative_to(store.mlflow)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     expected = {"hypotheses.json", "spec.json", "result.json", "layers_and_curve.png"}
-    assert files == expected | {"checkpoint/model.json", "checkpoint/model.safetensors"}
+    expected |= {"checkpoint/model.json", "checkpoint/model.safetensors", "worst utterances/utterance-00000.mp3"}
+    assert files == expected
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database_uri(store))  # `load_table` forgets what its client was told
     table = client.load_table(child.info.experiment_id, "hypotheses.json", [child.info.run_id])
     assert list(table)[:2] == ["hypothesis", "reference"]

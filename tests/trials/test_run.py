@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 
 from cspbench.machine import stop
@@ -125,6 +126,9 @@ def test_a_trial_stopped_early_keeps_its_curve_and_goes_on_identically(spec: Tri
     assert {"epoch", "dev_loss", "dev_wer"} <= evaluations[0].keys()
     assert attempt(spec, stopped, "cpu", judge).state == "complete"
     assert [evaluation["step"] for evaluation in evaluations] == [2, 4], "it went on from the checkpoint"
+    counts = [read_rows(store.trial(spec.id).weight_log) for store in (whole, stopped)]
+    assert counts[0] == counts[1]
+    assert [sum(row["removed"]) / sum(row["kept"] + row["removed"]) for row in counts[0]][-1] == 0.5
     weights = [store.trial(spec.id).weights.read_bytes() for store in (whole, stopped)]
     assert weights[0] == weights[1]
 
@@ -134,6 +138,8 @@ def test_the_result_holds_what_the_stages_left(spec: TrialSpec, tmp_path: Path) 
     result = run_trial(spec, store).model_dump(mode="json")
     folder = store.trial(spec.id)
     assert {path.name for path in folder.path.iterdir()} >= {*FILES, "result.json", "model.safetensors", "curve.jsonl"}
+    assert [path.name for path in folder.clips] == ["utterance-00000.mp3", "utterance-00001.mp3"]
+    assert all(soundfile.info(path).duration == pytest.approx(0.5, abs=0.1) for path in folder.clips)
     assert result["train_seconds"] > 0
     assert result["steps"] == 4
     assert result["sparsity"] == 0.5

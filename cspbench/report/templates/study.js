@@ -62,6 +62,7 @@
     size: ["size of the packed file", values => scaleOf(values, size)],
     loss: ["training loss", values => logarithmic(values, plain)],
     dev: ["dev WER (%)", values => scaleOf(values, value => plain(100 * value))],
+    magnitude: ["magnitude", () => logarithmic([1.15e-4, 10 / 1.15], plain)],
     volume: ["hypervolume (%)", values => linear(values, value => plain(100 * value))],
     trial: ["trial of its method", values => linear(values, plain)],
     step: ["step", values => linear(values, value => value >= 1e4 ? `${value / 1000}k` : plain(value))],
@@ -169,11 +170,35 @@
     box.querySelector("figcaption").textContent = clipped ? `${clipped} of ${own.length} curves leave the figure: values above ${plain(kind === "loss" ? limit : 100 * limit)}, or no numbers, are drawn at its top.` : "";
   }
 
+  // Counts of weights by magnitude, a column a step; the darker, the more.
+  function weights(box, place, kind) {
+    const select = document.querySelector(`select[data-weights="${box.dataset.place}"]`), rows = place.curves[select.value].weights;
+    const { svg, px, py, area } = frame(box, "step", "magnitude", rows.map(row => row.step), []);
+    const bins = rows[0].kept.length, most = Math.max(...rows.flatMap(row => [...row.kept, ...row.removed]));
+    const edge = bin => 10 ** (-4 + 5 * bin / bins), sum = counts => counts.reduce((a, b) => a + b, 0);
+    let left = area.left;
+    for (const row of rows) {
+      const column = make("g", { class: "column" }, svg), right = px(row.step), all = sum(row[kind]);
+      make("rect", { class: "mark", x: left, width: right - left, y: area.top, height: area.bottom - area.top, fill: "transparent" }, column);
+      row[kind].forEach((count, bin) => {
+        if (count) make("rect", { x: left, width: right - left - 0.5, y: py(edge(bin + 1)), height: py(edge(bin)) - py(edge(bin + 1)),
+          fill: kind === "kept" ? "#0072b2" : "#d55e00", opacity: Math.sqrt(count / most) }, column);
+      });
+      let half = 0, seen = 0;
+      while (half < bins && (seen += row[kind][half]) < all / 2) half++;
+      const part = 100 * all / (sum(row.kept) + sum(row.removed));
+      hover(column, `step ${row.step}: ${part.toFixed(1)} % of the weights ${kind}${all ? `\nhalf of them below ${plain(edge(half + 1))}` : ""}`);
+      left = right;
+    }
+  }
+
   function draw() {
     for (const box of document.querySelectorAll("figure[data-figure]")) {
       const place = data.places[box.dataset.place], [kind, name, letter] = box.dataset.figure.split(" ");
       box.hidden = false;
-      kind === "scatter" ? scatter(box, place, name, letter) : curves(box, place, name);
+      if (kind === "scatter") scatter(box, place, name, letter);
+      else if (kind === "weights") weights(box, place, name);
+      else curves(box, place, name);
     }
   }
 
@@ -226,6 +251,23 @@
   const select = document.getElementById("errors-of");
   const choose = () => { for (const block of document.querySelectorAll(".errors")) block.hidden = block.id !== select.value; };
   if (select) { select.addEventListener("change", choose); choose(); }
+
+  for (const choice of document.querySelectorAll("select[data-weights]")) choice.addEventListener("change", draw);
+
+  const clips = JSON.parse(document.getElementById("clips").textContent), player = new Audio(), plays = [...document.querySelectorAll("[data-clip]")];
+  for (const button of plays) {
+    const press = on => button.setAttribute("aria-pressed", String(on));
+    button.addEventListener("click", () => {
+      const playing = button.getAttribute("aria-pressed") === "true";
+      player.pause();
+      for (const other of plays) other.setAttribute("aria-pressed", "false");
+      if (playing) return;
+      player.src = `data:audio/mpeg;base64,${clips[button.dataset.clip]}`;
+      player.onplaying = () => press(true);
+      player.onended = () => press(false);
+      player.play();
+    });
+  }
 
   let width = 0;
   new ResizeObserver(() => { if (width !== innerWidth) { width = innerWidth; draw(); } }).observe(document.body);
