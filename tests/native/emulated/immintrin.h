@@ -133,6 +133,10 @@ inline __m512i _mm512_set_epi64(int64_t h, int64_t g, int64_t f, int64_t e, int6
                                 int64_t a) {
     return emulated::join<__m512i>(std::array<int64_t, 8>{a, b, c, d, e, f, g, h});
 }
+inline __m512i _mm512_setr_epi32(int a, int b, int c, int d, int e, int f, int g, int h, int i, int j, int k, int l, int m,
+                                 int n, int o, int p) {
+    return emulated::join<__m512i>(std::array<int32_t, 16>{a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p});
+}
 inline __m256i _mm256_setr_epi32(int a, int b, int c, int d, int e, int f, int g, int h) {
     return emulated::join<__m256i>(std::array<int32_t, 8>{a, b, c, d, e, f, g, h});
 }
@@ -316,6 +320,17 @@ inline __m512i _mm512_maskz_permutexvar_epi32(__mmask16 mask, __m512i index, __m
 inline __m512 _mm512_maskz_permutexvar_ps(__mmask16 mask, __m512i index, __m512 a) {
     return emulated::chosen<uint32_t>(mask, emulated::permuted<uint32_t, __m512>(emulated::split<uint32_t>(a), index),
                                       {});
+}
+inline __m512 _mm512_permutexvar_ps(__m512i index, __m512 a) {
+    return emulated::permuted<uint32_t, __m512>(emulated::split<uint32_t>(a), index);
+}
+// Of each four lanes two of a and two of b.
+inline __m512 _mm512_shuffle_ps(__m512 a, __m512 b, int which) {
+    const auto from_a = emulated::split<float>(a), from_b = emulated::split<float>(b);
+    return emulated::made<__m512, float>([&](size_t i) {
+        const size_t at = i / 4 * 4 + (static_cast<unsigned>(which) >> (i % 4 * 2) & 3);
+        return i % 4 < 2 ? from_a[at] : from_b[at];
+    });
 }
 inline __m256i _mm256_permutevar8x32_epi32(__m256i a, __m256i index) {
     return emulated::permuted<uint32_t, __m256i>(emulated::split<uint32_t>(a), index);

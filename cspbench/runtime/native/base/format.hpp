@@ -89,12 +89,15 @@ struct Entry {
     void (*prepare)(const Packed& m, const Input& input, void* extra) = nullptr;
 };
 
+struct Loops;  // the elementwise part: see kernels/loops.hpp
+
 // The kernels of one instruction set. What it lacks (null) it takes from the one below.
 struct Kernels {
     Entry at[kFormats][kValues];
     // scale = max|x| / 127, q = x * (127 / max|x|) rounded half to even; `count` columns, a multiple of kInputMultiple.
     // Something in x that is not finite makes scale NaN and q zero; max|x| < 2^-100 counts as zero.
     void (*quantise)(const float* x, int32_t count, int8_t* q, float* scale);
+    const Loops* loops;
 };
 
 }  // namespace cspbench

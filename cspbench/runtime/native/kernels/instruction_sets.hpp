@@ -21,6 +21,7 @@ extern const Loops compiled_loops;
 
 namespace avx512 {
 void add_kernels(Kernels& kernels);
+extern const Loops compiled_loops;
 }
 
 namespace neon {

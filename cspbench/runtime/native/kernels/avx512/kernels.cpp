@@ -12,6 +12,7 @@ void avx512::add_kernels(Kernels& kernels) {
     add_blocks(kernels);
     add_window(kernels);
     add_quantise(kernels);
+    kernels.loops = &compiled_loops;
 }
 
 }  // namespace cspbench

@@ -72,6 +72,25 @@ Looked look_up(Planes planes, __m512i columns) {
             _mm512_castsi512_ps(_mm512_unpackhi_epi16(low, high))};
 }
 
+// The four slots of each row added up: (0 + 1) + (2 + 3). Each vector holds four rows.
+__m512 row_sums(__m512 rows0, __m512 rows4, __m512 rows8, __m512 rows12) {
+    constexpr int kEven = 0x88, kOdd = 0xdd;
+    const __m512 low = _mm512_add_ps(_mm512_shuffle_ps(rows0, rows4, kEven), _mm512_shuffle_ps(rows0, rows4, kOdd));
+    const __m512 high = _mm512_add_ps(_mm512_shuffle_ps(rows8, rows12, kEven), _mm512_shuffle_ps(rows8, rows12, kOdd));
+    const __m512 sums = _mm512_add_ps(_mm512_shuffle_ps(low, high, kEven), _mm512_shuffle_ps(low, high, kOdd));
+    // These are rows 0 4 8 12, 1 5 9 13 and so on.
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), sums);
+}
+
+// Writes the results of a group, `sums` in the order of its lanes.
+void scatter(const Packed& m, int32_t top, int32_t lanes, __m512 sums, float* y) {
+    float each[kLanes];
+    _mm512_storeu_ps(each, sums);
+    const uint16_t* rows = m.order + top;
+    const int32_t count = m.rows - top < lanes ? m.rows - top : lanes;
+    for (int32_t lane = 0; lane < count; ++lane) y[rows[lane]] = each[lane];
+}
+
 template <class V, int Window, int Parts, int B>
 void float_group(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
     constexpr int kStep = Parts * kPartSlots, kGroup = Parts * kPartLanes;
@@ -101,16 +120,8 @@ void float_group(const Packed& m, const Input* inputs, int32_t group, float* y, 
         }
     }
     for (int b = 0; b < B; ++b) {
-        float lanes[kStep];
-        for (int part = 0; part < Parts; ++part) {
-            _mm512_storeu_ps(lanes + part * kPartSlots, sums[b][part].first);
-            _mm512_storeu_ps(lanes + part * kPartSlots + kLanes, sums[b][part].second);
-        }
-        const int32_t top = group * kGroup;
-        for (int lane = 0; lane < kGroup && top + lane < m.rows; ++lane) {
-            const float* four = lanes + lane * kWindowSlots;
-            y[b * stride + m.order[top + lane]] = (four[0] + four[1]) + (four[2] + four[3]);
-        }
+        const Looked &low = sums[b][0], &high = sums[b][Parts - 1];  // of eight rows, the upper lanes are not used
+        scatter(m, group * kGroup, kGroup, row_sums(low.first, low.second, high.first, high.second), y + b * stride);
     }
 }
 

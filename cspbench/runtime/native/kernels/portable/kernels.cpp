@@ -8,6 +8,7 @@ void portable::add_kernels(Kernels& kernels) {
     add_rows(kernels);
     add_window(kernels);
     add_quantise(kernels);
+    kernels.loops = &compiled_loops;
 }
 
 }  // namespace cspbench
