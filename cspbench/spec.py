@@ -240,8 +240,11 @@ class ModelSpec(Settings):
 
     @property
     def label(self) -> str:
-        """Name and preset in words; the preset alone for the default recogniser."""
-        return self.preset if self.name == type(self).model_fields["name"].default else f"{self.name} {self.preset}"
+        """Preset of the default recogniser; the name of another, with its preset if that is not the default one."""
+        usual = ModelSpec()
+        if self.name == usual.name:
+            return self.preset
+        return self.name if self.preset == usual.preset else f"{self.name} {self.preset}"
 
 
 class AugmentSpec(Settings):
