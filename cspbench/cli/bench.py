@@ -180,6 +180,29 @@ def faults(
 
 
 @app.command()
+def scale(
+    trials: Annotated[str, typer.Option("--trials", help="Numbers of trials, the smallest first.")] = "100,1000",
+    sampler: Annotated[str, typer.Option("--sampler", help="As in a sweep file: random, tpe, ...")] = "random",
+    no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not log to MLflow.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Trials under way at a time.")] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Drive SIMULATED trials through a real sweep; print what study, MLflow, report and memory cost by their number.
+
+    Examples: `cspbench bench scale --trials 10,100`, `cspbench bench scale --trials 100,1000,10000 --no-mlflow --json`
+    """
+    from cspbench.bench.scale import run
+
+    def say(line: str) -> None:
+        messages().print(line, soft_wrap=True)
+
+    counts = [int(number) for number in _numbers("--trials", trials)]
+    if min(counts) < 1 or counts != sorted(counts):
+        raise ConfigError(f"--trials takes numbers from 1, the smallest first, got '{trials}'")
+    print_benchmark(run(trials=counts, sampler=sampler, mlflow=not no_mlflow, workers=workers, say=say), as_json)
+
+
+@app.command()
 def inputs(
     kind: Annotated[
         list[str] | None, typer.Option("--kind", help="Only this one, such as K4; may be repeated.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ class _Sweep:
         self._plan, self._store, self._study = plan, store, study
         self._logbook, self._display = logbook, display
         self._log = TrialLog(store.study(self.summary.name).trials)
-        self._open: dict[int, list[TrialSpec]] = {}
+        self._open: dict[int, dict[str, TrialSpec]] = {}  # by id, which takes a while to compute
         self._outcomes: dict[str, Outcome] = {}
         # A finished study, perhaps one made before there were controls, is left as it is.
         self._controls = plan.control_specs() if study.remaining else []
@@ -247,7 +248,8 @@ class _Sweep:
         Raises:
             StoppedEarly: it does.
         """
-        number = next((n for n, specs in self._open.items() if any(s.id == work.id for s in specs)), None)
+        id = work.id
+        number = next((n for n, specs in self._open.items() if id in specs), None)
         if number is not None and self._study.should_stop(number, event):
             shown = {name: event.evaluation[name] for name in ("dev_wer", "dev_loss") if name in event.evaluation}
             metrics = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
@@ -263,8 +265,8 @@ class _Sweep:
 
     def _to_run(self) -> int:
         """Number of trials of this run, at most, those that ended included."""
-        known = {spec.id for specs in [self._controls, *self._open.values()] for spec in specs}
-        return len(self.summary.ended | dict.fromkeys(known)) + self._study.to_run * len(self._plan.config.seeds)
+        known = {spec.id for spec in self._controls}.union(*self._open.values())
+        return len(self.summary.ended.keys() | known) + self._study.to_run * len(self._plan.config.seeds)
 
     def _jobs(self) -> Iterator[Job]:
         """Controls, then trials of the study, asked for one by one; a trial that several settings mean runs once."""
@@ -273,25 +275,30 @@ class _Sweep:
             proposal = self._propose()
             if proposal is None:
                 continue
-            under_way = {spec.id for specs in self._open.values() for spec in specs}
-            specs = self._open[proposal.number] = self._plan.specs(proposal.setting)
+            under_way = set().union(*self._open.values())
+            specs = {spec.id: spec for spec in self._plan.specs(proposal.setting)}
+            self._open[proposal.number] = specs
             if proposal.repeated:
                 self._recall(specs)
                 self._display.revise(self._to_run())
-            for spec in specs:
-                if spec.id not in under_way and spec.id not in self._outcomes:
+            for id, spec in specs.items():
+                if id not in under_way and id not in self._outcomes:
                     yield Job(spec, proposal.number)
             self._tell_complete()
 
-    def _recall(self, specs: list[TrialSpec]) -> None:
+    @cached_property
+    def _stopped_before(self) -> set[str]:
+        """Ids of trials that were stopped early in an earlier run."""
+        return {record.trial_id for record in self._log.records() if record.state == "stopped"}
+
+    def _recall(self, specs: Mapping[str, TrialSpec]) -> None:
         """Take the outcomes of trials that finished, or were stopped early, in an earlier run of this sweep."""
-        stopped = {record.trial_id for record in self._log.records() if record.state == "stopped"}
-        for spec in specs:
-            folder = self._store.trial(spec.id)
-            if spec.id not in self._outcomes and folder.finished:
-                self._outcomes[spec.id] = Outcome(spec, read_result(folder))
-            elif spec.id not in self._outcomes and spec.id in stopped:
-                self._outcomes[spec.id] = Outcome(spec, stopped="an earlier evaluation")
+        for id, spec in specs.items():
+            folder = self._store.trial(id)
+            if id not in self._outcomes and folder.finished:
+                self._outcomes[id] = Outcome(spec, read_result(folder))
+            elif id not in self._outcomes and id in self._stopped_before:
+                self._outcomes[id] = Outcome(spec, stopped="an earlier evaluation")
 
     def _propose(self) -> Proposal | None:
         try:
@@ -304,7 +311,7 @@ class _Sweep:
     def _tell_complete(self) -> None:
         """Tell the study of every setting whose trials have all ended."""
         for number, specs in list(self._open.items()):
-            outcomes = [self._outcomes[spec.id] for spec in specs if spec.id in self._outcomes]
+            outcomes = [self._outcomes[id] for id in specs if id in self._outcomes]
             if len(outcomes) == len(specs):
                 self._study.tell(number, outcomes)
                 del self._open[number]

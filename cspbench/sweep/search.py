@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from cspbench.config import SweepConfig
 from cspbench.sweep.samplers import make_pruner, make_sampler
-from cspbench.sweep.space import Setting, Space
+from cspbench.sweep.space import Point, Setting, Space
 from cspbench.sweep.warm import OBJECTIVES, WARM, KnownSetting, warm_trial
 from cspbench.training.events import Event
 from cspbench.trials.outcome import FailureReason, Outcome
@@ -47,7 +47,9 @@ class Search:
         self._seen = {_values(trial.params) for trial in finished}
         self._size, self._target = space.size(), _target(space, config)
         self._asked: dict[int, optuna.Trial] = {}
-        self._unfinished = deque(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
+        self._unfinished = deque(trial for trial in trials if trial.state == TrialState.RUNNING)
+        self._waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        self._points = deque(_new_points(space, own) if config.sampler.name == "grid" else ())
 
     @property
     def distinct(self) -> int:
@@ -83,6 +85,7 @@ class Search:
             # Taken over rather than queued again, so that it keeps its place and its values.
             trial = optuna.trial.Trial(self._study, self._unfinished.popleft()._trial_id)
         else:
+            self._queue_point()
             trial = self._study.ask()
         try:
             setting = self._space.suggest(trial)
@@ -95,6 +98,13 @@ class Search:
             self._seen.add(values)
         self._asked[trial.number] = trial
         return trial.number, setting, repeated
+
+    def _queue_point(self) -> None:
+        """Queue the next point of a grid: one at a time, because Optuna reads all that are queued at every proposal."""
+        if self._waiting:  # of a process that died, or one that queued the whole grid
+            self._waiting -= 1
+        elif self._points:
+            self._study.enqueue_trial(self._points.popleft())
 
     def should_stop(self, number: int, event: Event) -> bool:
         """Report the evaluation at the end of an epoch; return whether the trial is to be stopped early."""
@@ -168,8 +178,6 @@ def open_search(storage: optuna.storages.BaseStorage, name: str, space: Space, c
     if study.user_attrs.get(SPACE) is not None:  # the merge is over once the study is opened
         study.set_user_attr(SPACE, None)
     study.sampler = make_sampler(config.sampler, len(study.get_trials(deepcopy=False)))
-    if config.sampler.name == "grid":
-        _enqueue_grid(study, space)
     _reopen_failed(study)
     return Search(study, space, config)
 
@@ -182,13 +190,10 @@ def _target(space: Space, config: SweepConfig) -> int:
     return size if config.trials is None else min(size, config.trials)
 
 
-def _enqueue_grid(study: optuna.Study, space: Space) -> None:
-    """Queue the whole grid, once; a process killed while doing so left off somewhere."""
-    if not study.user_attrs.get("enqueued"):
-        fresh = not study.get_trials(deepcopy=False)
-        for point in space.grid():
-            study.enqueue_trial(point, skip_if_exists=not fresh)
-        study.set_user_attr("enqueued", True)
+def _new_points(space: Space, trials: Iterable[FrozenTrial]) -> Iterator[Point]:
+    """Points of a grid that no trial has or is queued with."""
+    known = {_values(trial.system_attrs.get("fixed_params", {}) | trial.params) for trial in trials}
+    return (point for point in space.grid() if _values(point) not in known)
 
 
 def _reopen_failed(study: optuna.Study) -> None:

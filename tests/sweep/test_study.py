@@ -285,12 +285,26 @@ def test_a_method_more_and_wider_ranges_go_on_with_the_study(configure: Configur
 
 def test_a_grid_that_grows_runs_only_what_is_new(configure: Configure, store: Store) -> None:
     drive(configure(methods=["csp"], sparsity=[0.5, 0.9]), store, count=1)
-    assert [trial.state.name for trial in trials()] == ["COMPLETE", "WAITING"]
+    assert [trial.state.name for trial in trials()] == ["COMPLETE"]
     study = drive(configure(methods=["csp", "magnitude"], sparsity=[0.9, 0.5, 0.7]), store)
     assert (study.finished, study.remaining) == (1, 0)
     tried = [(trial.params["sparsity"], trial.params["method"]) for trial in trials()]
     assert len(set(tried)) == len(tried) == 6
     assert tried[0] == (0.5, "csp")
+
+
+def test_a_grid_that_was_queued_as_a_whole_goes_on(configure: Configure, store: Store) -> None:
+    """As by earlier versions; now points are queued one by one."""
+    config = configure(methods=["csp"], sparsity=[0.5, 0.7, 0.9])
+    drive(config, store, count=1)
+    queued = optuna.load_study(study_name="demo", storage=MEMORY)
+    queued.enqueue_trial({"sparsity": 0.7, "method": "csp"})
+    drive(config, store)
+    assert [(trial.params["sparsity"], trial.state.name) for trial in trials()] == [
+        (0.5, "COMPLETE"),
+        (0.7, "COMPLETE"),
+        (0.9, "COMPLETE"),
+    ]
 
 
 def test_a_cell_more_leaves_the_others_alone(configure: Configure, store: Store) -> None:
