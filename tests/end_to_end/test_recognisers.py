@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cspbench.asr.speech_model import prunable_weights
 from cspbench.corpora.audio import read_utterance
 from cspbench.errors import CspbenchError
 from cspbench.result import TrialResult
+from cspbench.runtime import extension
 from cspbench.runtime.latency.model_engine import ModelEngine, weight_bytes
 from cspbench.runtime.packing import pack_model
 from cspbench.spec import CorpusSpec, DenseSpec, FeatureSpec, LatencySpec, MethodSpec, TrainSpec, TrialSpec
@@ -42,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("runs"))
 
 
-def run(dense: DenseSpec, store: Store, method: str) -> TrialResult:
+def prune(dense: DenseSpec, store: Store, method: str) -> TrialResult:
     spec = TrialSpec(
         dense=dense,
         method=MethodSpec(name=method),
@@ -58,7 +60,7 @@ def run(dense: DenseSpec, store: Store, method: str) -> TrialResult:
 
 
 def test_it_learns_its_training_utterances(dense: DenseSpec, store: Store) -> None:
-    run(dense, store, "magnitude")
+    prune(dense, store, "magnitude")
     folder = store.dense(dense.id)
     curve = [json.loads(line) for line in folder.curve.read_text().splitlines()]
     assert curve[-1]["loss"] < 0.2 * curve[0]["loss"]
@@ -67,7 +69,7 @@ def test_it_learns_its_training_utterances(dense: DenseSpec, store: Store) -> No
 
 
 def test_it_streams_to_the_text_of_a_whole_batch(dense: DenseSpec, store: Store) -> None:
-    run(dense, store, "magnitude")
+    prune(dense, store, "magnitude")
     trained = load_model(store.dense(dense.id).path)
     speech = prepare_speech(dense, store)
     whole = [row.hypothesis for row in recognise(trained.model, speech, "train")]
@@ -83,7 +85,7 @@ def test_it_streams_to_the_text_of_a_whole_batch(dense: DenseSpec, store: Store)
 
 @pytest.mark.parametrize("method", ["csp", "magnitude"])
 def test_it_is_pruned_exactly_and_timed(method: str, dense: DenseSpec, store: Store) -> None:
-    result = run(dense, store, method)
+    result = prune(dense, store, method)
     assert result.size_bytes < result.dense_size_bytes
     assert result.int8_test is None, "nothing decodes it in int8"
     latency = result.latency
@@ -98,6 +100,26 @@ def test_it_is_pruned_exactly_and_timed(method: str, dense: DenseSpec, store: St
 
 
 def test_a_packed_file_is_refused_in_a_sentence(dense: DenseSpec, store: Store) -> None:
-    run(dense, store, "magnitude")
+    prune(dense, store, "magnitude")
     with pytest.raises(CspbenchError, match=f"'{dense.model.name}' has no packed file"):
         pack_model(load_model(store.dense(dense.id).path))
+
+
+@pytest.mark.skipif(not extension.available(), reason="packed layers need the native module")
+def test_the_latency_command_measures_it_in_torch(
+    dense: DenseSpec, store: Store, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    prune(dense, store, "magnitude")
+    quick = ("--utterances", 1, "--repeats", 2, "--warmup", 0)
+    code, out, err = run("latency", store.dense(dense.id).path, *quick, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert list(found["measured"]["engines"]) == ["torch", "packed"]
+    assert found["model"]["spec"]["name"] == dense.model.name
+    assert found["measured"]["protocol"]["step_ms"] == 40 * (load_model(store.dense(dense.id).path).model.chunk or 1)
+    code, out, err = run("latency", store.dense(dense.id).path, *quick)
+    assert code == 0, err
+    assert "packed" in out
+    code, _, err = run("latency", store.dense(dense.id).path, "--engines", "torch,dense")
+    assert code == 1
+    assert "engine 'dense' runs recognisers with packed files alone; this one has torch and packed" in err

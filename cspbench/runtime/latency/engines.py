@@ -10,6 +10,9 @@ from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError, did_you_mean
 from cspbench.runtime import extension
 from cspbench.runtime.latency.engine import Engine
+from cspbench.runtime.latency.measure import Drive
+from cspbench.runtime.latency.model_engine import ModelEngine
+from cspbench.runtime.latency.stream import decode_whole, stream
 from cspbench.runtime.latency.torch_engine import TorchEngine
 from cspbench.runtime.packing import PackedModel, pack_model
 from cspbench.runtime.torch_affine import Layout
@@ -30,13 +33,24 @@ ENGINES = {
 """Engines by name, in words; slow ones first, so that ratios read as speed-ups."""
 
 
-def default_engines() -> tuple[str, ...]:
+WITHOUT_FILE = ("torch", "packed")
+"""Engines of a recogniser without packed files: its own streaming step in torch, on dense or on packed layers."""
+
+
+def default_engines(trained: TrainedModel) -> tuple[str, ...]:
     """Names of the engines measured by default: native ones beside torch, or torch alone."""
+    if not trained.has_packed_file:
+        return WITHOUT_FILE if extension.available() else WITHOUT_FILE[:1]
     return ("torch", *NATIVE) if extension.available() else tuple(TORCH)
 
 
-def check_engines(names: Sequence[str]) -> None:
-    """Check names.
+def drive_of(trained: TrainedModel) -> Drive:
+    """The way to hand a recogniser utterances: step by step, or whole where it has no streaming step."""
+    return decode_whole if trained.model.chunk is None else stream
+
+
+def check_engines(names: Sequence[str], trained: TrainedModel | None = None) -> None:
+    """Check names, for a recogniser if one is given.
 
     Raises:
         CspbenchError: an engine that does not exist or cannot run here, or one named twice.
@@ -51,6 +65,10 @@ def check_engines(names: Sequence[str]) -> None:
             )
         if name in CUDA and not torch.cuda.is_available():
             raise CspbenchError(f"engine '{name}' needs CUDA, and this torch sees no CUDA device")
+        if trained is not None and not trained.has_packed_file and name not in WITHOUT_FILE:
+            raise CspbenchError(
+                f"engine '{name}' runs recognisers with packed files alone; this one has {' and '.join(WITHOUT_FILE)}"
+            )
     if len(set(names)) < len(names):
         raise CspbenchError(f"an engine is named twice in {', '.join(names)}")
 
@@ -68,12 +86,14 @@ def make_engine(name: str, trained: TrainedModel, threads: int = 1, packed: Pack
     """Make an engine of `ENGINES`, ready to stream.
 
     Args:
-        name: of the engine.
+        name: of the engine; see `check_engines`.
         trained: the recogniser.
-        threads: of native engines; torch's are the process's own.
+        threads: of native engines and packed layers; torch's are the process's own.
         packed: the packed file that the recogniser came from, which the engine ``packed`` runs as it is; None packs the
             recogniser now.
     """
+    if not trained.has_packed_file:
+        return ModelEngine(name, trained, pack=name == "packed", threads=threads)
     if name in CUDA:
         return TorchEngine(name, trained, CUDA[name], "cuda")
     if name in TORCH:

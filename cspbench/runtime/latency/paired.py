@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.audio import read_utterance
 from cspbench.corpora.base import Utterance
-from cspbench.result import LatencyReport, Measured
+from cspbench.result import LatencyReport
 from cspbench.runtime import extension
-from cspbench.runtime.latency.engines import make_engine
+from cspbench.runtime.latency.engines import drive_of, make_engine
 from cspbench.runtime.latency.measure import measure, quiet_place
-from cspbench.runtime.latency.model_engine import ModelEngine
-from cspbench.runtime.latency.stream import decode_whole, stream
 from cspbench.spec import LatencySpec
 
 
@@ -36,36 +31,19 @@ def measure_latency(
         spec: threads, warm-up and repetitions.
     """
     audio = [read_utterance(u) for u in utterances[: spec.utterances]]
-    if not dense.has_packed_file:
-        return _measure_in_torch(dense, pruned, audio, spec)
     models = {"torch": dense, "dense": dense, "packed": pruned, "int8": pruned}
+    compared = ("dense", "packed")
+    if not dense.has_packed_file:
+        models, compared = {"torch": dense, "packed": pruned}, ("torch", "packed")
     if not extension.available():
-        models = {"torch": dense, "torch-csr": pruned}
+        sparse = "torch-csr" if dense.has_packed_file else "pruned"
+        models, compared = {"torch": dense, sparse: pruned}, ("torch", sparse)
     with quiet_place(spec.threads) as place:
         engines = [make_engine(name, trained, spec.threads) for name, trained in models.items()]
-        found = measure(engines, audio, dense.pace, spec, place)
-    if extension.available():
-        return _report(found, "dense", "packed", _native_words())
-    return _report(found, "torch", "torch-csr")
-
-
-def _measure_in_torch(
-    dense: TrainedModel, pruned: TrainedModel, audio: Sequence[NDArray[np.float32]], spec: LatencySpec
-) -> LatencyReport:
-    with quiet_place(spec.threads) as place:
-        engines = [
-            ModelEngine("torch", dense),
-            ModelEngine("packed", pruned, pack=extension.available(), threads=spec.threads),
-        ]
-        drive = decode_whole if dense.model.chunk is None else stream
-        found = measure(engines, audio, dense.pace, spec, place, drive)
-    return _report(found, "torch", "packed")
-
-
-def _report(found: Measured, dense: str, packed: str, words: dict[str, str] | None = None) -> LatencyReport:
-    """The report of a measurement; `words` on both engines are their own descriptions if not given."""
-    before, after = found.engines[dense], found.engines[packed]
-    described = words or {"dense": before.engine, "packed": after.engine}
+        found = measure(engines, audio, dense.pace, spec, place, drive_of(dense))
+    before, after = (found.engines[name] for name in compared)
+    native = dense.has_packed_file and extension.available()
+    described = _native_words() if native else {"dense": before.engine, "packed": after.engine}
     return LatencyReport(
         dense=before,
         packed=after,

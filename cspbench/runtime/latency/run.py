@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.asr.trained import TrainedModel
 from cspbench.hyper import Frozen
 from cspbench.machine.cpu import machine
 from cspbench.result import Latency, Measured, Memory
 from cspbench.runtime.latency.audio import Audio
 from cspbench.runtime.latency.device import DeviceProfile, estimates
-from cspbench.runtime.latency.engines import CUDA, TORCH, check_engines, make_engine, packed_for
+from cspbench.runtime.latency.engines import CUDA, TORCH, check_engines, drive_of, make_engine, packed_for
 from cspbench.runtime.latency.measure import measure, quiet_place
 from cspbench.runtime.latency.memory import Kind, peak_memory
 from cspbench.runtime.latency.roofline import roofline
@@ -69,23 +70,24 @@ def run(
         audio: what is streamed.
         spec: threads, warm-up and repetitions.
         profiles: devices to estimate for.
-        memory: measure the peak memory of each engine in its own process (some seconds each).
+        memory: measure the peak memory of each engine in its own process (some seconds each); recognisers with packed
+            files only.
         packed: the packed file it came from, if any; see `make_engine`.
         progress: called with status lines.
 
     Raises:
         CspbenchError: engines that cannot run here.
     """
-    check_engines(names)
+    check_engines(names, trained)
     with quiet_place(spec.threads) as place:
         progress("packing")
         engines = [make_engine(name, trained, spec.threads, packed) for name in names]
         progress(f"measuring {', '.join(names)}")
-        measured = measure(engines, audio.utterances, trained.pace, spec, place)
+        measured = measure(engines, audio.utterances, trained.pace, spec, place, drive_of(trained))
         progress("measuring read bandwidth")
         here = {name: one for name, one in measured.engines.items() if name not in CUDA}
         roofs = roofline(here)
-        if memory:
+        if memory and trained.has_packed_file:
             progress("measuring peak memory, each engine in a process of its own")
             peaks = {name: _with_peak(one, name, trained, packed) for name, one in here.items()}
             measured = measured.model_copy(update={"engines": measured.engines | peaks})
@@ -110,12 +112,19 @@ def _with_peak(latency: Latency, name: str, trained: TrainedModel, packed: Packe
     )
 
 
+def _shape(trained: TrainedModel) -> dict[str, Any]:
+    if trained.has_packed_file:
+        return {"shape": trained.transducer.config()["shape"]}
+    assert trained.model.spec is not None
+    return {"spec": trained.model.spec.model_dump(mode="json")}
+
+
 def _about(trained: TrainedModel) -> dict[str, Any]:
     weights = trained.model.recogniser_state()
-    matrices = [w for name, w in weights.items() if w.dim() == 2 and not name.startswith("embedding")]
+    matrices = [weights[name] for name in prunable_weights(trained.model) if name in weights]
     total = sum(w.numel() for w in matrices)
     return {
-        "shape": trained.transducer.config()["shape"],
+        **_shape(trained),
         "weights": sum(w.numel() for w in weights.values()),
         "sparsity": sum(int((w == 0).sum()) for w in matrices) / total,
         "step_ms": trained.pace.step_seconds * 1000,

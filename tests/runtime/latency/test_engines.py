@@ -129,7 +129,7 @@ def test_without_the_native_module_torch_is_measured_and_the_protocol_says_so(
     report = measure_latency(recogniser(0.0), recogniser(0.9), real_speech, spec)
     assert report.protocol["packed"].startswith("torch eager, CSR")
     assert report.protocol["dense"].startswith("torch eager, dense")
-    assert default_engines() == ("torch", "torch-csr")
+    assert default_engines(recogniser()) == ("torch", "torch-csr")
     with pytest.raises(CspbenchError, match="needs the native module"):
         check_engines(["torch", "int8"])
 
