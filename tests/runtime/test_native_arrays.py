@@ -71,6 +71,18 @@ def test_arrays_outlive_their_matrix():
     assert np.array_equal(array, before)
 
 
+def test_matrices_that_share_pages_come_and_go_without_touching_each_other():
+    """Small ones lie in the same huge pages; their memory is not given away before all of them have gone."""
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((200, 150)).astype(np.float32) for _ in range(60)]
+    matrices = [native.Matrix.pack(each, "dense", "fp32") for each in weights]  # 7 MB in all
+    for i in range(0, 60, 2):
+        matrices[i] = None
+    for i in range(0, 60, 4):
+        matrices[i] = native.Matrix.pack(weights[i], "bitmap", "fp32")
+    assert all(np.array_equal(m.dense(), w) for m, w in zip(matrices, weights, strict=True) if m)
+
+
 def bump(array, at, by=1):
     changed = array.copy()
     changed.flat[at] += changed.dtype.type(by)

@@ -1,7 +1,8 @@
-// Memory of packed matrices and of scratch: aligned, zeroed, and in huge pages where that is worth while.
+// Memory of packed matrices and of scratch: aligned, zeroed, and in huge pages where the system has them.
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 namespace cspbench {
 
@@ -23,10 +24,9 @@ public:
 private:
     void swap(Arena& other) noexcept;
 
+    std::shared_ptr<void> owner_;  // of the memory, which other arenas may share
     unsigned char* data_ = nullptr;
     size_t size_ = 0;
-    void* mapped_ = nullptr;  // what munmap wants; null where operator new was used
-    size_t mapped_size_ = 0;
 };
 
 }  // namespace cspbench
