@@ -190,6 +190,11 @@ class StudyFolder:
         return self.path / "tracking.json"
 
     @property
+    def home(self) -> Path:
+        """A random id, by which a shared database knows that its sweep of this name was started from this folder."""
+        return self.path / "home.json"
+
+    @property
     def optuna(self) -> Path:
         """Database of the Optuna study."""
         return self.path / "optuna.db"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.console import Console
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError, CspbenchError, InterruptedSweepError
 from cspbench.spec import DenseSpec, TrialSpec, content_id
-from cspbench.store import Store, StudyFolder
+from cspbench.store import Store, StudyFolder, read_json, write_json
 from cspbench.sweep.jobs import JobTable
 from cspbench.sweep.on_ray import RayExecutor
 from cspbench.sweep.plan import Plan, resolve
@@ -139,17 +140,18 @@ def _run_shared(config: SweepConfig, store: Store, display: Display, servers: Se
     executor = DatabaseExecutor(table, store, display.note)
     table.make_tables(lambda: PatientStorage(database))
     with study_lock(store.study(config.name)), table.claim():
-        identity = content_id("sweep", plan.identity())
+        ours = {"identity": content_id("sweep", plan.identity()), "home": _home(store.study(config.name))}
         known = table.find()
-        if known is not None and known.content["identity"] != identity:
+        # A sweep that was started from here may have grown; what may grow, its study decides.
+        if known is not None and all(known.content.get(name) != value for name, value in ours.items()):
             raise ConfigError(f"{shown(database)} holds another sweep named '{config.name}': rename this one")
         study = open_study(plan, store, database)
         description = _description(plan, store)
         skip = executor.logged if servers.tracking is not None else None
         logbook = Logbook(store, config.name, description, display.note, servers.tracking, skip)
         logbook.begin()
-        content = {"identity": identity, "config": config.model_dump(mode="json")}
-        table.announce(content | {"tracking": description, "grace": table.grace})
+        content = ours | {"config": config.model_dump(mode="json"), "tracking": description, "grace": table.grace}
+        table.announce(content)
         try:
             summary = _run(plan, store, study, logbook, display, executor)
         except TooManyFailuresError:
@@ -157,6 +159,13 @@ def _run_shared(config: SweepConfig, store: Store, display: Display, servers: Se
             raise
         table.end()
     return summary
+
+
+def _home(folder: StudyFolder) -> str:
+    """Return the id of a study's folder, made at first."""
+    if not folder.home.is_file():
+        write_json(folder.home, uuid4().hex)
+    return str(read_json(folder.home))
 
 
 def _run(

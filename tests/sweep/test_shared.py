@@ -10,10 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import optuna
 import pytest
 from mlflow import MlflowClient
+from rich.console import Console
 from support import fake_trial
 from support.fake_trial import calls
 from support.stack import PASSWORD, Cable, MlflowServer, Postgres, postgres, processes
@@ -21,11 +24,15 @@ from support.stack import PASSWORD, Cable, MlflowServer, Postgres, postgres, pro
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError
 from cspbench.report.results import load_results
+from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store
 from cspbench.sweep.jobs import JobTable, StudyTakenError
 from cspbench.sweep.plan import resolve
+from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.servers import Servers
+from cspbench.sweep.worker import work
+from cspbench.trials.progress import Lines
 
 __all__ = ["postgres"]
 Configure = Callable[..., SweepConfig]
@@ -137,6 +144,46 @@ def test_a_password_in_the_environment_goes_where_mlflow_looks_for_it(monkeypatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host:5000")
     assert Servers.of(None, None).tracking == "https://host:5000"
     assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "secret")
+
+
+def test_a_shared_sweep_grows_where_it_was_started(
+    configure: Configure, servers: Servers, tmp_path: Path, fake_trials: Callable[..., None]
+) -> None:
+    """Elsewhere a sweep of its name is another."""
+
+    def run_trial(spec: TrialSpec, store: Store, **options: Any) -> TrialResult:
+        fake_trial.train_dense(spec.dense, store)
+        return fake_trial.run_trial(spec, store, **options)
+
+    fake_trials(run_trial)
+    assert servers.storage is not None
+    quiet, table = Lines(Console(quiet=True)), JobTable(servers.storage, "grown")
+    table.make_tables(lambda: None)
+
+    def run(home: str, **changes: Any) -> list[str]:
+        ran: list[str] = []
+        store = Store(tmp_path / home)
+
+        def join() -> None:
+            while (sweep := table.find()) is None or not sweep.open:
+                time.sleep(0.1)
+            ran.extend(outcome.spec.id for outcome in work("grown", store, servers, quiet, patience=60))
+
+        worker = Thread(target=join, daemon=True)
+        worker.start()
+        run_sweep(configure(name="grown", methods=["csp"], **changes), store, quiet, servers=servers)
+        worker.join()
+        return ran
+
+    assert len(run("here", sparsity=[0.5])) == 1
+    assert len(run("here", sparsity=[0.5, 0.7, 0.9])) == 2
+    assert (load_results("grown", tmp_path / "here")["state"] == "complete").tolist() == [True] * 3
+    with pytest.raises(ConfigError, match="holds another sweep named 'grown'"):
+        run_sweep(configure(name="grown", methods=["magnitude"]), Store(tmp_path / "there"), quiet, servers=servers)
+    with pytest.raises(ConfigError, match="has tried settings that its sweep file no longer allows"):
+        run_sweep(
+            configure(name="grown", methods=["csp"], sparsity=[0.9]), Store(tmp_path / "here"), quiet, servers=servers
+        )
 
 
 @pytest.mark.timeout(900)  # half a minute on a quiet machine
