@@ -128,7 +128,16 @@ def test_paths(tmp_path: Path) -> None:
 
 
 def test_every_corpus_describes_itself() -> None:
-    assert corpora.names() == ["an4", "fsdd", "kaldi", "lhotse", "librispeech", "manifest", "spoken_commands"]
+    assert corpora.names() == [
+        "an4",
+        "fsdd",
+        "huggingface",
+        "kaldi",
+        "lhotse",
+        "librispeech",
+        "manifest",
+        "spoken_commands",
+    ]
     for name in corpora.names():
         loader = corpora.get(name)
         assert len(loader.summary) > 20
