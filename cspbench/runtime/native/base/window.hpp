@@ -2,13 +2,13 @@
 //
 // Eight or sixteen rows (a group) are multiplied in lockstep. One step gives each of them four slots; a slot is a value
 // and a byte, the value's column relative to the step's base. Sixteen rows share what a step costs, the look-ups of the
-// input above all, but wait for each other more often; processors with vectors of 64 bytes gain by them. The base only ever moves forward, by `advance`
-// columns before each step. A row whose entries lie ahead of the others' fills its slots from up to `window` columns
-// beyond the base, so that few slots stay empty, more so as rows of similar length, and with the middle of their
-// entries at similar columns, are put in one group. Nothing depends on the data in a kernel: no row has an end of its
-// own, no branch is mispredicted, no sum runs over lanes before a group ends; the input's window fits the look-up
-// instructions of a processor (int8) or at least its fastest cache, at addresses that do not depend on the previous
-// entry.
+// input above all, but wait for each other more often; processors with vectors of 64 bytes gain by them. The base only
+// ever moves forward, by `advance` columns before each step. A row whose entries lie ahead of the others' fills its
+// slots from up to `window` columns beyond the base, so that few slots stay empty, more so as rows of similar length,
+// and with the middle of their entries at similar columns, are put in one group. Nothing depends on the data in a
+// kernel: no row has an end of its own, no branch is mispredicted, no sum runs over lanes before a group ends; the
+// input's window fits the look-up instructions of a processor (int8) or at least its fastest cache, at addresses that
+// do not depend on the previous entry.
 //
 //   parameter[0]  window: the narrowest of 64, 128 and 256 columns that holds all slots. The encoder takes 64 or 128,
 //                 whichever promises the lower latency; the option "window" makes it take another
