@@ -126,7 +126,7 @@ def _curves(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]:
                 "asked": row["sparsity_requested"],
                 "loss": _series(steps, "loss"),
                 "dev": _series(curve, "dev_wer"),
-                "weights": rows_of(folder.weight_log),
+                "weights": rows_of(folder.weight_log) if row["sparsity_requested"] else [],
             }
 
 

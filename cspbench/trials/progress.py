@@ -22,7 +22,11 @@ from rich.text import Text
 from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.training.events import Event
 from cspbench.trials.outcome import Outcome
+from cspbench.trials.sketch import Sketch
 from cspbench.units import size_unit, time_unit
+
+TALL = 30
+"""Lines of a terminal on which the sketch of the trials has room."""
 
 PLAIN_INTERVAL = 15.0
 """Seconds between plain lines about the same work."""
@@ -223,23 +227,25 @@ class _Left(ProgressColumn):
 
 
 class _Live(Progress):
-    """Bars, and below them the best trials so far."""
+    """Bars, and below them the best trials so far and, on a tall terminal, the plane they lie in."""
 
-    def __init__(self, *columns: ProgressColumn, console: Console, best: Best) -> None:
-        self._best = best
+    def __init__(self, *columns: ProgressColumn, console: Console, best: Best, sketch: Sketch) -> None:
+        self._best, self._sketch, self._terminal = best, sketch, console
         super().__init__(*columns, console=console)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
         if text := self._best.text():
             yield Text(text)
+        if self._terminal.height >= TALL and (plane := self._sketch.text()):
+            yield Text(plane)
 
 
 class Bars:
-    """Live bars: one for the sweep, one for each trial or dense training under way; below, the best so far."""
+    """Live bars: one for the sweep, one for each trial or dense training under way; below, what was found so far."""
 
     def __init__(self, console: Console) -> None:
-        self._clock, self._best = Clock(), Best()
+        self._clock, self._best, self._sketch = Clock(), Best(), Sketch()
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -247,7 +253,7 @@ class Bars:
             TimeElapsedColumn(),
             _Left(self._clock),
         )
-        self._progress = _Live(*columns, console=console, best=self._best)
+        self._progress = _Live(*columns, console=console, best=self._best, sketch=self._sketch)
         self._tasks: dict[str, TaskID] = {}
         self._sweep: TaskID | None = None
 
@@ -280,6 +286,7 @@ class Bars:
     def ended(self, outcome: Outcome, cached: bool) -> None:
         self._clock.count(label_of(outcome.spec), cached)
         self._best.take(outcome)
+        self._sketch.take(outcome)
         task = self._tasks.pop(label_of(outcome.spec), None)
         if task is not None:
             self._progress.remove_task(task)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from support.browser import Page, browser, needs_chromium
 from support.fake_studies import result, spec
+from support.ui import ui
 
 from cspbench.store import Store
 from cspbench.sweep.tracking import Tracker, open_client
@@ -31,29 +24,6 @@ def logged_study(store: Store, name: str = "demo") -> None:
         trial = spec(method)
         tracker.log(Outcome(trial, result(trial, wer)))
     tracker.finish("FINISHED")
-
-
-@contextmanager
-def ui(store: Store) -> Iterator[str]:
-    """Run `cspbench ui` and give the address it prints for its study."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    command = [sys.executable, "-m", "cspbench", "ui", "demo", "--root", str(store.root), "--port", str(port)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    ) as process:
-        try:
-            assert process.stdout is not None
-            address = re.fullmatch(r"demo: (http://\S+)\n", process.stdout.readline())
-            assert address
-            for line in process.stdout:
-                if "startup complete" in line:
-                    break
-            threading.Thread(target=process.stdout.read, daemon=True).start()  # so that the server can go on writing
-            yield address[1]
-        finally:
-            process.terminate()
 
 
 def rows(page: Page) -> list[str]:

@@ -104,3 +104,14 @@ def test_bars_on_a_terminal() -> None:
     assert "had finished before" in text
     assert "1/2" in text
     assert "best dev WER so far: 90 %: csp 5.1" in text
+
+
+@pytest.mark.parametrize(("height", "drawn"), [(40, True), (24, False)])
+def test_a_tall_terminal_shows_the_plane_of_the_trials(height: int, drawn: bool) -> None:
+    stream = io.StringIO()
+    with make_display(Console(file=stream, force_terminal=True, width=120, height=height)) as display:
+        display.expect(3)
+        for sparsity in (0.5, 0.75, 0.9):
+            trial = spec("csp", sparsity)
+            display.ended(Outcome(trial, result(trial, sparsity / 10)), cached=False)
+    assert ("c csp; capitals: Pareto front" in stream.getvalue()) is drawn

@@ -170,7 +170,7 @@
     box.querySelector("figcaption").textContent = clipped ? `${clipped} of ${own.length} curves leave the figure: values above ${plain(kind === "loss" ? limit : 100 * limit)}, or no numbers, are drawn at its top.` : "";
   }
 
-  // Counts of weights by magnitude, a column a step; the darker, the more.
+  // Counts of weights by magnitude, a column a step; the stronger the colour, the more.
   function weights(box, place, kind) {
     const select = document.querySelector(`select[data-weights="${box.dataset.place}"]`), rows = place.curves[select.value].weights;
     const { svg, px, py, area } = frame(box, "step", "magnitude", rows.map(row => row.step), []);
