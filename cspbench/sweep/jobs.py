@@ -21,6 +21,7 @@ from sqlalchemy import (
     CursorResult,
     Float,
     Identity,
+    Index,
     Integer,
     MetaData,
     String,
@@ -76,6 +77,7 @@ _jobs = Table(
     Column("beat", Float),
     Column("attempts", Integer, nullable=False),
     Column("outcome", Text),
+    Index("cspbench_jobs_by_state", "sweep", "state", "place"),  # what waits, and what runs, among all that has ended
 )
 _workers = Table(
     "cspbench_workers",
