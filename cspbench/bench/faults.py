@@ -11,26 +11,24 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import psutil
 
 from cspbench.bench import Benchmark, machine
+from cspbench.bench.faulty_services import free_port, mlflow_server, small_disk
 from cspbench.errors import ConfigError, CspbenchError
 from cspbench.store import Store
 from cspbench.trials.records import TrialLog, read_result
@@ -64,9 +62,6 @@ DISK_SIZES = (0.1, 0.3, 0.5, 0.7)
 
 ENOUGH = 4
 """Size of a disk that does not fill up, as a multiple of what the undisturbed sweep takes."""
-
-SERVER_TRIES = 600
-"""Looks, ten a second, whether an MLflow server that was started answers."""
 
 CAUSES = ("time", "seconds", "latency", "speed", "noise")
 """Fields of results with these words in their names are measured, and differ from run to run."""
@@ -165,7 +160,7 @@ class Faults:
     def full_disk(self) -> None:
         """Run the sweep with too little space, with a little more again and again, and at last with enough."""
         root = self._folder / "full"
-        with _small_disk(root, self._folder / "undisturbed") as disk:
+        with small_disk(root, self._folder / "undisturbed") as disk:
             codes = [self._start(root, disk.limit(fraction)).wait() for fraction in (*DISK_SIZES, ENOUGH)]
             self._judge(f"full disk ({disk.kind})", root, {"exit codes": codes})
         if not any(codes):
@@ -173,10 +168,10 @@ class Faults:
 
     def absent_server(self) -> None:
         """Run the sweep with an MLflow server that is not there, start the server, and run `cspbench sync`."""
-        root, port = self._folder / "absent", _free_port()
+        root, port = self._folder / "absent", free_port()
         address = f"http://127.0.0.1:{port}"
         code = self._start(root, words=["--tracking-uri", address]).wait()
-        with _mlflow_server(Store(root), port):
+        with mlflow_server(Store(root), port):
             words = [*self._command, "sync", self._name, "--root", str(root), "--tracking-uri", address]
             done = subprocess.run(words, capture_output=True, text=True, check=False)
         self.tally.lost += done.returncode != 0
@@ -394,71 +389,3 @@ def _query(path: Path, query: str) -> list[tuple[Any, ...]]:
         return database.execute(query).fetchall()
     finally:
         database.close()
-
-
-@dataclass(frozen=True)
-class _SmallDisk:
-    """A folder that has too little space: a file system of its own, or a limit on the size of a file.
-
-    Attributes:
-        root: the folder.
-        kind: of the limit, for the record.
-        needed: bytes that the undisturbed sweep takes, or those of its largest file.
-    """
-
-    root: Path
-    kind: str
-    needed: int
-
-    def limit(self, fraction: float) -> Callable[[], None] | None:
-        """Set the space to a fraction of what is needed; return what a child process must call first."""
-        size = int(self.needed * fraction)
-        if self.kind == "tmpfs":
-            subprocess.run(["mount", "-o", f"remount,size={size}", str(self.root)], check=True)
-            return None
-        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
-@contextmanager
-def _small_disk(root: Path, like: Path) -> Iterator[_SmallDisk]:
-    """Make a folder whose space is limited; `like` is the folder of a sweep that had enough."""
-    root.mkdir(parents=True, exist_ok=True)
-    sizes = [path.stat().st_size for path in like.rglob("*") if path.is_file()]
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={sum(sizes)}", "cspbench-faults", str(root)]
-    mounted = shutil.which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    if not mounted:
-        yield _SmallDisk(root, "file size", max(sizes))
-        return
-    try:
-        yield _SmallDisk(root, "tmpfs", sum(sizes))
-    finally:
-        subprocess.run(["umount", str(root)], check=False)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@contextmanager
-def _mlflow_server(store: Store, port: int) -> Iterator[None]:
-    """Serve the MLflow database of a store; waits until the server answers."""
-    store.mlflow.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{store.mlflow}/mlflow.db"]
-    command += ["--artifacts-destination", str(store.mlflow / "artifacts")]
-    off = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (store.mlflow / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | off, start_new_session=True)
-    try:
-        for _ in range(SERVER_TRIES):
-            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health"):
-                break
-            if server.poll() is not None:
-                break
-            time.sleep(0.1)
-        yield
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)  # its own session
-        server.wait()
