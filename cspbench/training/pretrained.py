@@ -33,6 +33,8 @@ def pretrained_folder(spec: PretrainedSpec) -> DenseFolder:
     folder = SHIPPED.dense(spec.path) if named else DenseFolder(Path(spec.path).expanduser().absolute())
     try:
         note = model_config(folder).get("note", {})
+    except OSError as error:  # a name too long for the file system, a folder that must not be looked into
+        raise ConfigError(f"{spec.path}: {error.strerror}") from None
     except FileAccessError:
         raise
     except CspbenchError as error:

@@ -259,7 +259,10 @@ READING: dict[str, tuple[str, list[list[str]]]] = {
             ["sweep", "SWEEP", "--root", "ROOT"],
         ],
     ),
-    "spec": ("ROOT/trials/*/spec.json", [["show", "s", "--root", "ROOT"]]),
+    "spec": (
+        "ROOT/trials/*/spec.json",
+        [["show", "s", "--root", "ROOT"], ["reproduce", "s/magnitude", "--root", "ROOT"]],
+    ),
     "curve": ("ROOT/trials/*/curve.jsonl", [["show", "s", "--root", "ROOT"], ["report", "s", "--root", "ROOT"]]),
     "hypotheses": (
         "ROOT/trials/*/hypotheses.jsonl",

@@ -19,7 +19,7 @@ def seen(layer: nn.Module, call: Callable[[], object]) -> dict[str, Tensor]:
     """All inputs (n, in) of every matrix of a layer, in the order in which they were shown."""
     found: dict[str, list[Tensor]] = {}
     parameters = {name: p for name, p in layer.named_parameters() if p.dim() > 1}
-    with inputs._watching(layer, parameters, lambda name, x: found.setdefault(name, []).append(x)), torch.no_grad():
+    with inputs.watching(layer, parameters, lambda name, x: found.setdefault(name, []).append(x)), torch.no_grad():
         call()
     return {name: torch.cat(parts) for name, parts in found.items()}
 

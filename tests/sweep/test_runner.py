@@ -197,7 +197,7 @@ def test_controls_run_first_once_a_seed_and_stand_beside_the_dense_model(
     assert len(specs) == 2 + 2 * 2
     assert len({json.dumps([spec["training"], spec["prunable"], spec["dense"]], sort_keys=True) for spec in specs}) == 1
     assert table.summary(frame)["method"].tolist()[:2] == ["dense", "control"]
-    assert len(study_of(store).trials) == 4, "a control is no setting of the study"
+    assert len(study_of(store).trials) == 2, "a control is no setting of the study"
     before = len(calls(store.root))
     run_sweep(config, store, display)
     assert len(calls(store.root)) == before
