@@ -160,6 +160,17 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def flatten_all(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of mappings within mappings under dotted names, each behind `prefix`; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten_all(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:
     """Inverse of `flatten`; a name is split at its first dot, so that keys may hold dots of their own."""
     nested: dict[str, Any] = {}

@@ -143,7 +143,7 @@ class Faults:
             self._judge("kill -9", root, dict(self.tally.kills - before))
 
     def locked_databases(self) -> None:
-        """Hold the databases of study and MLflow for `LOCKED` seconds while the sweep works."""
+        """Hold the databases of study and MLflow for `LOCKED` seconds while the sweep works; then `cspbench sync`."""
         root = self._folder / "locked"
         process = self._start(root)
         files = [Store(root).study(self._name).optuna, Store(root).mlflow / "mlflow.db"]
@@ -155,7 +155,8 @@ class Faults:
                 time.sleep(LOCKED)
                 database.execute("ROLLBACK")
             database.close()
-        self._judge("locked databases", root, {"seconds": 2 * LOCKED, "exit code": process.wait()})
+        code = process.wait()
+        self._judge("locked databases", root, {"seconds": 2 * LOCKED, "exit code": code, "sync": self._sync(root)})
 
     def full_disk(self) -> None:
         """Run the sweep with too little space, with a little more again and again, and at last with enough."""
@@ -172,10 +173,15 @@ class Faults:
         address = f"http://127.0.0.1:{port}"
         code = self._start(root, words=["--tracking-uri", address]).wait()
         with mlflow_server(Store(root), port):
-            words = [*self._command, "sync", self._name, "--root", str(root), "--tracking-uri", address]
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            answer = self._sync(root, "--tracking-uri", address)
+        self._judge("absent server", root, {"exit code": code, "sync": answer})
+
+    def _sync(self, root: Path, *words: str) -> str:
+        """Log in MLflow what it lacks, as the sweep tells the user to do; return what the command says."""
+        line = [*self._command, "sync", self._name, "--root", str(root), *words]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
         self.tally.lost += done.returncode != 0
-        self._judge("absent server", root, {"exit code": code, "sync": (done.stdout or done.stderr).strip()})
+        return (done.stdout or done.stderr).strip()
 
     def _one_life(self, root: Path, wanted: Callable[[], bool]) -> bool:
         """Start the sweep and kill something of it, workers more than once; returns True if it came to its end."""

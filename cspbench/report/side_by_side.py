@@ -11,6 +11,7 @@ import pandas as pd
 
 from cspbench.asr.wer import FEWEST_SPEAKERS
 from cspbench.errors import CspbenchError
+from cspbench.hyper import flatten_all
 from cspbench.report.bootstrap import PairedDifference
 from cspbench.report.columns import Column
 from cspbench.report.display import NOISY, NOISY_NOTE
@@ -74,18 +75,7 @@ def difference(first: Sequence[Trial], second: Sequence[Trial]) -> Difference:
 
 
 def _spec_values(trial: Trial) -> dict[str, Any]:
-    return _leaves(trial.spec.model_dump(mode="json"))
-
-
-def _leaves(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested mappings, by dotted names."""
-    found: dict[str, Any] = {}
-    for name, inner in value.items():
-        if isinstance(inner, dict) and inner:
-            found |= _leaves(inner, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = inner
-    return found
+    return flatten_all(trial.spec.model_dump(mode="json"))
 
 
 def _different(a: dict[str, Any], b: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

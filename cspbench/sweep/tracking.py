@@ -82,8 +82,10 @@ def open_client(store: Store, server: str | None = None) -> MlflowClient:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):  # importing it set them back
+    for name in ("mlflow", "alembic"):  # importing it set them back
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It logs the traceback of every error that it raises, and whoever catches that says it in a line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if server is not None:
         for name, value in HTTP.items():
             os.environ.setdefault(name, value)

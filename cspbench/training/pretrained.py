@@ -28,13 +28,14 @@ def pretrained_folder(spec: PretrainedSpec) -> DenseFolder:
 
     Raises:
         ConfigError: it holds no recogniser, or a pruned one.
+        FileAccessError: it cannot be read.
     """
     named = NAME.fullmatch(spec.path) and spec.path in shipped_names()
     folder = SHIPPED.dense(spec.path) if named else DenseFolder(Path(spec.path).expanduser().absolute())
     try:
         note = model_config(folder).get("note", {})
     except OSError as error:  # a name too long for the file system, a folder that must not be looked into
-        raise ConfigError(f"{spec.path}: {error.strerror}") from None
+        raise FileAccessError.of(error) from None
     except FileAccessError:
         raise
     except CspbenchError as error:

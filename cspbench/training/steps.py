@@ -19,12 +19,11 @@ class StepLog:
     Args:
         path: the file; None keeps nothing.
         total: steps of the run.
-        points: steps that are kept, at most; None takes `STEP_POINTS`.
+        points: steps that are kept, at most.
     """
 
-    def __init__(self, path: Path | None, total: int, points: int | None = None) -> None:
+    def __init__(self, path: Path | None, total: int, points: int = STEP_POINTS) -> None:
         self._path = path
-        points = points or STEP_POINTS
         # Decided by the step alone, so that a resumed run keeps the same steps. The last one is always kept.
         self._every = max(1, -(-total // (points - 1)))
         self._total = total

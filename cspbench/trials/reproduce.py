@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from cspbench.errors import ConfigError
+from cspbench.hyper import flatten_all
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import ModelFolder, Store, TrialFolder, read_json
@@ -156,19 +157,11 @@ def _circumstances(pairs: Mapping[str, tuple[ModelFolder, ModelFolder]]) -> tupl
 
 
 def _texts(environment: Mapping[str, Any], stage: str) -> dict[str, float | str | None]:
-    return dict(_flat(environment, f"{stage}."))
+    return flatten_all(environment, f"{stage}.")
 
 
 def _numbers(result: TrialResult) -> dict[str, float | str | None]:
-    return dict(_flat(result.model_dump(mode="json", include=COMPARED)))
-
-
-def _flat(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, float | str | None]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{at}{name}.")
-        else:
-            yield f"{at}{name}", value
+    return flatten_all(result.model_dump(mode="json", include=COMPARED))
 
 
 def _differences(

@@ -58,7 +58,6 @@ def test_nothing_is_lost_repeated_or_different(sweep: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow  # ten sweeps, two minutes of locks and a server
-@pytest.mark.xfail(reason="locked databases still cost trials of the study and print tracebacks", strict=False)
 @pytest.mark.timeout(3600)
 def test_locked_databases_full_disks_and_absent_servers_lose_nothing(sweep: dict[str, Any]) -> None:
     found = faults.run(**sweep, kills=0)

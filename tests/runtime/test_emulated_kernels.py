@@ -45,7 +45,6 @@ def _run(*command: str | Path) -> None:
     assert "all as the portable ones" in ran.stdout
 
 
-@pytest.mark.slow
 def test_avx512(tmp_path: Path) -> None:
     _needs("g++")
     emulated = ROOT / "tests" / "native" / "emulated"
@@ -53,7 +52,6 @@ def test_avx512(tmp_path: Path) -> None:
     _run(program, "1", "1000")
 
 
-@pytest.mark.slow
 def test_neon(tmp_path: Path) -> None:
     _needs("aarch64-linux-gnu-g++", "qemu-aarch64")
     program = _build("aarch64-linux-gnu-g++", tmp_path, "neon", ["-static"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.store import write_jsonl
 from cspbench.training import loop
 from cspbench.training.loop import one_cycle, spec_augment
+from cspbench.training.steps import StepLog
 from cspbench.trials.records import read_rows
 
 
@@ -78,7 +80,7 @@ def test_losses_of_single_steps_are_kept_and_right_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, resumed = some_run(None), some_run(tmp_path)
-    monkeypatch.setattr("cspbench.training.steps.STEP_POINTS", 9)
+    monkeypatch.setattr(loop, "StepLog", partial(StepLog, points=9))
     whole.steps, resumed.steps = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
     whole.run()
     rows = read_rows(whole.steps)
