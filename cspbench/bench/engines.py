@@ -203,7 +203,7 @@ def _ratios(entries: Sequence[Entry], prefix: str) -> dict[str, float]:
             dense = [e for e in alike if e.name == "torch_dense"]
             found |= _against(f"{prefix}torch_dense", f"ours_fp32{tag}", dense, ours)
         ahead = best([e for e in rivals if e.contestant.lookahead], "hot")
-        if ahead:
+        if ahead and ours.timed("hot"):
             found[f"{prefix}lookahead_{precision}/ours_{precision}{tag}:hot"] = paired(ahead, ours, "hot")
         if (bound := _over_bound(ours)) is not None:
             found[f"{prefix}bound/{precision}{tag}"] = bound
@@ -211,16 +211,16 @@ def _ratios(entries: Sequence[Entry], prefix: str) -> dict[str, float]:
 
 
 def _against(above: str, below: str, rivals: Sequence[Entry], ours: Entry) -> dict[str, float]:
-    """The ratio of the fastest rival in each state, and the lower of both under the plain name."""
-    fastest = {state: best(rivals, state) for state in STATES}
+    """The ratio of the fastest rival in each state; the lower under the plain name, where both could be measured."""
+    fastest = {state: best(rivals, state) for state in STATES if ours.timed(state)}
     each = {state: paired(entry, ours, state) for state, entry in fastest.items() if entry is not None}
     named = {f"{above}/{below}:{state}": value for state, value in each.items()}
-    return {f"{above}/{below}": lower(each)} | named if each else {}
+    return ({f"{above}/{below}": lower(each)} if len(each) == len(STATES) else {}) | named
 
 
 def _over_bound(entry: Entry) -> float | None:
     """Cold time over the time that reading the bytes of the format takes at the bandwidth of the same round; median."""
-    if not entry.bandwidths or not entry.rounds["cold"] or not entry.bytes:
+    if not entry.bandwidths or not entry.timed("cold") or not entry.bytes:
         return None
     pairs = zip(entry.medians("cold"), entry.bandwidths, strict=True)
     return statistics.median(seconds * bandwidth for seconds, bandwidth in pairs) / entry.bytes
@@ -238,6 +238,8 @@ def _falls(races: Sequence[Sequence[Entry]], rounds: int, evict: Evictor, progre
                 continue
             progress(f"{model}, {precision}: all sparsities interleaved")
             race(chain, rounds, COUNTS[model], evict)
+            if not all(entry.timed(state) for entry in chain for state in STATES):
+                continue
             steps = [paired(a, b, s) for a, b in itertools.pairwise(chain) for s in STATES]
             found[f"{'' if model == 'L' else f'{model}:'}falls/ours_{precision}"] = min(steps)
     return found
@@ -256,7 +258,8 @@ def _protocol(races: Sequence[Sequence[Entry]], meter: _Bandwidth, task: str, ro
         "recogniser": task,
         "work": "one time step, batch 1: L is 5 LSTM layers of 1024 and 640 inputs, S 2 of 256 and 120; linear is "
         "nn.Linear(1024, 4096) on one vector, ours called from Python like torch, each less its call on 1 x 1",
-        "ratios": "median over rounds of the peer's median step over ours; plain names: the lower of hot and cold",
+        "ratios": "median over rounds of the peer's median step over ours; plain names: the lower of hot and cold; "
+        "a time that cannot be told from an empty call's gives no ratio",
         "best": "the peer of that precision with the lowest median; each is checked against a 64-bit reference first",
         "cold": "before each step a buffer of four times the last cache is read; that is not timed",
         "bound": "cold step over (bytes of the format / read bandwidth measured in the same round); 1 is the limit",

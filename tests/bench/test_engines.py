@@ -249,6 +249,35 @@ def test_ratios_say_the_lower_of_hot_and_cold(work: Work) -> None:
     assert engines._ratios(small, "pruned:")["pruned:S:best_int8/ours_int8@0.95"] == 3 / 2
 
 
+def test_a_time_that_noise_made_negative_gives_no_ratio(work: Work) -> None:
+    large = replace(work, model="L", zeros=0.9)
+    contestants = [
+        clockwork("torch_dense", "fp32", 10, 12),
+        clockwork("noisy", "fp32", 4, -1),
+        clockwork("ours_fp32", "fp32", 2, -3, ours=True),
+    ]
+    entries = [enter(contestant, large) for contestant in contestants]
+    race(entries, 3, Counts(1, 1, 1), Evictor(1 << 12))
+    for entry in entries:
+        entry.bandwidths = [100.0, 400.0, 500.0]
+    assert engines._ratios(entries, "") == {"best_fp32/ours_fp32@0.90:hot": 2, "torch_dense/ours_fp32@0.90:hot": 5}
+
+
+def test_an_empty_call_is_timed_beside_each_step(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    durations = {"empty": [1.0, 2.0, 9.0], "step": [5.0, 6.0, 7.0]}
+
+    def seconds(call: Callable[[], object], evict: Evict | None = None) -> float:
+        calls.append("empty" if call() == "empty" else "step")
+        return durations[calls[-1]].pop(0)
+
+    engine = LSTM(work)
+    engine.empty = lambda: "empty"
+    monkeypatch.setattr("cspbench.bench.peers.engine.seconds", seconds)
+    assert engine.times(3) == [3.0, 4.0, 5.0]
+    assert calls == ["empty", "step"] * 3
+
+
 def test_without_ours_or_without_peers_there_is_no_ratio(work: Work) -> None:
     alone = enter(clockwork("ours_fp32", "fp32", 1, 1, ours=True), work)
     race([alone], 1, Counts(0, 1, 1), Evictor(1 << 12))

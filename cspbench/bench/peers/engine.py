@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -73,11 +73,8 @@ class StepEngine(ABC):
 class Stepping(StepEngine):
     """An engine whose steps are called, and timed, from Python. What the call itself costs is measured and left out."""
 
-    EMPTY_CALLS: ClassVar[int] = 25
-
     def __init__(self, work: Work) -> None:
         self.inputs = list(work.inputs)
-        self._glue: dict[bool, float] = {}
 
     @abstractmethod
     def reset(self) -> None:
@@ -108,21 +105,18 @@ class Stepping(StepEngine):
         return np.stack(found)
 
     def times(self, steps: int, evict: Evict | None = None) -> list[float]:
-        glue = self.glue(evict)
-        times = []
+        # Beside each step: a machine that changes its pace in between would leave a difference of two paces.
+        overheads, times = [], []
         for index in range(steps):
+            overheads.append(self.overhead(evict))
             self.load(self.inputs[index % len(self.inputs)])
-            times.append(seconds(self.step, evict) - glue)
-        return times
+            times.append(seconds(self.step, evict))
+        overhead = statistics.median(overheads) if overheads else 0.0
+        return [time - overhead for time in times]
 
-    def glue(self, evict: Evict | None) -> float:
-        """Seconds of an empty call, with caches as they are in the steps; measured once."""
-        if self.empty is None:
-            return 0.0
-        cold = evict is not None
-        if cold not in self._glue:
-            self._glue[cold] = statistics.median(seconds(self.empty, evict) for _ in range(self.EMPTY_CALLS))
-        return self._glue[cold]
+    def overhead(self, evict: Evict | None) -> float:
+        """Seconds of an empty call, with caches as they are in the steps."""
+        return 0.0 if self.empty is None else seconds(self.empty, evict)
 
 
 def seconds(call: Callable[[], object], evict: Evict | None = None) -> float:

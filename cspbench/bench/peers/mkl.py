@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
-import statistics
 from ctypes import c_float, c_int, c_void_p
 from functools import cache
 from pathlib import Path
@@ -122,11 +121,8 @@ class Products(Stepping):
         for matrix in self.matrices:
             self.product(*matrix.no_matrix)
 
-    def glue(self, evict: Evict | None) -> float:
-        if (evict is not None) not in self._glue:
-            gates = statistics.median(self.gates.times(self.EMPTY_CALLS, evict)) if self.gates else 0.0
-            self._glue[evict is not None] = super().glue(evict) - gates
-        return self._glue[evict is not None]
+    def overhead(self, evict: Evict | None) -> float:
+        return super().overhead(evict) - (self.gates.times(1, evict)[0] if self.gates else 0.0)
 
     def output(self) -> np.ndarray:
         return self.matrices[-1].x[self.layers[-1].inputs :]

@@ -82,6 +82,10 @@ class Entry:
         """Median seconds of a step in each round."""
         return [statistics.median(times) for times in self.rounds[state]]
 
+    def timed(self, state: CacheState) -> bool:
+        """Return True if each round has a median above 0: what is left of a call less an empty one can be noise."""
+        return bool(self.rounds[state]) and min(self.medians(state)) > 0
+
     def all(self, state: CacheState) -> list[float]:
         """Seconds of all steps."""
         return [x for times in self.rounds[state] for x in times]
@@ -131,8 +135,8 @@ def paired(above: Entry, below: Entry, state: CacheState) -> float:
 
 
 def best(entries: Sequence[Entry], state: CacheState) -> Entry | None:
-    """The fastest of those that ran."""
-    ran = [entry for entry in entries if entry.rounds[state]]
+    """The fastest of those that ran and took a time that could be measured."""
+    ran = [entry for entry in entries if entry.timed(state)]
     return min(ran, key=lambda entry: statistics.median(entry.medians(state)), default=None)
 
 
