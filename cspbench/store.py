@@ -66,7 +66,7 @@ class ModelFolder:
 
     @property
     def steps(self) -> Path:
-        """Loss, learning rate and gradient norm of single steps, one JSON object a line."""
+        """Loss, learning rate, gradient norm, speed and sparsity of single steps, one JSON object a line."""
         return self.path / "steps.jsonl"
 
     @property
@@ -102,6 +102,11 @@ class DenseFolder(ModelFolder):
 @dataclass(frozen=True)
 class TrialFolder(ModelFolder):
     """Files of a trial."""
+
+    @property
+    def usage(self) -> Path:
+        """Use of the machine while the trial ran, one JSON object a line; only where it was asked for."""
+        return self.path / "usage.jsonl"
 
     @property
     def hypotheses(self) -> Path:

@@ -294,6 +294,12 @@ class SweepConfig(Recipe):
     trial_timeout: float | None = Field(None, gt=0, description="seconds after which a running trial fails")
     max_failures: int | None = Field(None, ge=1, description="failed trials after which the sweep stops")
     device: Device = "auto"
+    system_metrics: float | None = Field(
+        None,
+        ge=0.1,
+        le=3600,
+        description="seconds between samples of processor, memory and GPU while a trial runs, for MLflow; unset: none",
+    )
 
     def bounds(self) -> list[Constraint]:
         """Return the constraints, read."""

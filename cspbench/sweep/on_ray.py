@@ -39,6 +39,7 @@ class RayExecutor:
         progress: called when a trial starts again.
         resources: of a trial.
         timeout: seconds after which a trial is ended; None for no limit.
+        system_metrics: seconds between samples of a trial's node; None for none.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class RayExecutor:
         progress: TrialProgress,
         resources: TrialResources,
         timeout: float | None = None,
+        system_metrics: float | None = None,
     ) -> None:
         try:
             import ray
@@ -55,7 +57,7 @@ class RayExecutor:
             raise ConfigError("executor 'ray' needs Ray: pip install 'cspbench[ray]'") from None
         self._ray: Any = ray
         self._store, self._device, self._progress = store, device, progress
-        self._resources, self._timeout = resources, timeout
+        self._resources, self._timeout, self._system_metrics = resources, timeout, system_metrics
         self._open: dict[Any, TrialSpec] = {}
         self._attempts: Counter[str] = Counter()
         self._started = self._stopping = False
@@ -83,7 +85,8 @@ class RayExecutor:
         task = self._ray.remote(run_task).options(name=spec.id, **options)
         threads = max(1, math.floor(self._resources.cpus))
         root = str(self._store.root)
-        self._open[task.remote(spec.model_dump_json(), root, self._device, threads, self._timeout)] = spec
+        given = (spec.model_dump_json(), root, self._device, threads, self._timeout, self._system_metrics)
+        self._open[task.remote(*given)] = spec
 
     def wait(self) -> Outcome:
         while self._open:
@@ -137,7 +140,9 @@ class RayExecutor:
             self._ray.shutdown()
 
 
-def run_task(spec: str, root: str, device: str, threads: int, timeout: float | None) -> str:
+def run_task(
+    spec: str, root: str, device: str, threads: int, timeout: float | None, system_metrics: float | None
+) -> str:
     """Run a trial as a Ray task.
 
     Args:
@@ -146,6 +151,7 @@ def run_task(spec: str, root: str, device: str, threads: int, timeout: float | N
         device: as in a sweep file.
         threads: of torch.
         timeout: seconds after which the trial is ended; None for no limit.
+        system_metrics: seconds between samples of the node; None for none.
 
     Returns:
         The outcome and the records as JSON; ``null`` if it was interrupted, and stopped at a checkpoint.
@@ -157,7 +163,9 @@ def run_task(spec: str, root: str, device: str, threads: int, timeout: float | N
     try:
         with (
             stop.stoppable("stopping at the next checkpoint"),
-            make_executor(1, store, device, lambda work, event: None, timeout) as executor,
+            make_executor(
+                1, store, device, lambda work, event: None, timeout, system_metrics=system_metrics
+            ) as executor,
         ):
             executor.submit(trial)
             outcome = executor.wait()

@@ -54,7 +54,13 @@ def retry(
                     f"sweep '{name}' has no failed or stopped trial '{only}'; see `cspbench results {name}`"
                 )
         with executor or make_executor(
-            config.workers, store, config.device, display.event, config.trial_timeout, config.trials_per_gpu
+            config.workers,
+            store,
+            config.device,
+            display.event,
+            config.trial_timeout,
+            config.trials_per_gpu,
+            system_metrics=config.system_metrics,
         ) as running:
             queue = TrialQueue(running, store, display)
             return list(queue.run(jobs, log, dense=[job.spec.dense for job in jobs], total=len(jobs)))

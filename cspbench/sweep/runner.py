@@ -116,7 +116,9 @@ def _executor(config: SweepConfig, store: Store, progress: TrialProgress) -> Exe
     if config.executor == "ray":
         if config.early_stopping is not None:
             raise ConfigError("early_stopping needs `executor: local`: leave it out, or `executor: ray`")
-        return RayExecutor(store, config.device, progress, config.resources, config.trial_timeout)
+        return RayExecutor(
+            store, config.device, progress, config.resources, config.trial_timeout, config.system_metrics
+        )
     return make_executor(
         config.workers,
         store,
@@ -125,6 +127,7 @@ def _executor(config: SweepConfig, store: Store, progress: TrialProgress) -> Exe
         config.trial_timeout,
         config.trials_per_gpu,
         answers=config.early_stopping is not None,
+        system_metrics=config.system_metrics,
     )
 
 

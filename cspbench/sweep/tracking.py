@@ -10,7 +10,7 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,8 +263,10 @@ class Tracker:
                 self._dense.add(id)
         return id in self._dense
 
-    def _log_metrics(self, run_id: str, values: Mapping[str, float], folder: ModelFolder) -> None:
-        """Log numbers, the training curve and that of single steps."""
+    def _log_metrics(
+        self, run_id: str, values: Mapping[str, float], folder: ModelFolder, usage: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        """Log numbers, the training curve, that of single steps, and the use of the machine where it was recorded."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -272,12 +274,15 @@ class Tracker:
         for kind, path in (("curve", folder.curve), ("steps", folder.steps)):
             for record in thinned(rows_of(path)):
                 metrics += [Metric(f"{kind}/{k}", v, now, record["step"]) for k, v in _numbers(record)]
+        for record in thinned(usage):
+            at = round(1000 * record["time"])
+            metrics += [Metric(f"system/{k}", v, at, record["step"]) for k, v in _numbers(record) if k != "time"]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
     def _log_result(self, run_id: str, spec: TrialSpec, result: TrialResult) -> None:
         folder = self._store.trial(spec.id)
-        self._log_metrics(run_id, trial_metrics(result), folder)
+        self._log_metrics(run_id, trial_metrics(result), folder, rows_of(folder.usage))
         figure = self._log_figure(run_id, result, folder)
         self._client.set_tag(run_id, NOTE, trial_note(spec, result, self._store, run_id, figure))
         hypotheses = rows_of(folder.hypotheses)
@@ -363,7 +368,7 @@ def _datasets(corpus: CorpusSpec) -> list[DatasetInput]:
     ]
 
 
-def thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def thinned(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """At most about `CURVE_POINTS` records, evenly spread; those with a dev WER and the last one always stay."""
     every = max(1, -(-len(records) // CURVE_POINTS))
     last = len(records) - 1

@@ -77,7 +77,9 @@ def work(
     logbook = _logbook(sweep, store, name, servers, display)
     outcomes: list[Outcome] = []
     with (
-        make_executor(1, store, device, display.event, config.trial_timeout) as executor,
+        make_executor(
+            1, store, device, display.event, config.trial_timeout, system_metrics=config.system_metrics
+        ) as executor,
         _present(table, worker),
     ):
         for spec in _trials(table, worker, patience):

@@ -71,7 +71,8 @@ class TrainingRun:
         checkpoint: file to resume from and to write to; None keeps nothing.
         evaluate: called at epoch ends, returns metrics (e.g. dev WER) for the curve.
         on_step: called with the number of steps done before each step and at the end (snapshots).
-        steps: file for loss, learning rate and gradient norm of single steps; None keeps nothing.
+        steps: file for loss, learning rate, gradient norm, utterances a second and sparsity of single steps; None keeps
+            nothing.
         listener: called with an event after every step.
         stage: name of the run in these events.
     """
@@ -98,6 +99,8 @@ class TrainingRun:
         check_precision(self.device, self.spec.precision)
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
+        self._kept: dict[int, tuple[float, Tensor | int]] = {}
+        self._since = (0, 0.0)
 
     def run(self) -> None:
         """Train to the end, going on from the checkpoint if there is one."""
@@ -116,15 +119,18 @@ class TrainingRun:
         last_save = time.monotonic()
         while step < self.total:
             step_aside()  # pauses during latency measurements; excluded from `seconds`
-            began = time.monotonic()
-            epoch, batch = divmod(step, per_epoch)
+            began = time.perf_counter()
+            epoch, index = divmod(step, per_epoch)
             if epoch != epoch_batches[0]:
                 epoch_batches = (epoch, self.data.batches(self.spec, self.seed, epoch))
             if self.on_step is not None:
                 self.on_step(step)
-            progress = self.advance(step, epoch_batches[1][batch]())
+            batch = epoch_batches[1][index]()
+            progress = self.advance(step, batch)
             step += 1
-            self.seconds += time.monotonic() - began
+            seconds = time.perf_counter() - began
+            self.seconds += seconds
+            self._observe(step, len(batch.indices), seconds)
             try:
                 self._after(step, per_epoch, progress)
             except StoppedEarly:
@@ -248,6 +254,7 @@ class TrainingRun:
             self._log_steps(step, losses.tolist())
             self._losses.clear()
             self._norms.clear()
+            self._kept.clear()
             if not math.isfinite(loss):
                 raise FloatingPointError(f"{self.stage}: the loss became {loss} by step {step}; lower learning_rate")
             metrics = {"loss": loss, "learning_rate": progress.learning_rate, **self._sparsity(), **self._evaluation()}
@@ -258,7 +265,7 @@ class TrainingRun:
         self.listener(Event(self.stage, step, self.total, metrics=shown, evaluation=evaluation))
 
     def _log_steps(self, last: int, losses: list[float]) -> None:
-        """Log the steps up to `last`, of which these are the losses; norms of steps before a resume are gone."""
+        """Log the steps up to `last`, of which these are the losses; the rest of steps before a resume is gone."""
         norms = torch.stack(self._norms).tolist() if self._norms else []
         first, unknown = last - len(losses) + 1, len(losses) - len(norms)
         rows = []
@@ -267,18 +274,36 @@ class TrainingRun:
             if self._step_log.keeps(step):
                 row = {"step": step, "loss": loss, "learning_rate": self.progress_at(step - 1).learning_rate}
                 norm = norms[index - unknown] if index >= unknown else math.nan
-                rows.append(row | ({"gradient_norm": norm} if math.isfinite(norm) else {}))
+                rows.append(row | ({"gradient_norm": norm} if math.isfinite(norm) else {}) | self._observed(step))
         self._step_log.write(first, rows)
+
+    def _observe(self, step: int, utterances: int, seconds: float) -> None:
+        """Note the speed since the last step that is logged, and the zeros after it, which are read at epoch ends."""
+        utterances, seconds = utterances + self._since[0], seconds + self._since[1]
+        if self._step_log.keeps(step):
+            self._kept[step] = (utterances / seconds, self._zeros())
+            utterances, seconds = 0, 0.0
+        self._since = (utterances, seconds)
+
+    def _observed(self, step: int) -> dict[str, float]:
+        if step not in self._kept:
+            return {}
+        rate, zeros = self._kept[step]
+        return {"utterances_per_second": rate, **self._sparsity(zeros)}
 
     def _evaluation(self) -> dict[str, float]:
         return {} if self.evaluate is None else self.evaluate()
 
-    def _sparsity(self) -> dict[str, float]:
+    def _zeros(self) -> Tensor | int:
+        """Number of zeros among the prunable weights, on their device."""
+        return 0 if self.method is None else sum((w == 0).sum() for w in self.method.context.weights.values())
+
+    def _sparsity(self, zeros: Tensor | int | None = None) -> dict[str, float]:
+        """Return the fraction of zeros, counted now unless their number is given; nothing where nothing is pruned."""
         if self.method is None:
             return {}
-        weights = self.method.context.weights.values()
-        zeros = sum(int((w == 0).sum()) for w in weights)
-        return {"sparsity": zeros / max(1, sum(w.numel() for w in weights))}
+        total = sum(w.numel() for w in self.method.context.weights.values())
+        return {"sparsity": int(self._zeros() if zeros is None else zeros) / max(1, total)}
 
     def _save(self, step: int) -> None:
         if self.checkpoint is None:

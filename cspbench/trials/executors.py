@@ -21,6 +21,7 @@ from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store, write_atomic
 from cspbench.training.events import Event, Listener, StoppedEarly
 from cspbench.trials.outcome import Outcome, reason_of
+from cspbench.trials.usage import UsageLog
 
 MAX_ATTEMPTS = 3
 """Attempts at a trial whose worker dies: the cause may be the machine, or the trial itself."""
@@ -74,6 +75,7 @@ def make_executor(
     timeout: float | None = None,
     trials_per_gpu: int | Literal["auto"] | None = None,
     answers: bool = False,
+    system_metrics: float | None = None,
 ) -> Executor:
     """Return the executor for a number of workers.
 
@@ -86,6 +88,7 @@ def make_executor(
             process of its own.
         answers: true if `progress` may stop trials early; workers then wait for it after each evaluation.
         trials_per_gpu: trials that share a GPU, in place of `workers` where there is one: see `worker_count`.
+        system_metrics: seconds between samples of the machine, see `UsageLog`; None for none.
 
     Raises:
         CspbenchError: the device is not there; better said before any work.
@@ -94,11 +97,13 @@ def make_executor(
 
     workers = worker_count(workers, trials_per_gpu, device)
     if workers == 1 and timeout is None:
-        return InProcess(store, device, progress)
-    return LocalProcesses(workers, store, device, progress, timeout, answers)
+        return InProcess(store, device, progress, system_metrics)
+    return LocalProcesses(workers, store, device, progress, timeout, answers, system_metrics)
 
 
-def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener) -> Outcome:
+def attempt(
+    spec: TrialSpec, store: Store, device: str, progress: Listener, system_metrics: float | None = None
+) -> Outcome:
     """Run a trial and turn whatever it raises into an outcome; the traceback goes to ``error.txt`` in its folder.
 
     Args:
@@ -106,11 +111,14 @@ def attempt(spec: TrialSpec, store: Store, device: str, progress: Listener) -> O
         store: keeps it.
         device: as in a sweep file.
         progress: called with events.
+        system_metrics: seconds between samples of the machine, see `UsageLog`; None for none.
     """
     from cspbench.trials import run
 
     report = store.trial(spec.id).error
     try:
+        if system_metrics is not None:
+            progress = UsageLog(store.trial(spec.id).usage, system_metrics, progress)
         result = run.run_trial(spec, store, device=device, progress=progress)
     except StoppedEarly as stopped:
         return Outcome(spec, stopped=str(stopped))
@@ -140,8 +148,9 @@ class InProcess:
 
     workers = 1
 
-    def __init__(self, store: Store, device: str, progress: TrialProgress) -> None:
+    def __init__(self, store: Store, device: str, progress: TrialProgress, system_metrics: float | None = None) -> None:
         self._store, self._device, self._progress = store, device, progress
+        self._system_metrics = system_metrics
         self._submitted: deque[TrialSpec] = deque()
 
     def prepare(self, dense: Iterable[DenseSpec]) -> None:
@@ -160,7 +169,7 @@ class InProcess:
 
     def wait(self) -> Outcome:
         spec = self._submitted.popleft()
-        return attempt(spec, self._store, self._device, partial(self._progress, spec))
+        return attempt(spec, self._store, self._device, partial(self._progress, spec), self._system_metrics)
 
     def __enter__(self) -> Self:
         return self
@@ -185,8 +194,10 @@ class LocalProcesses:
         progress: TrialProgress,
         timeout: float | None = None,
         answers: bool = False,
+        system_metrics: float | None = None,
     ) -> None:
         self.workers, self._timeout, self._answers = workers, timeout, answers
+        self._system_metrics = system_metrics
         self._store, self._device, self._progress = store, device, progress
         self._idle: list[_Worker] = []
         self._running: dict[Connection, _Worker] = {}
@@ -293,7 +304,7 @@ class LocalProcesses:
     def _start(self) -> _Worker:
         taken = {worker.index for worker in [*self._idle, *self._running.values()]}
         index = next(i for i in range(self.workers) if i not in taken)
-        return _Worker(index, self.workers, self._store, self._device, self._answers)
+        return _Worker(index, self.workers, self._store, self._device, self._answers, self._system_metrics)
 
     def __enter__(self) -> Self:
         return self
@@ -308,13 +319,15 @@ class LocalProcesses:
 class _Worker:
     """A worker process, the pipe to it, the trial it runs, and the time by which that must have ended."""
 
-    def __init__(self, index: int, workers: int, store: Store, device: str, answers: bool) -> None:
+    def __init__(
+        self, index: int, workers: int, store: Store, device: str, answers: bool, system_metrics: float | None
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.index = index
         self.spec: TrialSpec | None = None
         self.deadline: float | None = None
         self.connection, theirs = context.Pipe()
-        arguments = (theirs, store.root, index, workers, device, answers)
+        arguments = (theirs, store.root, index, workers, device, answers, system_metrics)
         self._process = context.Process(target=serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
@@ -338,7 +351,15 @@ class _Worker:
         return died
 
 
-def serve(connection: Connection, root: os.PathLike[str], index: int, workers: int, device: str, answers: bool) -> None:
+def serve(
+    connection: Connection,
+    root: os.PathLike[str],
+    index: int,
+    workers: int,
+    device: str,
+    answers: bool,
+    system_metrics: float | None,
+) -> None:
     """Main function of a worker process: receive specs, send events and outcomes, until the parent is gone.
 
     Args:
@@ -348,6 +369,7 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
         workers: number of workers that divide the machine.
         device: as in a sweep file.
         answers: true if the parent answers each evaluation by whether the trial goes on.
+        system_metrics: seconds between samples of the machine; None for none.
     """
     stop.obey_parent()  # Ctrl-C reaches the whole group, and so may the SIGTERM of a cluster
     from cspbench.trials.gpus import take_place
@@ -358,7 +380,7 @@ def serve(connection: Connection, root: os.PathLike[str], index: int, workers: i
         while True:
             spec = TrialSpec.model_validate_json(connection.recv_bytes())
             _send(connection, {"started": True})
-            outcome = attempt(spec, store, place, _Sender(connection, answers))
+            outcome = attempt(spec, store, place, _Sender(connection, answers), system_metrics)
             _send(connection, outcome.message())
 
 

@@ -18,7 +18,7 @@ from support.fake_studies import result, spec
 
 from cspbench.config import SweepConfig
 from cspbench.result import METRICS, Noise
-from cspbench.store import Store, write_json
+from cspbench.store import Store, write_json, write_jsonl
 from cspbench.sweep.notes import PARENT, TRIAL, git_tags, sweep_note
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.tracking import Tracker, database_uri, open_client, thinned, trial_metrics
@@ -122,6 +122,17 @@ def test_the_dense_recogniser_is_a_run_beside_its_trials(store: Store) -> None:
     metrics = dense.data.metrics
     assert (metrics["test_wer"], metrics["wer"], metrics["sparsity"], metrics["latency_ms"]) == (0.03, 0.03, 0.0, 0.8)
     assert metrics.keys() - {"wer"} <= METRICS.keys()
+
+
+def test_use_of_the_machine_stands_among_system_metrics(store: Store) -> None:
+    client, trial = open_client(store), spec()
+    rows = [{"step": i, "time": 1000.5 + i, "cpu_utilization_percentage": 10.0 * i} for i in range(3)]
+    write_jsonl(store.trial(trial.id).usage, rows)
+    Tracker(client, store, "demo", {"a": 1}).log(Outcome(trial, result(trial, 0.1)))
+    (child,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
+    history = client.get_metric_history(child.info.run_id, "system/cpu_utilization_percentage")
+    assert [(m.step, m.timestamp, m.value) for m in history] == [(i, 1_000_500 + 1000 * i, 10.0 * i) for i in range(3)]
+    assert [name for name in child.data.metrics if name.startswith("system/")] == ["system/cpu_utilization_percentage"]
 
 
 def test_runs_say_who_ran_what_on_which_data(store: Store) -> None:

@@ -79,7 +79,7 @@ def test_a_finished_run_started_again_does_nothing(tmp_path: Path) -> None:
 def test_losses_of_single_steps_are_kept_and_right_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, resumed = some_run(None), some_run(tmp_path)
+    whole, resumed = some_run(None, "magnitude"), some_run(tmp_path, "magnitude")
     monkeypatch.setattr(loop, "StepLog", partial(StepLog, points=9))
     whole.steps, resumed.steps = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
     whole.run()
@@ -88,10 +88,12 @@ def test_losses_of_single_steps_are_kept_and_right_after_a_kill(
     assert rows[-1]["step"] == whole.total
     assert all(row["gradient_norm"] > 0 and row["loss"] > 0 for row in rows)
     assert rows[0]["learning_rate"] == whole.progress_at(int(rows[0]["step"]) - 1).learning_rate
+    assert rows[0]["sparsity"] < rows[-1]["sparsity"] == whole.curve[-1]["sparsity"]
+    assert all(row.pop("utterances_per_second") > 0 for row in rows)
     # What a killed run wrote beyond its last checkpoint is written again.
     write_jsonl(resumed.steps, [{"step": step, "loss": -1.0} for step in (1, 2, whole.total)])
     resumed.run()
-    assert read_rows(resumed.steps) == rows
+    assert [{k: v for k, v in row.items() if k != "utterances_per_second"} for row in read_rows(resumed.steps)] == rows
 
 
 def test_a_method_without_training_prunes_once_and_is_recorded(tmp_path: Path) -> None:
