@@ -14,6 +14,7 @@ from cspbench.cli import (
     compare,
     data,
     doctor,
+    export,
     init,
     latency,
     pack,
@@ -53,7 +54,7 @@ app.command()(worker.sync)
 app.command()(latency.latency)
 app.add_typer(bench.app, name="bench")
 app.command()(pack.pack)
-app.command()(pack.export)
+app.command()(export.export)
 app.command()(transcribe.transcribe)
 app.command()(doctor.doctor)
 

@@ -68,6 +68,20 @@ def check_output(path: Path) -> None:
         raise ConfigError(f"{path}: {folder} may not be written to; name another folder")
 
 
+def check_output_folder(path: Path) -> None:
+    """Refuse an output folder that can be neither made nor written to, before any work.
+
+    Raises:
+        ConfigError: it is a file, or may not be written to, or the folder that it would be made in is not there.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is no folder; name another")
+    if not path.is_dir():
+        check_output(path)
+    elif not os.access(path, os.W_OK):
+        raise ConfigError(f"{path} may not be written to; name another folder")
+
+
 def output() -> Console:
     """Console on stdout: results."""
     return _console(stderr=False)

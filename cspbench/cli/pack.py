@@ -1,4 +1,4 @@
-"""``cspbench pack`` and ``cspbench export``: a recogniser for where it is to run."""
+"""``cspbench pack``: a recogniser as one file without its zeros."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pack(
         raise ConfigError(f"{model} is a file; give the folder of the recogniser it was packed from")
     check_output(out)
     with messages().status("packing") as status:
-        options = {"format": _choice(format, "auto"), "values": _choice(values, "fp32")}
+        options = {"format": choice(format, "auto"), "values": choice(values, "fp32")}
         packed = open_model(model, **options, progress=status.update)
         packed.save(out)
         rows, sizes = matrix_rows(packed), size_rows(packed, before=open_model(model, format="dense"))
@@ -60,64 +60,7 @@ def pack(
     output().print(f"{out}: {packed.sparsity:.2%} zeros", soft_wrap=True)
 
 
-def export(
-    model: Model,
-    out: Annotated[
-        Path,
-        typer.Argument(
-            help="NAME.onnx; written are NAME.encoder.onnx, NAME.prediction.onnx, NAME.joint.onnx and NAME.card.md."
-        ),
-    ],
-    sparse: Annotated[
-        bool,
-        typer.Option(
-            "--sparse",
-            help="Sparse initialisers: smaller files. onnxruntime makes them dense again, OpenVINO cannot read them.",
-        ),
-    ] = False,
-    values: Annotated[
-        Choices,
-        typer.Option("--values", help="For a folder: round weights to fp16, bf16 or int8 before; the files hold fp32."),
-    ] = None,
-    licence: Annotated[
-        str | None, typer.Option("--licence", help="Licence of the recogniser, for the model card, e.g. CC-BY-4.0.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write a recogniser as three ONNX files for other runtimes, check them against torch, and write a model card.
-
-    Examples: `cspbench export runs/trials/ID model.onnx`,
-    `cspbench export model.packed.safetensors model.onnx --sparse`
-    """
-    from cspbench.errors import ConfigError
-    from cspbench.report.card import facts_of, write_card
-    from cspbench.runtime.packing import open_model
-    from cspbench.runtime.packing.onnx_export import check_export, export_onnx
-
-    if values and model.is_file():
-        raise ConfigError(f"{model} is a packed file, whose values are what they are; --values is for folders")
-    check_output(out)
-    packed = open_model(model, format="smallest", values=_choice(values, "fp32"))
-    paths = export_onnx(packed, out, sparse=sparse)
-    differences = check_export(packed, out)
-    card = out.with_suffix(".card.md")
-    write_card(card, packed, paths.values(), facts_of(model), licence)
-    rows = [
-        {"part": part, "file": str(path), "bytes": path.stat().st_size, "difference": differences[part]}
-        for part, path in paths.items()
-    ]
-    if sparse:
-        messages().print(
-            "note: OpenVINO cannot read sparse initialisers; for it, export without --sparse", soft_wrap=True
-        )
-    if as_json:
-        typer.echo(json.dumps({**_about(packed), "sparse": sparse, "parts": rows, "card": str(card)}, indent=2))
-        return
-    print_rows([{**row, "difference": f"{row['difference']:.1e}"} for row in rows])
-    output().print(f"model card: {card}", soft_wrap=True)
-
-
-def _choice(words: Choices, default: str) -> str | dict[str, str]:
+def choice(words: Choices, default: str) -> str | dict[str, str]:
     """One word, or patterns with their words: those given later go first, as they were meant to change the earlier."""
     if not words:
         return default

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
+from torch import Tensor
 
+from cspbench.asr.model import Transducer
+from cspbench.asr.speech_model import SpeechModel, prunable_weights
+from cspbench.asr.trained import TrainedModel
 from cspbench.errors import FileAccessError
 from cspbench.report.markdown import markdown_rows
 from cspbench.result import LatencyReport, TrialResult, WordErrors
-from cspbench.runtime.packing import PackedModel
 from cspbench.store import ModelFolder, read_object, write_atomic
 
 UNKNOWN = "Not known: there is no result of a trial beside the model that was exported."
@@ -59,45 +62,73 @@ def facts_of(model: Path) -> CardFacts:
     return CardFacts({name: found for name, found in errors.items() if found is not None}, result.latency)
 
 
-def write_card(path: Path, packed: PackedModel, files: Iterable[Path], facts: CardFacts, licence: str | None) -> None:
+def write_card(
+    path: Path,
+    title: str,
+    trained: TrainedModel,
+    files: Iterable[Path],
+    facts: CardFacts,
+    *,
+    licence: str | None = None,
+    use: str | None = None,
+) -> None:
     """Write the card of a recogniser.
 
     Args:
         path: the file to write.
-        packed: the recogniser.
+        title: name of the recogniser.
+        trained: the recogniser.
         files: what was exported.
         facts: what was measured of it.
         licence: in words, or its SPDX identifier; None where it is not known.
+        use: Markdown that says how the files are loaded.
     """
+    weights = prunable_weights(trained.model)
     parts = {
-        "Data": _data(packed),
+        "Use": use,
+        "Data": _data(trained.note),
         "Word errors": _errors(facts.errors),
-        "Sparsity": _sparsity(packed),
+        "Sparsity": _sparsity(weights),
         "Latency": _latency(facts.latency),
         "Files": markdown_rows([{"file": file.name, "bytes": f"{file.stat().st_size:,}"} for file in files]),
         "Licence": licence or NO_LICENCE,
-        "Origin": _named("what", sorted(packed.header.provenance.items())),
+        "Origin": _named("what", sorted(trained.note.items())),
     }
-    text = "\n\n".join([f"# {path.name.removesuffix('.card.md')}", _summary(packed)])
-    write_atomic(path, "".join([text, *(f"\n\n## {title}\n\n{part}" for title, part in parts.items()), "\n"]).encode())
+    sections = [f"\n\n## {title}\n\n{part}" for title, part in parts.items() if part is not None]
+    write_atomic(path, "".join([f"# {title}\n\n", _summary(trained, weights), *sections, "\n"]).encode())
 
 
-def _summary(packed: PackedModel) -> str:
-    shape, features = packed.header.model.shape, packed.header.features
-    weights = sum(m.rows * m.columns for m in packed.matrices.values())
+def zero_fraction(model: SpeechModel) -> float:
+    """Return the fraction of zeros among the weights of all prunable matrices."""
+    weights = prunable_weights(model).values()
+    return sum(_zeros(weight) for weight in weights) / sum(weight.numel() for weight in weights)
+
+
+def _summary(trained: TrainedModel, weights: Mapping[str, Tensor]) -> str:
+    name, sizes = _network(trained.model)
+    listed = ", ".join(f"{key.replace('_', ' ')} {size}" for key, size in sizes.items()) or "its own"
+    features = trained.features
+    cells = sum(weight.numel() for weight in weights.values())
     return (
-        f"A streaming RNN transducer: {shape.encoder_layers} LSTM layers of {shape.encoder_width} in the encoder, "
-        f"{shape.prediction_layers} of {shape.prediction_width} in the prediction network, {shape.units} output units. "
-        f"{weights:,} weights in matrices, {packed.sparsity:.2%} of them zero. It takes speech of "
-        f"{packed.header.sample_rate:,} Hz in steps of {features.hop_ms * features.stack:g} ms."
+        f"`{name}`: {trained.model.summary}. Sizes: {listed}. It has {trained.tokenizer.size} output units. "
+        f"Its matrices have {cells:,} weights, {zero_fraction(trained.model):.2%} of them zero. "
+        f"It takes speech of {trained.sample_rate:,} Hz in steps of {features.hop_ms * features.stack:g} ms."
     )
 
 
-def _data(packed: PackedModel) -> str:
-    header = packed.header
-    corpus = header.provenance.get("corpus", "not known")
-    kind = "synthetic speech: errors on people's speech are other than these" if header.synthetic else "recorded speech"
-    return f"Corpus: {corpus} ({kind})."
+def _network(model: SpeechModel) -> tuple[str, dict[str, int]]:
+    """Registered name of a recogniser, and its sizes by name."""
+    if isinstance(model, Transducer):
+        return "lstm_transducer", asdict(model.shape)
+    assert model.spec is not None, "build_model sets it"
+    return model.spec.name, model.sizes(model.spec) if model.presets else {}
+
+
+def _data(note: Mapping[str, object]) -> str:
+    kind = "recorded speech"
+    if note.get("synthetic_speech"):
+        kind = "synthetic speech: errors on people's speech are other than these"
+    return f"Corpus: {note.get('corpus', 'not known')} ({kind})."
 
 
 def _errors(errors: Mapping[str, WordErrors]) -> str:
@@ -116,12 +147,20 @@ def _errors(errors: Mapping[str, WordErrors]) -> str:
     return markdown_rows(rows)
 
 
-def _sparsity(packed: PackedModel) -> str:
+def _sparsity(weights: Mapping[str, Tensor]) -> str:
     rows = [
-        {"matrix": name, "shape": f"{m.rows} x {m.columns}", "zeros": f"{1 - m.nonzeros / (m.rows * m.columns):.2%}"}
-        for name, m in packed.matrices.items()
+        {
+            "matrix": name,
+            "shape": " x ".join(map(str, weight.shape)),
+            "zeros": f"{_zeros(weight) / weight.numel():.2%}",
+        }
+        for name, weight in weights.items()
     ]
     return markdown_rows(rows)
+
+
+def _zeros(weight: Tensor) -> int:
+    return weight.numel() - int(weight.count_nonzero())
 
 
 def _latency(report: LatencyReport | None) -> str:

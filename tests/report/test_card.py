@@ -10,17 +10,16 @@ from support.packed_models import pruned, trained
 
 from cspbench.errors import FileAccessError
 from cspbench.report.card import facts_of, write_card
-from cspbench.runtime.packing import pack_model
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "runs_v1"
 TRIAL = DATA / "trials" / "858e4cbb85e9b241"
 
 
 def card(tmp_path: Path, model: Path, licence: str | None = None) -> str:
-    packed = pack_model(trained(pruned(0.9), corpus="an|4"), format="smallest")
     part = tmp_path / "m.encoder.onnx"
     part.write_bytes(b"12345")
-    write_card(tmp_path / "m.card.md", packed, [part], facts_of(model), licence)
+    recogniser = trained(pruned(0.9), corpus="an|4")
+    write_card(tmp_path / "m.card.md", "m", recogniser, [part], facts_of(model), licence=licence)
     return (tmp_path / "m.card.md").read_text(encoding="utf-8")
 
 

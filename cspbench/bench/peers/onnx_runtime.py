@@ -15,7 +15,7 @@ from cspbench.bench.peers import onnx_graphs
 from cspbench.bench.peers.engine import AbsentError, Contestant, Evict, StepEngine, Stepping, dense_bytes, seconds
 from cspbench.bench.peers.torch_peers import LOOKAHEAD
 from cspbench.bench.peers.workload import Work
-from cspbench.runtime.packing.onnx_export import import_onnxruntime
+from cspbench.runtime.export.files import import_onnxruntime
 
 QUANTISED = {"DynamicQuantizeLSTM", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
 FLOAT = {"LSTM", "MatMul", "Gemm"}

@@ -1,17 +1,15 @@
-"""Export to ONNX for other runtimes, checked against what torch computes, and a recogniser on onnxruntime."""
+"""Export of packed recognisers to ONNX, checked against what torch computes, and a recogniser on onnxruntime."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
-from cspbench.errors import CspbenchError
+from cspbench.asr.tokenizer import BLANK
+from cspbench.runtime.export.files import ExportError, arrays, compare, metadata_of, open_session
 from cspbench.runtime.packing.model import PackedModel
 from cspbench.store import write_atomic
 
@@ -20,10 +18,6 @@ TOLERANCE = 1e-5
 """Largest difference from torch, relative to the largest output: two orders of summation in fp32 differ by less."""
 CHECKED = (2, 25)
 """Streams and frames (and labels) of noise on which an export is checked."""
-
-
-class ExportError(CspbenchError):
-    """A model that cannot be exported, or exported files that cannot be used."""
 
 
 def part_path(out: Path, part: str) -> Path:
@@ -43,44 +37,20 @@ def export_onnx(model: PackedModel, out: Path | str, *, sparse: bool = False) ->
         ExportError: the packages of the extra ``export`` are not installed.
     """
     try:
-        from cspbench.runtime.packing import onnx_graphs
+        from cspbench.runtime.export import onnx_graphs
     except ImportError as error:
         raise ExportError(f"exporting needs onnx ({error}); pip install 'cspbench[export]'") from error
-    header = model.header
-    known = {
-        "features": header.features.model_dump(mode="json"),
-        "sample_rate": header.sample_rate,
-        "tokenizer": header.tokenizer,
-        "blank": BLANK,
-        "max_symbols": MAX_SYMBOLS,
-        "synthetic": header.synthetic,
-        "provenance": header.provenance,
-    }
-    metadata = {"cspbench": json.dumps(known, sort_keys=True)}
-    state = {name: tensor.numpy() for name, tensor in model.state().items()}
-    make = {
-        "encoder": onnx_graphs.encoder_graph,
-        "prediction": onnx_graphs.prediction_graph,
-        "joint": onnx_graphs.joint_graph,
+    trained = model.trained()
+    metadata, state, shape = metadata_of(trained), arrays(trained.model), trained.transducer.shape
+    graphs = {
+        "encoder": onnx_graphs.encoder_graph(shape, state, metadata, sparse),
+        "prediction": onnx_graphs.prediction_graph(shape, state, metadata, sparse),
+        "joint": onnx_graphs.joint_graph(state, metadata, sparse),
     }
     paths = {part: part_path(Path(out), part) for part in PARTS}
     for part, path in paths.items():
-        write_atomic(
-            path, make[part](header.model.shape, state, metadata, sparse).SerializeToString(deterministic=True)
-        )
+        write_atomic(path, graphs[part].SerializeToString(deterministic=True))
     return paths
-
-
-def import_onnxruntime() -> Any:
-    """Import onnxruntime with its telemetry off: from 1.29 on it is on unless that is set before the import.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    return onnxruntime
 
 
 class OnnxTransducer:
@@ -92,18 +62,7 @@ class OnnxTransducer:
     """
 
     def __init__(self, out: Path | str, threads: int = 1) -> None:
-        try:
-            onnxruntime = import_onnxruntime()
-        except ImportError as error:
-            raise ExportError(f"running ONNX needs onnxruntime ({error}); pip install 'cspbench[export]'") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._sessions: dict[str, Any] = {}
-        for part in PARTS:
-            path = part_path(Path(out), part)
-            if not path.is_file():
-                raise ExportError(f"there is no {path}; `cspbench export` writes {', '.join(PARTS)}")
-            self._sessions[part] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._sessions = {part: open_session(part_path(Path(out), part), threads) for part in PARTS}
         self.metadata = json.loads(self._sessions["encoder"].get_modelmeta().custom_metadata_map["cspbench"])
 
     def zero_state(self, part: str, streams: int = 1) -> list[np.ndarray]:
@@ -176,11 +135,4 @@ def check_export(model: PackedModel, out: Path | str) -> dict[str, float]:
         spoken = reference.joint_prediction(reference.forward_prediction(torch.from_numpy(labels))[0])
         joined = reference.forward_joint(theirs, spoken).flatten(0, 1)
     pairs = {"encoder": (encoded, theirs), "prediction": (predicted, spoken), "joint": (logits, joined)}
-    found = {part: _difference(ours, other.numpy()) for part, (ours, other) in pairs.items()}
-    if worst := [part for part, value in found.items() if not value <= TOLERANCE]:
-        raise ExportError(f"onnxruntime computes otherwise than torch: {worst[0]} differs by {found[worst[0]]:.3g}")
-    return found
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    return float(np.abs(ours - theirs).max() / max(1.0, np.abs(theirs).max()))
+    return compare({part: (ours, other.numpy()) for part, (ours, other) in pairs.items()}, TOLERANCE)

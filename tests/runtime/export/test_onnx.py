@@ -21,14 +21,8 @@ from cspbench.training.checkpoint import save_model
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from cspbench.runtime.packing.onnx_export import (  # noqa: E402
-    ExportError,
-    OnnxTransducer,
-    check_export,
-    export_onnx,
-    import_onnxruntime,
-    part_path,
-)
+from cspbench.runtime.export.files import ExportError, import_onnxruntime  # noqa: E402
+from cspbench.runtime.export.onnx_export import OnnxTransducer, check_export, export_onnx, part_path  # noqa: E402
 
 
 def test_onnxruntime_is_told_to_report_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,7 @@
-"""The three networks of a transducer as ONNX graphs: encoder, prediction network, joint.
+"""ONNX graphs built node by node, without torch's exporter: LSTM, MatMul and elementwise nodes of a plain operator set.
 
-Graphs are built node by node, without torch's exporter: they hold nothing but LSTM, MatMul and a few elementwise nodes
-of a plain operator set, which every runtime has. Weights are fp32 initialisers, dense with zeros in them. With
-``sparse`` those that gain by it are stored as sparse initialisers: the file is smaller, and onnxruntime makes them
-dense when it loads the file, so nothing else changes.
+Weights are fp32 initialisers, dense with zeros in them. With ``sparse`` those that gain by it are stored as sparse
+initialisers: the file is smaller, and onnxruntime makes them dense when it loads the file, so nothing else changes.
 """
 
 from __future__ import annotations
@@ -20,10 +18,12 @@ IR_VERSION = 8
 GATES = (0, 3, 1, 2)  # torch has input, forget, cell, output; ONNX input, output, forget, cell
 SPARSE_BYTES = 4 + 8  # a weight and its place, which the standard has as int64
 
+STATE = ("hidden", "cell")
+
 Tensors = Mapping[str, np.ndarray]
 
 
-class _Graph:
+class Graph:
     """Nodes and initialisers under construction. Names are unique because every step has one."""
 
     def __init__(self, sparse: bool) -> None:
@@ -56,16 +56,21 @@ class _Graph:
             return product
         return self.node("Add", f"{name}.sum", [product, self.weight(f"{name}.bias", bias)])
 
-    def stack(self, name: str, x: str, state: Tensors, layers: int) -> str:
-        """LSTM layers over x (N, T, C) from ``hidden`` and ``cell``, (layers, N, H) each, to their ``_out``."""
-        for kind in ("hidden", "cell"):
-            parts = [f"{kind}.{i}" for i in range(layers)]
-            self.node("Split", f"split.{kind}", [kind], parts, axis=0)
+    def split_state(self, parts: int) -> None:
+        """Split ``hidden`` and ``cell``, (parts, N, H) each, into ``hidden.0``, ``cell.0``, ..., (1, N, H) each."""
+        for kind in STATE:
+            self.node("Split", f"split.{kind}", [kind], [f"{kind}.{i}" for i in range(parts)], axis=0)
+
+    def join_state(self, parts: int) -> None:
+        """Join ``hidden_out.0``, ``cell_out.0``, ... into ``hidden_out`` and ``cell_out``."""
+        for kind in STATE:
+            self.node("Concat", f"{kind}_out", [f"{kind}_out.{i}" for i in range(parts)], axis=0)
+
+    def lstm(self, name: str, x: str, state: Tensors, layers: int) -> str:
+        """LSTM layers over x (N, T, C): layer i goes from ``hidden.i`` and ``cell.i`` to ``hidden_out.i``, ..."""
         x = self.node("Transpose", f"{name}.by_time", [x], perm=[1, 0, 2])
         for i in range(layers):
             x = self._layer(f"{name}.layers.{i}", x, i, state)
-        for kind in ("hidden", "cell"):
-            self.node("Concat", f"{kind}_out", [f"{kind}_out.{i}" for i in range(layers)], axis=0)
         return self.node("Transpose", f"{name}.by_stream", [x], perm=[1, 0, 2])
 
     def _layer(self, name: str, x: str, index: int, state: Tensors) -> str:
@@ -89,6 +94,7 @@ class _Graph:
         return self.node("Squeeze", f"{name}.squeezed", [y, axis])
 
     def model(self, name: str, inputs: list[Any], outputs: list[Any], metadata: Mapping[str, str]) -> onnx.ModelProto:
+        """Make the checked model of all nodes so far."""
         graph = helper.make_graph(
             self.nodes, name, inputs, outputs, initializer=self.dense, sparse_initializer=self.sparsed
         )
@@ -99,49 +105,11 @@ class _Graph:
         return made
 
 
-def _value(name: str, *shape: int | str, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+def value(name: str, *shape: int | str, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    """Describe an input or output of a graph; sizes that vary have names."""
     return helper.make_tensor_value_info(name, kind, list(shape))
 
 
-def _states(layers: int, width: int, suffix: str = "") -> list[onnx.ValueInfoProto]:
-    return [_value(f"{kind}{suffix}", layers, "N", width) for kind in ("hidden", "cell")]
-
-
-def encoder_graph(shape: Any, state: Tensors, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
-    """``features`` (N, T, C), not normalised, and the state -> ``encoded`` (N, T, J) and the next state."""
-    graph = _Graph(sparse)
-    stack = shape.inputs // len(state["feature_mean"])
-    mean, scale = (np.tile(state[name], stack) for name in ("feature_mean", "feature_scale"))
-    centred = graph.node("Sub", "centred", ["features", graph.weight("feature_mean", mean)])
-    x = graph.node("Mul", "normalised", [centred, graph.weight("feature_scale", scale)])
-    x = graph.stack("encoder", x, state, shape.encoder_layers)
-    x = graph.affine("joint_encoder", x, state["joint_encoder.weight"], state["joint_encoder.bias"])
-    graph.node("Identity", "encoded", [x])
-    states = _states(shape.encoder_layers, shape.encoder_width)
-    after = _states(shape.encoder_layers, shape.encoder_width, "_out")
-    inputs = [_value("features", "N", "T", shape.inputs), *states]
-    return graph.model("encoder", inputs, [_value("encoded", "N", "T", shape.joint_width), *after], metadata)
-
-
-def prediction_graph(shape: Any, state: Tensors, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
-    """``labels`` (N, U) and the state -> ``predicted`` (N, U, J) and the next state. First comes the blank, 0."""
-    graph = _Graph(sparse)
-    x = graph.node("Gather", "embedded", [graph.weight("embedding", state["embedding.weight"]), "labels"])
-    x = graph.stack("prediction", x, state, shape.prediction_layers)
-    x = graph.affine("joint_prediction", x, state["joint_prediction.weight"], None)
-    graph.node("Identity", "predicted", [x])
-    states = _states(shape.prediction_layers, shape.prediction_width)
-    after = _states(shape.prediction_layers, shape.prediction_width, "_out")
-    inputs = [_value("labels", "N", "U", kind=TensorProto.INT64), *states]
-    return graph.model("prediction", inputs, [_value("predicted", "N", "U", shape.joint_width), *after], metadata)
-
-
-def joint_graph(shape: Any, state: Tensors, metadata: Mapping[str, str], sparse: bool) -> onnx.ModelProto:
-    """``encoded`` and ``predicted``, one frame and one label (N, J) each -> ``logits`` (N, V) of the next label."""
-    graph = _Graph(sparse)
-    together = graph.node("Add", "together", ["encoded", "predicted"])
-    x = graph.node("Tanh", "bent", [together])
-    x = graph.affine("joint_output", x, state["joint_output.weight"], state["joint_output.bias"])
-    graph.node("Identity", "logits", [x])
-    inputs = [_value(name, "N", shape.joint_width) for name in ("encoded", "predicted")]
-    return graph.model("joint", inputs, [_value("logits", "N", shape.units)], metadata)
+def state_values(layers: int, width: int, suffix: str = "") -> list[onnx.ValueInfoProto]:
+    """Describe the ``hidden`` and ``cell`` state of LSTM layers, (layers, N, H) each."""
+    return [value(f"{kind}{suffix}", layers, "N", width) for kind in STATE]

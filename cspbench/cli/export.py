@@ -1,0 +1,138 @@
+"""``cspbench export``: a recogniser as files of other runtimes, with a model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cspbench.cli.options import AsJson, check_output, check_output_folder, messages, output, print_rows
+from cspbench.cli.pack import Choices, Model, choice
+
+if TYPE_CHECKING:
+    from cspbench.asr.trained import TrainedModel
+
+
+class Runtime(StrEnum):
+    """Runtimes that a recogniser can be exported to."""
+
+    onnx = "onnx"
+    sherpa_onnx = "sherpa-onnx"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        trained: the recogniser as it was exported.
+        paths: the files by part.
+        differences: of each network from torch, by part.
+        card: the model card to write.
+        title: of the card.
+        use: section of the card on how the files are loaded.
+    """
+
+    trained: TrainedModel
+    paths: Mapping[str, Path]
+    differences: Mapping[str, float]
+    card: Path
+    title: str
+    use: str | None = None
+
+
+def export(
+    model: Model,
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="For onnx NAME.onnx: written are NAME.encoder.onnx, NAME.prediction.onnx, NAME.joint.onnx and "
+            "NAME.card.md. For sherpa-onnx a folder: encoder.onnx, decoder.onnx, joiner.onnx, tokens.txt and README.md."
+        ),
+    ],
+    to: Annotated[
+        Runtime, typer.Option("--to", help="onnx takes lstm_transducer, sherpa-onnx takes stateless_transducer.")
+    ] = Runtime.onnx,
+    sparse: Annotated[
+        bool,
+        typer.Option(
+            "--sparse",
+            help="Sparse initialisers: smaller files. onnxruntime makes them dense again, OpenVINO cannot read them.",
+        ),
+    ] = False,
+    values: Annotated[
+        Choices,
+        typer.Option(
+            "--values", help="onnx, for a folder: round weights to fp16, bf16 or int8 before; the files hold fp32."
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="Licence of the recogniser, for the model card, e.g. CC-BY-4.0.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a recogniser as ONNX files for other runtimes, check them against torch, and write a model card.
+
+    Examples: `cspbench export runs/trials/ID model.onnx`,
+    `cspbench export model.packed.safetensors model.onnx --sparse`,
+    `cspbench export runs/trials/ID model --to sherpa-onnx`
+    """
+    from cspbench.report.card import facts_of, write_card, zero_fraction
+
+    done = _to_onnx(model, out, sparse, values) if to is Runtime.onnx else _to_sherpa(model, out, sparse, values)
+    trained, paths = done.trained, done.paths
+    write_card(done.card, done.title, trained, paths.values(), facts_of(model), licence=licence, use=done.use)
+    rows: list[dict[str, Any]] = [
+        {"part": part, "file": str(path), "bytes": path.stat().st_size, "difference": done.differences.get(part)}
+        for part, path in paths.items()
+    ]
+    if sparse and to is Runtime.onnx:
+        messages().print(
+            "note: OpenVINO cannot read sparse initialisers; for it, export without --sparse", soft_wrap=True
+        )
+    if as_json:
+        about: dict[str, Any] = {
+            "zeros": zero_fraction(trained.model),
+            "synthetic": bool(trained.note.get("synthetic_speech")),
+            "provenance": dict(trained.note),
+        }
+        typer.echo(json.dumps({**about, "sparse": sparse, "parts": rows, "card": str(done.card)}, indent=2))
+        return
+    print_rows([{**row, "difference": _readable(row["difference"])} for row in rows])
+    output().print(f"model card: {done.card}", soft_wrap=True)
+
+
+def _to_onnx(model: Path, out: Path, sparse: bool, values: Choices) -> Exported:
+    from cspbench.errors import ConfigError
+    from cspbench.runtime.export.onnx_export import check_export, export_onnx
+    from cspbench.runtime.packing import open_model
+
+    if values and model.is_file():
+        raise ConfigError(f"{model} is a packed file, whose values are what they are; --values is for folders")
+    check_output(out)
+    packed = open_model(model, format="smallest", values=choice(values, "fp32"))
+    paths = export_onnx(packed, out, sparse=sparse)
+    return Exported(packed.trained(), paths, check_export(packed, out), out.with_suffix(".card.md"), out.stem)
+
+
+def _to_sherpa(model: Path, out: Path, sparse: bool, values: Choices) -> Exported:
+    from cspbench.errors import ConfigError
+    from cspbench.runtime.export.sherpa_export import check_sherpa, export_sherpa, usage
+    from cspbench.runtime.packing import PackedModel, open_folder
+
+    if values:
+        raise ConfigError("--values is for --to onnx")
+    check_output_folder(out)
+    trained = open_folder(model) if model.is_dir() else PackedModel.load(model).trained()
+    paths = export_sherpa(trained, out, sparse=sparse)
+    card = out / "README.md"
+    return Exported(trained, paths, check_sherpa(trained, out), card, out.resolve().name, usage(trained))
+
+
+def _readable(difference: float | None) -> str:
+    return "" if difference is None else f"{difference:.1e}"
