@@ -1,20 +1,14 @@
-"""The default recogniser: a transducer (Graves 2012, arXiv:1211.3711) with LSTM encoder and prediction network.
-
-Every LSTM layer is an `nn.LSTM` of its own, so that `observe_inputs` can see what each weight matrix multiplies.
-"""
+"""The default recogniser: a transducer (Graves 2012, arXiv:1211.3711) with LSTM encoder and prediction network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from cspbench.asr.speech_model import register
-from cspbench.asr.tokenizer import BLANK
-from cspbench.asr.transducer import CALIBRATION_STRIDE, LatticeOutput, State, TransducerBase
+from cspbench.asr.transducer import LatticeOutput, State, TransducerBase
 from cspbench.spec import FeatureSpec, ModelSpec
 
 
@@ -123,43 +117,3 @@ class Transducer(TransducerBase):
     def from_config(cls, config: dict[str, Any]) -> Transducer:
         """Make a model with fresh weights and without dropout."""
         return cls(Shape(**config["shape"]), config["mels"])
-
-
-def observe_inputs(
-    model: Transducer,
-    features: Tensor,
-    frames: Tensor,
-    targets: Tensor,
-    labels: Tensor,
-    see: Callable[[str, Tensor], None],
-    lattice_stride: int = CALIBRATION_STRIDE,
-) -> None:
-    """Show `see(weight name, inputs (n, in))` what each prunable matrix multiplies on a batch, padding left out.
-
-    Args:
-        features: normalised, (N, T, C).
-        frames: valid frames, (N,).
-        targets: (N, U).
-        labels: valid labels, (N,).
-        see: called once a matrix.
-        lattice_stride: the joint's output layer sees every lattice node; each `lattice_stride`-th frame is enough.
-    """
-    inside = torch.arange(features.shape[1], device=features.device) < frames[:, None]  # (N, T)
-    started = nn.functional.pad(targets, (1, 0), value=BLANK)
-    spoken = torch.arange(started.shape[1], device=features.device) <= labels[:, None]  # (N, U + 1)
-    encoded = _observe_stack("encoder", model.encoder, features, inside, see)
-    predicted = _observe_stack("prediction", model.prediction, model.embedding(started), spoken, see)
-    see("joint_encoder.weight", encoded[inside])
-    see("joint_prediction.weight", predicted[spoken])
-    thin = slice(None, None, lattice_stride)
-    before = model.joint_encoder(encoded[:, thin])[:, :, None] + model.joint_prediction(predicted)[:, None]
-    see("joint_output.weight", torch.tanh(before[inside[:, thin, None] & spoken[:, None, :]]))
-
-
-def _observe_stack(name: str, stack: LSTMStack, x: Tensor, valid: Tensor, see: Callable[[str, Tensor], None]) -> Tensor:
-    for index, layer in enumerate(stack.layers):
-        see(f"{name}.layers.{index}.weight_ih_l0", x[valid])
-        x, _ = layer(x)
-        before = nn.functional.pad(x[:, :-1], (0, 0, 1, 0))  # the recurrent matrix multiplies the previous output
-        see(f"{name}.layers.{index}.weight_hh_l0", before[valid])
-    return x

@@ -117,11 +117,14 @@ class TransducerBase(SpeechModel):
         inside = valid(batch.frames, batch.features.shape[1])
         spoken = valid(batch.labels + 1, batch.targets.shape[1] + 1)
         with positions(inside):
-            encoded = self.joint_encoder(self.encode(batch.features, batch.frames))
+            encoded = self.encode(batch.features, batch.frames)
+            self.joint_encoder(encoded)
         with positions(spoken):
             predicted = self.joint_prediction(self.forward_prediction(started(batch.targets))[0])
         thin = slice(None, None, CALIBRATION_STRIDE)
-        nodes = encoded[:, thin, None] + predicted[:, None]  # (N, T, U + 1, J)
+        joint = self.joint_encoder  # not called as a module: its inputs have been measured
+        projected = nn.functional.linear(encoded[:, thin], joint.weight, joint.bias)
+        nodes = projected[:, :, None] + predicted[:, None]  # (N, T, U + 1, J)
         self.joint_output(torch.tanh(nodes[inside[:, thin, None] & spoken[:, None]]))
 
     def stream(self) -> LabelStream:

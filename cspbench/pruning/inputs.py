@@ -32,7 +32,7 @@ Calibration = Callable[[], Iterable[object] | None]
 """Runs a model on calibration data, either by itself or as the iterable that it returns is drawn."""
 
 ROWS = 4096
-"""Inputs that are multiplied at once: bounds the memory that a conversion to float32 takes."""
+"""Inputs of another type that are converted to float32, and shown, at a time: bounds the memory that takes."""
 
 _observers: dict[type[nn.Module], Observer] = {}
 _counted: list[Tensor] = []
@@ -134,7 +134,7 @@ def check_seen(products: MeanProducts, names: Iterable[str]) -> None:
 def watching(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], see: Callable[[str, Tensor], None]
 ) -> Iterator[None]:
-    """Call `see` with the name of a parameter and its inputs (n, in), float32, a chunk at a time."""
+    """Call `see` with the name of a parameter and its inputs (n, in), float32; what has to be converted in chunks."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     busy = False  # an observer that calls its module again is not observed
 
@@ -165,7 +165,8 @@ def watching(
 def _show(name: str, inputs: Tensor, see: Callable[[str, Tensor], None]) -> None:
     # Whatever mode the model runs in: sums of squares neither fit float16 nor survive bfloat16.
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
-        for chunk in inputs.split(ROWS):
+        # What is float32 already is shown at once: sums do not depend on a division that saves no memory.
+        for chunk in (inputs,) if inputs.dtype == torch.float32 else inputs.split(ROWS):
             see(name, chunk.float())
 
 
@@ -233,7 +234,12 @@ def _recurrent(
             h = y[..., direction * width : (direction + 1) * width]
             before = _previous(h, start, lengths, backwards=bool(direction))
             for name, values in (("ih", x), ("hh", before)):
-                rows = _rows(values, time_first=True) if inside is None else values[inside]
+                if inside is not None:
+                    rows = values[inside]
+                elif layer.batch_first:  # in the layer's own order, which sums of floats depend on
+                    rows = _rows(values.transpose(0, 1), time_first=False)
+                else:
+                    rows = _rows(values, time_first=True)
                 yield f"weight_{name}_l{index}{suffix}", rows
         x = y
 

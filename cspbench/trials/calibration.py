@@ -9,7 +9,6 @@ from functools import cache
 
 from torch import Tensor
 
-from cspbench.asr.model import Transducer, observe_inputs
 from cspbench.asr.speech_model import SpeechModel, prunable_weights
 from cspbench.corpora.batches import Batch
 from cspbench.pruning.inputs import check_seen, positions, repeatable, watching
@@ -73,11 +72,6 @@ def teacher_responses(
 
 def _observe(model: SpeechModel, batch: Batch, names: list[str], see: Callable[[str, Tensor], None]) -> None:
     """Call `see(name, inputs (n, in))` with what the named matrices multiply on a batch, padding left out."""
-    if isinstance(model, Transducer):
-        # As before there were other recognisers: results depend on the order in which its inputs are summed.
-        rest = (batch.features, batch.frames, batch.targets, batch.labels)
-        observe_inputs(model, *rest, lambda name, inputs: see(name, inputs) if name in names else None)
-        return
     weights = prunable_weights(model)
     with watching(model, {name: weights[name] for name in names}, see):
         model.calibrate(batch, positions)

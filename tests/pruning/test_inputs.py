@@ -90,7 +90,7 @@ def test_a_stack_of_recurrent_layers(bidirectional: bool, given: str) -> None:
         padded, lengths = nn.utils.rnn.pad_packed_sequence(y)
         expected = padded[torch.arange(len(padded))[:, None] < lengths]
     else:
-        expected = (y.transpose(0, 1) if given == "batch_first" else y).reshape(-1, 3 * directions)
+        expected = y.reshape(-1, 3 * directions)  # in the order of the layer
     torch.testing.assert_close(below[2], expected)
 
 
@@ -152,19 +152,24 @@ def test_a_shared_matrix_sees_the_inputs_of_all_its_layers() -> None:
     torch.testing.assert_close(moments(model, lambda: [model(x)])["0.weight"], rows.T @ rows / 14)
 
 
-def test_sums_are_float32_and_of_bounded_chunks_in_whatever_mode_the_model_runs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sums_are_float32_in_whatever_mode_the_model_runs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be converted is converted in chunks."""
     monkeypatch.setattr(inputs, "ROWS", 3)
-    model, x = nn.Linear(4, 2), 300 * torch.randn(8, 4).round()
+    model, x = nn.Linear(4, 2), 256 * torch.randn(8, 4).round().to(dtype)
 
     def run() -> Iterator[object]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             yield model(x)
 
     found = moments(model, run)["weight"]
-    torch.testing.assert_close(found, x.T @ x / 8)
+    torch.testing.assert_close(found, x.float().T @ x.float() / 8)
     assert not found.is_inference()
+    with torch.autocast("cpu", torch.bfloat16):
+        shown: list[Tensor] = []
+        with inputs.watching(model, dict(model.named_parameters()), lambda _, rows: shown.append(rows)):
+            model(x)
+    assert [len(rows) for rows in shown] == ([8] if dtype == torch.float32 else [3, 3, 2])
 
 
 def test_a_measurement_repeats_itself_and_leaves_modes_and_random_numbers_alone() -> None:
