@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from cspbench.asr.transducer import State, TransducerBase
 
 
+LOOK_AHEAD = 8
+"""Frames that the joint is evaluated for at once, most of which are blank."""
+
+
 class GreedyDecoder:
     """Frame-synchronous greedy search over N independent utterances.
 
@@ -45,6 +49,28 @@ class GreedyDecoder:
             for row, label in zip(rows.tolist(), best[rows].tolist(), strict=True):
                 self.labels[row].append(label)
             self._advance(rows, best[rows])
+
+    def consume(self, encoded: Tensor) -> None:
+        """Consume frames (T, J) of a single utterance, as `step` does one after the other.
+
+        The joint looks at several frames at once: until the next label its prediction does not change.
+        """
+        frame = symbols = 0
+        while frame < len(encoded):
+            ahead = encoded[frame : frame + LOOK_AHEAD]
+            best = self.model.forward_joint(ahead, self._predicted).argmax(-1).tolist()
+            blanks = next((place for place, label in enumerate(best) if label != BLANK), len(best))
+            if blanks:
+                frame, symbols = frame + blanks, 0
+            if blanks == len(best):
+                continue
+            self.labels[0].append(best[blanks])
+            label = torch.tensor([[best[blanks]]], device=encoded.device)
+            predicted, self._state = self.model.forward_prediction(label, self._state)
+            self._predicted = self.model.joint_prediction(predicted[:, 0])
+            symbols += 1
+            if symbols == self.max_symbols:
+                frame, symbols = frame + 1, 0
 
     def _advance(self, rows: Tensor, labels: Tensor) -> None:
         chosen: State = [tuple(part[:, rows] for part in layer) for layer in self._state]
@@ -118,9 +144,7 @@ class StreamingGreedy:
     def _decode(self, features: Tensor) -> list[int]:
         known = len(self.labels)
         encoded, self._state = self.model.forward_encoder(features[None], self._state)
-        active = torch.ones(1, dtype=torch.bool, device=features.device)
-        for frame in self.model.joint_encoder(encoded[0]):
-            self._decoder.step(frame[None], active)
+        self._decoder.consume(self.model.joint_encoder(encoded[0]))
         return self.labels[known:]
 
 

@@ -96,6 +96,50 @@ class Matrix:
 def elementwise(name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """exponential, sigmoid, tanh or logarithm of each value, as the engine computes them."""
 
+class Conformer:
+    """A conformer encoder on packed weights: immutable, shared by streams."""
+
+    layers: int
+
+    def advance(
+        self,
+        x: NDArray[np.float32],
+        keys: NDArray[np.float32],
+        values: NDArray[np.float32],
+        gated: NDArray[np.float32],
+        threads: int = 1,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Encode a chunk.
+
+        Args:
+            x: features (T, C), at most a chunk.
+            keys: of the frames before, without their positions, (layers, L, H); L = 0 at first.
+            values: of the frames before, (layers, L, H).
+            gated: inputs of the convolution, (layers, kernel - 1, H), zeros at first.
+            threads: of a product.
+
+        Returns:
+            Encodings (T, H), and keys, values and gated inputs for the next chunk.
+
+        Raises:
+            ValueError: other shapes.
+        """
+
+def make_conformer(
+    *,
+    projection: tuple[Matrix, NDArray[np.float32]],
+    blocks: list[dict[str, tuple[object, ...]]],
+    heads: int,
+    kernel: int,
+    chunk: int,
+    left: int,
+) -> Conformer:
+    """Make an encoder; `cspbench.runtime.conformer` says what a block is made of.
+
+    Raises:
+        ValueError: sizes that do not fit each other.
+    """
+
 class Lstm:
     """A stack of LSTM layers on packed weights, and the state of one stream."""
 

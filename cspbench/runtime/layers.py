@@ -27,6 +27,21 @@ class PackedLayerError(CspbenchError):
     """A packed layer that is given something it cannot take; the message says what it takes."""
 
 
+def plain(x: Tensor) -> np.ndarray:
+    """Contiguous array of a tensor that native code reads.
+
+    Raises:
+        PackedLayerError: a tensor of another type or device than float32 on the CPU, or one that asks for gradients.
+    """
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        raise PackedLayerError(f"packed layers take float32 on the CPU, not {x.dtype} on {x.device}")
+    if x.requires_grad:
+        if torch.is_grad_enabled():
+            raise PackedLayerError("packed layers are for inference: call them under torch.inference_mode()")
+        x = x.detach()
+    return x.contiguous().numpy()
+
+
 class PackedWeight(nn.Module):
     """A packed matrix (R, C) as a module, so that it is part of a model's state. Moves and casts leave it as it is.
 
@@ -47,15 +62,15 @@ class PackedWeight(nn.Module):
         Raises:
             PackedLayerError: an input of another type or device, or one that asks for gradients.
         """
-        if x.dtype != torch.float32 or x.device.type != "cpu":
-            raise PackedLayerError(f"packed layers take float32 on the CPU, not {x.dtype} on {x.device}")
-        if x.requires_grad:
-            if torch.is_grad_enabled():
-                raise PackedLayerError("packed layers are for inference: call them under torch.inference_mode()")
-            x = x.detach()
-        if not len(x):
+        array = plain(x)
+        if not len(array):
             return x.new_zeros(0, self.matrix.rows)
-        return torch.from_numpy(self._native.multiply(x.contiguous().numpy(), self.threads))
+        return torch.from_numpy(self._native.multiply(array, self.threads))
+
+    @property
+    def native(self) -> Any:
+        """The matrix of the native module."""
+        return self._native
 
     def extra_repr(self) -> str:
         m = self.matrix

@@ -75,6 +75,7 @@ def test_no_frame_emits_more_than_max_symbols() -> None:
         model.joint_output.bias[3] = 100.0  # one label wins everywhere
     labels = greedy(model, torch.randn(2, 6, 12), torch.tensor([6, 4]), max_symbols=3)
     assert [len(x) for x in labels] == [18, 12]
+    assert len(StreamingGreedy(model, max_symbols=3).accept(torch.randn(6, 12))) == 18
 
 
 def test_a_wide_beam_finds_the_most_probable_labels_and_their_probability() -> None:

@@ -18,6 +18,7 @@ from cspbench.asr.speech_model import LabelStream, SpeechModel
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.batches import Batch
 from cspbench.corpora.frames import flush
+from cspbench.runtime.conformer import NativeConformerEncoder
 from cspbench.runtime.latency.engine import wall_clock
 from cspbench.runtime.online_features import OnlineFeatures
 from cspbench.runtime.pack_layers import packed, packed_layers
@@ -112,9 +113,11 @@ def weight_bytes(model: SpeechModel) -> int:
 def _layers(model: SpeechModel, pack: bool) -> str:
     """Formats of the layers, in words."""
     counts = Counter(f"{row['format']} {row['values']}" for row in _packed(model))
+    native = ", chunks encoded natively" if any(isinstance(m, NativeConformerEncoder) for m in model.modules()) else ""
     if counts:
-        return ", ".join(f"{count} x {label}" for label, count in counts.most_common()) + ", the rest dense fp32"
-    return "dense fp32, no layer is faster packed" if pack else "dense fp32"
+        packed = ", ".join(f"{count} x {label}" for label, count in counts.most_common())
+        return f"{packed}, the rest dense fp32{native}"
+    return f"dense fp32, no layer is faster packed{native}" if pack else "dense fp32"
 
 
 def _packed(model: SpeechModel) -> list[dict[str, Any]]:

@@ -29,5 +29,6 @@ inline void check_threads(int threads) {
 void bind_matrix(nb::module_& module);
 void bind_bandwidth(nb::module_& module);
 void bind_network(nb::module_& module);
+void bind_conformer(nb::module_& module);
 
 }  // namespace cspbench

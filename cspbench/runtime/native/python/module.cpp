@@ -18,4 +18,5 @@ NB_MODULE(_native, module) {
     bind_matrix(module);
     bind_bandwidth(module);
     bind_network(module);
+    bind_conformer(module);
 }
