@@ -23,6 +23,7 @@ class Runtime(StrEnum):
 
     onnx = "onnx"
     sherpa_onnx = "sherpa-onnx"
+    executorch = "executorch"
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,22 @@ def export(
         Path,
         typer.Argument(
             help="For onnx NAME.onnx: written are NAME.encoder.onnx, NAME.prediction.onnx, NAME.joint.onnx and "
-            "NAME.card.md. For sherpa-onnx a folder: encoder.onnx, decoder.onnx, joiner.onnx, tokens.txt and README.md."
+            "NAME.card.md. For sherpa-onnx a folder, of encoder.onnx, decoder.onnx, joiner.onnx, tokens.txt and "
+            "README.md. For executorch NAME.pte, with NAME.card.md."
         ),
     ],
     to: Annotated[
-        Runtime, typer.Option("--to", help="onnx takes lstm_transducer, sherpa-onnx takes stateless_transducer.")
+        Runtime,
+        typer.Option(
+            "--to", help="onnx takes lstm_transducer, sherpa-onnx takes stateless_transducer, executorch takes both."
+        ),
     ] = Runtime.onnx,
     sparse: Annotated[
         bool,
         typer.Option(
             "--sparse",
-            help="Sparse initialisers: smaller files. onnxruntime makes them dense again, OpenVINO cannot read them.",
+            help="ONNX: sparse initialisers, for smaller files. onnxruntime makes them dense again, OpenVINO cannot "
+            "read them.",
         ),
     ] = False,
     values: Annotated[
@@ -76,15 +82,18 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a recogniser as ONNX files for other runtimes, check them against torch, and write a model card.
+    """Write a recogniser as files of another runtime, check them against torch, and write a model card.
 
     Examples: `cspbench export runs/trials/ID model.onnx`,
     `cspbench export model.packed.safetensors model.onnx --sparse`,
-    `cspbench export runs/trials/ID model --to sherpa-onnx`
+    `cspbench export runs/trials/ID model --to sherpa-onnx`,
+    `cspbench export runs/trials/ID model.pte --to executorch`
     """
     from cspbench.report.card import facts_of, write_card, zero_fraction
 
-    done = _to_onnx(model, out, sparse, values) if to is Runtime.onnx else _to_sherpa(model, out, sparse, values)
+    done = {Runtime.onnx: _to_onnx, Runtime.sherpa_onnx: _to_sherpa, Runtime.executorch: _to_executorch}[to](
+        model, out, sparse, values
+    )
     trained, paths = done.trained, done.paths
     write_card(done.card, done.title, trained, paths.values(), facts_of(model), licence=licence, use=done.use)
     rows: list[dict[str, Any]] = [
@@ -121,17 +130,40 @@ def _to_onnx(model: Path, out: Path, sparse: bool, values: Choices) -> Exported:
 
 
 def _to_sherpa(model: Path, out: Path, sparse: bool, values: Choices) -> Exported:
-    from cspbench.errors import ConfigError
     from cspbench.runtime.export.sherpa_export import check_sherpa, export_sherpa, usage
-    from cspbench.runtime.packing import PackedModel, open_folder
 
-    if values:
-        raise ConfigError("--values is for --to onnx")
+    _refuse_for_others(values=values)
     check_output_folder(out)
-    trained = open_folder(model) if model.is_dir() else PackedModel.load(model).trained()
+    trained = _opened(model)
     paths = export_sherpa(trained, out, sparse=sparse)
     card = out / "README.md"
     return Exported(trained, paths, check_sherpa(trained, out), card, out.resolve().name, usage(trained))
+
+
+def _to_executorch(model: Path, out: Path, sparse: bool, values: Choices) -> Exported:
+    from cspbench.runtime.export.executorch_export import check_executorch, export_executorch
+
+    _refuse_for_others(values=values, sparse=sparse)
+    check_output(out)
+    trained = _opened(model)
+    export_executorch(trained, out)
+    differences = {"program": max(check_executorch(trained, out).values())}
+    return Exported(trained, {"program": out}, differences, out.with_suffix(".card.md"), out.stem)
+
+
+def _opened(model: Path) -> TrainedModel:
+    """The recogniser of a folder or of a packed file."""
+    from cspbench.runtime.packing import PackedModel, open_folder
+
+    return open_folder(model) if model.is_dir() else PackedModel.load(model).trained()
+
+
+def _refuse_for_others(**given: object) -> None:
+    """Refuse options that are for other runtimes."""
+    from cspbench.errors import ConfigError
+
+    if wrong := next((name for name, value in given.items() if value), None):
+        raise ConfigError(f"--{wrong} is for {'ONNX files' if wrong == 'sparse' else '--to onnx'}; leave it out")
 
 
 def _readable(difference: float | None) -> str:

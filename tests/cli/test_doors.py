@@ -17,10 +17,12 @@ import soundfile
 import torch
 import typer
 import yaml
-from support.packed_models import RATE, pruned, trained
+from support.packed_models import RATE, TOKENIZER, pruned, trained
+from support.small_recognisers import untrained
 
 from cspbench.cli import app
 from cspbench.runtime.packing import pack_model
+from cspbench.spec import FeatureSpec
 from cspbench.store import Store
 from cspbench.training.checkpoint import save_model
 from cspbench.trials.records import TrialLog
@@ -62,6 +64,7 @@ def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small recogniser, with a packed file, a comparison file and specs of trials beside it."""
     folder = tmp_path_factory.mktemp("recogniser")
     save_model(folder / "model", trained(pruned(0.5), synthetic=True))
+    save_model(folder / "stateless", untrained("stateless_transducer", FeatureSpec(), TOKENIZER))
     pack_model(trained(pruned(0.5), synthetic=True), format="csr8").save(folder / "packed.safetensors")
     soundfile.write(folder / "speech.wav", np.zeros(RATE), RATE)
     return folder
@@ -135,6 +138,7 @@ WRITING: dict[str, list[str]] = {
     "report": ["report", "s", "--root", "ROOT"],
     "pack": ["pack", "MODEL", "ROOT/x.safetensors"],
     "export": ["export", "MODEL", "ROOT/x.onnx"],
+    "export to sherpa-onnx": ["export", "STATELESS", "ROOT/x", "--to", "sherpa-onnx"],
 }
 
 
@@ -165,6 +169,7 @@ def places(
     }
     found |= {
         "MODEL": recogniser / "model",
+        "STATELESS": recogniser / "stateless",
         "PACKED": recogniser / "packed.safetensors",
         "WAV": recogniser / "speech.wav",
     }

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from cspbench.spec import ModelSpec
+import torch
+
+from cspbench.asr.recognisers import build_model
+from cspbench.asr.tokenizer import Tokenizer
+from cspbench.asr.trained import TrainedModel
+from cspbench.spec import FeatureSpec, ModelSpec
 
 SMALL: dict[str, dict[str, Any]] = {
     "conformer_transducer": {
@@ -14,6 +19,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "lstm_ctc": {"encoder_layers": 2, "encoder_width": 64},
     "stateless_transducer": {"encoder_layers": 1, "encoder_width": 64, "prediction_width": 32, "joint_width": 64},
 }
+
+
+def untrained(name: str, features: FeatureSpec, tokenizer: Tokenizer, scale: float = 1.0) -> TrainedModel:
+    """A recogniser of 16 kHz speech with the same random weights every time, multiplied by `scale`."""
+    torch.manual_seed(0)
+    model = build_model(small(name), features, tokenizer.size).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    return TrainedModel(model, tokenizer, features, 16_000)
 
 
 def small(name: str) -> ModelSpec:

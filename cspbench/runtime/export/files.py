@@ -1,4 +1,4 @@
-"""What all exported ONNX files share: facts about the recogniser, and a check on onnxruntime against torch."""
+"""What all exports share: facts about the recogniser, its arrays, and a check against torch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ExportError(CspbenchError):
     """A model that cannot be exported, or exported files that cannot be used."""
 
 
-def metadata_of(trained: TrainedModel) -> dict[str, str]:
-    """Facts about a recogniser as metadata of an ONNX file: front end, units, origin, as JSON under ``cspbench``."""
+def facts_json(trained: TrainedModel) -> str:
+    """Facts about a recogniser that its files hold, as JSON: front end, units, origin."""
     known = {
         "features": trained.features.model_dump(mode="json"),
         "sample_rate": trained.sample_rate,
@@ -33,7 +33,7 @@ def metadata_of(trained: TrainedModel) -> dict[str, str]:
         "synthetic": bool(trained.note.get("synthetic_speech", False)),
         "provenance": dict(trained.note),
     }
-    return {"cspbench": json.dumps(known, sort_keys=True)}
+    return json.dumps(known, sort_keys=True)
 
 
 def arrays(model: SpeechModel) -> dict[str, np.ndarray]:
@@ -74,12 +74,15 @@ def open_session(path: Path, threads: int = 1) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def compare(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], tolerance: float) -> dict[str, float]:
+def compare(
+    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], tolerance: float, runtime: str = "onnxruntime"
+) -> dict[str, float]:
     """Largest difference of each network's outputs from those of torch, relative to the largest output.
 
     Args:
-        pairs: outputs of onnxruntime and of torch, of equal shape, by the name of the network.
+        pairs: outputs of the runtime and of torch, of equal shape, by the name of the network.
         tolerance: what is allowed.
+        runtime: its name.
 
     Raises:
         ExportError: a larger difference.
@@ -89,5 +92,5 @@ def compare(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], tolerance: float
         for part, (ours, theirs) in pairs.items()
     }
     if worst := [part for part, value in found.items() if not value <= tolerance]:
-        raise ExportError(f"onnxruntime computes otherwise than torch: {worst[0]} differs by {found[worst[0]]:.3g}")
+        raise ExportError(f"{runtime} computes otherwise than torch: {worst[0]} differs by {found[worst[0]]:.3g}")
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cspbench.asr.tokenizer import BLANK
-from cspbench.runtime.export.files import ExportError, arrays, compare, metadata_of, open_session
+from cspbench.runtime.export.files import ExportError, arrays, compare, facts_json, open_session
 from cspbench.runtime.packing.model import PackedModel
 from cspbench.store import write_atomic
 
@@ -41,7 +41,7 @@ def export_onnx(model: PackedModel, out: Path | str, *, sparse: bool = False) ->
     except ImportError as error:
         raise ExportError(f"exporting needs onnx ({error}); pip install 'cspbench[export]'") from error
     trained = model.trained()
-    metadata, state, shape = metadata_of(trained), arrays(trained.model), trained.transducer.shape
+    metadata, state, shape = {"cspbench": facts_json(trained)}, arrays(trained.model), trained.transducer.shape
     graphs = {
         "encoder": onnx_graphs.encoder_graph(shape, state, metadata, sparse),
         "prediction": onnx_graphs.prediction_graph(shape, state, metadata, sparse),

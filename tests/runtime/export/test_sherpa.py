@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ import pytest
 import torch
 from support.packed_models import pruned
 from support.packed_models import trained as packed_trained
-from support.small_recognisers import small
+from support.small_recognisers import untrained
 
 from cspbench.asr.decoding import greedy
-from cspbench.asr.recognisers import build_model
 from cspbench.asr.tokenizer import CharacterTokenizer, Tokenizer, train_tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.audio import read_audio
@@ -48,16 +46,17 @@ FRONT_ENDS = {
 
 def talkative(features: FeatureSpec = FRONT_ENDS["default"], tokenizer: Tokenizer = LETTERS) -> TrainedModel:
     """An untrained recogniser whose labels depend on what it is given, with several in some steps."""
-    torch.manual_seed(0)
-    model = build_model(small("stateless_transducer"), features, tokenizer.size).eval()
+    trained = untrained("stateless_transducer", features, tokenizer)
+    model = trained.model
     with torch.no_grad():
         model.feature_mean.fill_(9.0 if features.level_fall is None else -5.0)
         model.feature_scale.fill_(0.3)
         for name, parameter in model.named_parameters():
             parameter.mul_(1 if "prediction" in name else 4)
-        model.joint_output.bias.zero_()
-        model.joint_output.bias[0] = 1
-    return TrainedModel(model, tokenizer, features, RATE, {"corpus": "an4"})
+        bias = model.get_parameter("joint_output.bias")
+        bias.zero_()
+        bias[0] = 1
+    return trained
 
 
 def our_labels(trained: TrainedModel, samples: np.ndarray) -> list[int]:
@@ -161,10 +160,10 @@ def test_a_difference_from_torch_does_not_pass(tmp_path: Path) -> None:
 
 
 def test_recognisers_and_front_ends_that_sherpa_onnx_cannot_have_are_refused(tmp_path: Path) -> None:
-    other = build_model(small("conformer_transducer"), FeatureSpec(), LETTERS.size)
+    other = untrained("conformer_transducer", FeatureSpec(), LETTERS)
     refused = {
         "those compute other features": packed_trained(pruned(0.5)),
-        "takes 'stateless_transducer', not 'conformer_transducer'": replace(talkative(), model=other),
+        "takes 'stateless_transducer', not 'conformer_transducer'": other,
         "every 10 ms; this recogniser was trained on frames of 32 ms": talkative(FeatureSpec(window_ms=32)),
         "every 12.5 ms": talkative(FeatureSpec(hop_ms=12.5)),
     }
@@ -192,7 +191,7 @@ def test_what_the_command_cannot_do_is_said(tmp_path: Path, run: Callable[..., t
         "those compute other features": ("export", tmp_path / "p.safetensors", tmp_path / "m", *to),
         "is no folder; name another": ("export", tmp_path / "t", tmp_path / "file", *to),
         "there is no folder": ("export", tmp_path / "t", tmp_path / "no" / "m", *to),
-        "--values is for --to onnx": ("export", tmp_path / "t", tmp_path / "m", *to, "--values", "int8"),
+        "--values is for --to onnx; leave it out": ("export", tmp_path / "t", tmp_path / "m", *to, "--values", "int8"),
         "'stateless_transducer' has no packed file": ("export", tmp_path / "t", tmp_path / "m.onnx"),
     }
     for message, words in refused.items():
