@@ -36,8 +36,9 @@ def worker(
     servers, store = Servers.of(storage, tracking_uri), Store(root)
     with stopped_by_signals(), make_display(messages()) as display:
         outcomes = work(study, store, servers, display, device=device, corpus_path=corpus_path, patience=patience)
-    failures = [f"  {label_of(outcome.spec)}: {outcome.error}" for outcome in outcomes if outcome.result is None]
-    finished = f"{len(outcomes) - len(failures)} of {len(outcomes)} trials finished here"
+    failures = [f"  {label_of(outcome.spec)}: {outcome.error}" for outcome in outcomes if outcome.state == "failed"]
+    complete = sum(outcome.state == "complete" for outcome in outcomes)
+    finished = f"{complete} of {len(outcomes)} trials finished here"
     output().print(f"{finished}; the sweep '{study}' has ended", markup=False, soft_wrap=True)
     if failures:
         raise TrialsError("\n".join([f"{len(failures)} trials failed here:", *failures]))

@@ -46,7 +46,7 @@ from cspbench.trials.executors import MAX_ATTEMPTS
 T = TypeVar("T")
 
 KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
-"""Settings by which the server notices within half a minute that the holder of a claim is cut off."""
+"""Settings by which the server notices within half a minute that the holder of a lock is cut off."""
 
 LINGER = 60.0
 """Seconds for which a claim is tried again after its connection was cut."""
@@ -140,13 +140,23 @@ class JobTable:
         finally:
             self._drop_claim()
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Exclude all others that do the same for this sweep, until left; the lock goes when its holder dies.
+
+        Raises:
+            SQLAlchemyError: the database cannot be reached.
+        """
+        with self._engine.begin() as connection:
+            _notice_cuts(connection)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _key("alone", self.sweep)})
+            yield
+
     def _take_claim(self) -> None:
         self._drop_claim()
         self._claim = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        for setting, value in KEEPALIVES.items():
-            self._claim.execute(text(f"SET {setting} = {value}"))
-        key = int(content_id("claim", self.sweep)[:15], 16)
-        if not self._claim.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
+        _notice_cuts(self._claim)
+        if not self._claim.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _key("claim", self.sweep)}):
             raise StudyTakenError(f"another process runs the sweep '{self.sweep}': wait for it, or stop it")
 
     def _keep_claim(self) -> None:
@@ -284,9 +294,12 @@ class JobTable:
         return bool(self._do(lambda connection: connection.scalar(query)))
 
     def finish(self, worker: str, trial: str, outcome: dict[str, Any]) -> bool:
-        """Record how a trial ended; returns False if it no longer belongs to the worker, and then records nothing."""
+        """Record how a trial ended; returns False if it no longer belongs to the worker, and then records nothing.
+
+        One that was stopped early is complete: it is not to be run again.
+        """
         statement = update(_jobs).where(*self._own(worker), _jobs.c.trial_id == trial)
-        state = FAILED if outcome["result"] is None else COMPLETE
+        state = FAILED if outcome["result"] is None and outcome.get("stopped") is None else COMPLETE
         statement = statement.values(state=state, outcome=json.dumps(outcome))
         return bool(self._do(lambda connection: cast(CursorResult[Any], connection.execute(statement)).rowcount))
 
@@ -316,3 +329,14 @@ class JobTable:
                 return transaction(connection)
 
         return patiently(self.url, once)
+
+
+def _notice_cuts(connection: Connection) -> None:
+    """Let the server notice within half a minute that the other end of a connection is cut off."""
+    for setting, value in KEEPALIVES.items():
+        connection.execute(text(f"SET {setting} = {value}"))
+
+
+def _key(purpose: str, sweep: str) -> int:
+    """Return the key of an advisory lock."""
+    return int(content_id(purpose, sweep)[:15], 16)

@@ -59,9 +59,7 @@ class Plan:
 
     def searches(self) -> dict[str, Space]:
         """Return the space of each search by the name of its Optuna study: one, or one a cell."""
-        if self.config.mode != "cells":
-            return {self.config.name: self.space}
-        return {f"{self.config.name}/{cell}": space for cell, space in self.space.cells().items()}
+        return search_spaces(self.config, self.space)
 
     @property
     def version(self) -> int:
@@ -97,6 +95,13 @@ class Plan:
         """Return the fields that a person has set although a schema version does not have them."""
         parts = (*self.dense_specs(), self.config.prune, self.config.latency)
         return sorted({name for part in parts for name in newer_fields(part, version, chosen=True)})
+
+
+def search_spaces(config: SweepConfig, space: Space) -> dict[str, Space]:
+    """Return the space of each search of a sweep by the name of its Optuna study: one, or one a cell."""
+    if config.mode != "cells":
+        return {config.name: space}
+    return {f"{config.name}/{cell}": part for cell, part in space.cells().items()}
 
 
 def _dense_identity(spec: DenseSpec, version: int) -> dict[str, Any]:

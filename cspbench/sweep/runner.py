@@ -17,6 +17,7 @@ from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError, CspbenchError, InterruptedSweepError
 from cspbench.spec import DenseSpec, TrialSpec, content_id
 from cspbench.store import Store, StudyFolder, read_json, write_json
+from cspbench.sweep.early import stopped_at
 from cspbench.sweep.jobs import JobTable
 from cspbench.sweep.on_ray import RayExecutor
 from cspbench.sweep.plan import Plan, resolve
@@ -24,7 +25,7 @@ from cspbench.sweep.servers import LOCAL, PatientStorage, Servers, shown
 from cspbench.sweep.shared import DatabaseExecutor
 from cspbench.sweep.study import Proposal, Study, open_study
 from cspbench.sweep.sync import Logbook, describe
-from cspbench.training.events import Event, StoppedEarly
+from cspbench.training.events import Event
 from cspbench.trials.executors import Executor, TrialProgress, make_executor
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display, label_of, make_display
@@ -115,7 +116,10 @@ def _executor(config: SweepConfig, store: Store, progress: TrialProgress) -> Exe
     """Executor that a sweep file asks for."""
     if config.executor == "ray":
         if config.early_stopping is not None:
-            raise ConfigError("early_stopping needs `executor: local`: leave it out, or `executor: ray`")
+            raise ConfigError(
+                "early_stopping needs trials that can reach the study, and tasks of Ray cannot: leave it out, or "
+                "`executor: ray`; workers with --storage have it"
+            )
         return RayExecutor(
             store, config.device, progress, config.resources, config.trial_timeout, config.system_metrics
         )
@@ -135,8 +139,8 @@ def _run_shared(config: SweepConfig, store: Store, display: Display, servers: Se
     """Run a sweep whose trials are run by workers that share a database with it."""
     database = servers.storage
     assert database is not None
-    if config.early_stopping is not None:
-        raise ConfigError("early_stopping needs workers on this machine: leave it out, or --storage")
+    if config.executor == "ray":
+        raise ConfigError("with --storage, `cspbench worker` runs the trials: leave it out, or `executor: ray`")
     display.note(f"sweep {config.name}: corpus {config.corpus.name}, jobs in {shown(database)}")
     plan = resolve(config, store, display.note)
     table = JobTable(database, config.name, servers.grace)
@@ -263,9 +267,7 @@ class _Sweep:
         id = work.id
         number = next((n for n, specs in self._open.items() if id in specs), None)
         if number is not None and self._study.should_stop(number, event):
-            shown = {name: event.evaluation[name] for name in ("dev_wer", "dev_loss") if name in event.evaluation}
-            metrics = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            raise StoppedEarly(f"step {event.step} of {event.total} ({metrics})")
+            raise stopped_at(event)
 
     def _check_failures(self) -> None:
         failures, limit = self.summary.failures, self._plan.config.max_failures

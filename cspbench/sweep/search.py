@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from cspbench.config import SweepConfig
+from cspbench.sweep.early import should_stop
 from cspbench.sweep.samplers import make_pruner, make_sampler
 from cspbench.sweep.space import Point, Setting, Space
 from cspbench.sweep.warm import OBJECTIVES, WARM, KnownSetting, warm_trial
@@ -108,13 +108,7 @@ class Search:
 
     def should_stop(self, number: int, event: Event) -> bool:
         """Report the evaluation at the end of an epoch; return whether the trial is to be stopped early."""
-        rule, trial = self._config.early_stopping, self._asked[number]
-        if rule is None or event.step >= event.total or rule.metric not in event.evaluation:
-            return False
-        epoch = math.ceil(event.evaluation["epoch"])
-        if epoch not in trial.storage.get_trial(trial._trial_id).intermediate_values:  # by a process that died then
-            trial.report(event.evaluation[rule.metric], epoch)
-        return trial.should_prune()
+        return should_stop(self._asked[number], self._config.early_stopping, event)
 
     def tell(self, number: int, outcomes: Sequence[Outcome]) -> None:
         """Report how the trials of a setting ended, one a seed; if any failed, the setting has, for the same reason."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Logbook:
         note: receives plain lines.
         server: address of an MLflow server; None for the database in the store.
         skip: tells which trials are logged by whoever ran them.
+        alone: excludes other processes that log trials of the study, see `Tracker`.
     """
 
     def __init__(
@@ -66,9 +68,10 @@ class Logbook:
         note: Callable[[str], None],
         server: str | None = None,
         skip: Callable[[str], bool] | None = None,
+        alone: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._store, self._name, self._description = store, name, description
-        self._note, self._server, self._skip = note, server, skip
+        self._note, self._server, self._skip, self._alone = note, server, skip, alone
         self._tracker: Tracker | None = None
         self._pending: dict[str, Outcome] = {}
         self._pause, self._next = SHORTEST, 0.0
@@ -95,15 +98,12 @@ class Logbook:
 
     def log_now(self, outcome: Outcome) -> bool:
         """Log how a trial ended and return whether that succeeded; it is not tried again."""
-        for _ in range(LAST_TRIES):
-            if self._attempt(lambda: self._log_one(outcome)):
-                return True
-            time.sleep(self._pause)
-        return False
+        return self._try_last(lambda: self._log_one(outcome))
 
     def _log_one(self, outcome: Outcome) -> None:
         """Log a trial of a study that others log as well."""
-        open_tracker(self._store, self._name, self._description, self._server, outcome.spec.id).log(outcome)
+        id = outcome.spec.id
+        open_tracker(self._store, self._name, self._description, self._server, id, self._alone).log(outcome)
 
     def finish(self, status: str, metrics: Mapping[str, float] | None = None, files: Iterable[Path] = ()) -> None:
         """Close the parent run, see `Tracker.finish`; says what could not be logged."""
@@ -115,11 +115,8 @@ class Logbook:
             self._push()
             self._open().finish(status, metrics, files)
 
-        for attempt in range(LAST_TRIES):
-            if self._attempt(close):
-                return
-            if attempt + 1 < LAST_TRIES:
-                time.sleep(self._pause)
+        if self._try_last(close):
+            return
         count = len(self._pending)
         self._note(
             f"MLflow lacks {count} trial{'s' * (count != 1)} and the end of this run; "
@@ -136,6 +133,15 @@ class Logbook:
         if self._tracker is None:
             self._tracker = open_tracker(self._store, self._name, self._description, self._server)
         return self._tracker
+
+    def _try_last(self, action: Callable[[], None]) -> bool:
+        """Attempt what is not tried again later, `LAST_TRIES` times; return whether it succeeded."""
+        for attempt in range(LAST_TRIES):
+            if attempt:
+                time.sleep(self._pause)
+            if self._attempt(action):
+                return True
+        return False
 
     def _attempt(self, action: Callable[[], None]) -> bool:
         """Return whether an action on MLflow succeeded; if not, the next one comes after a pause."""
@@ -159,11 +165,16 @@ class Logbook:
 
 
 def open_tracker(
-    store: Store, name: str, description: Mapping[str, Any], server: str | None, only: str | None = None
+    store: Store,
+    name: str,
+    description: Mapping[str, Any],
+    server: str | None,
+    only: str | None = None,
+    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Tracker:
-    """Return the tracker of a study that `describe` described; see `Tracker` for `only`."""
+    """Return the tracker of a study that `describe` described; see `Tracker` for `only` and `alone`."""
     client = open_client(store, server)
-    tracker = Tracker(client, store, name, description["content"], description["tags"], only)
+    tracker = Tracker(client, store, name, description["content"], description["tags"], only, alone)
     if only is not None:
         return tracker
     folder = store.study(name).path

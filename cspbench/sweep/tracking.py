@@ -10,7 +10,8 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from cspbench.trials.records import rows_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput
+    from mlflow.entities import DatasetInput, Run
 
 STATUS = {"complete": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 """MLflow's states of runs, by state of the trial."""
@@ -111,7 +112,11 @@ class Tracker:
         name: of the sweep and its experiment.
         content: what the sweep stands for, as JSON; the same content goes on in the same parent run.
         tags: repeated on every run, so that filters find children too.
-        only: id of the one trial that is to be logged, where others log the rest; None for all.
+        only: id of the one trial to be logged, where others log the rest and the run of the sweep; None for all.
+        alone: excludes the others while a run is logged that any of them might log.
+
+    Raises:
+        MlflowException: the server cannot be reached; or, with `only`, the sweep has no run yet.
     """
 
     def __init__(
@@ -122,12 +127,14 @@ class Tracker:
         content: Any,
         tags: Mapping[str, str] | None = None,
         only: str | None = None,
+        alone: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._client, self._store, self._name = client, store, name
+        self._alone = alone
         self._tags = {SWEEP: name, CONTENT: content_id("sweep", content), **(tags or {})}
         self._source = source_tags()
         self._experiment = self._open_experiment(name)
-        self.parent = self._open_parent(name)
+        self.parent = self._open_parent(name) if only is None else self._known_parent()
         self._logged = {run.data.tags[TRIAL]: run for run in self._children(only) if TRIAL in run.data.tags}
         self._dense: set[str] = set()
         if only is None:
@@ -141,7 +148,8 @@ class Tracker:
                 return False
             self._client.delete_run(known.info.run_id)
         if outcome.result is not None and not self._has_dense(outcome.spec.dense.id):
-            self._log_dense(outcome.spec, outcome.result)
+            with self._alone():
+                self._log_dense(outcome.spec, outcome.result)
         run_id = self._create_child(outcome)
         if outcome.result is not None:
             self._log_result(run_id, outcome.spec, outcome.result)
@@ -198,13 +206,26 @@ class Tracker:
         )
 
     def _open_parent(self, name: str) -> str:
-        content = self._tags[CONTENT]
-        query = f"tags.`{CONTENT}` = '{content}' AND tags.`{KIND}` = 'sweep'"
-        for run in self._client.search_runs([self._experiment], query, max_results=1):
-            self._client.update_run(run.info.run_id, status="RUNNING")
-            return run.info.run_id
+        found = self._find_parent()
+        if found is not None:
+            self._client.update_run(found, status="RUNNING")
+            return found
         tags = self._tags | self._source | {KIND: "sweep"}
         return self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
+
+    def _known_parent(self) -> str:
+        """Return the run of the sweep, which only the process of the sweep makes, opens and closes."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._find_parent()
+        if found is None:
+            raise MlflowException(f"the sweep '{self._name}' has no run yet")
+        return found
+
+    def _find_parent(self) -> str | None:
+        query = f"tags.`{CONTENT}` = '{self._tags[CONTENT]}' AND tags.`{KIND}` = 'sweep'"
+        runs = self._client.search_runs([self._experiment], query, max_results=1)
+        return runs[0].info.run_id if runs else None
 
     def _children(self, only: str | None) -> Iterator[Any]:
         token = None
@@ -243,8 +264,15 @@ class Tracker:
         return run_id
 
     def _log_dense(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Log the dense recogniser that a trial started from; latency is that measured beside the trial."""
+        """Log the dense recogniser that a trial started from, unless another process just has.
+
+        Its latency is that measured beside the trial. What a process left that died while it logged is replaced.
+        """
         dense, folder = spec.dense, self._store.dense(spec.dense.id)
+        if self._has_dense(dense.id):
+            return
+        for run in self._dense_runs(dense.id):
+            self._client.delete_run(run.info.run_id)
         tags = self._tags | self._source | {KIND: "dense", DENSE: dense.id, PARENT: self.parent}
         params = {"method": "dense", "sparsity": 0.0, "seed": dense.seed, **_dense_params(spec)}
         run_id = self._create_run(f"dense-seed{dense.seed}", tags, params, dense.corpus, 0)
@@ -257,11 +285,13 @@ class Tracker:
 
     def _has_dense(self, id: str) -> bool:
         """Return whether a dense recogniser is logged, perhaps by another process."""
-        if id not in self._dense:
-            query = f"tags.`{PARENT}` = '{self.parent}' AND tags.`{DENSE}` = '{id}'"
-            if self._client.search_runs([self._experiment], query, max_results=1):
-                self._dense.add(id)
+        if id not in self._dense and any(run.info.status == "FINISHED" for run in self._dense_runs(id)):
+            self._dense.add(id)
         return id in self._dense
+
+    def _dense_runs(self, id: str) -> list[Run]:
+        query = f"tags.`{PARENT}` = '{self.parent}' AND tags.`{DENSE}` = '{id}'"
+        return list(self._client.search_runs([self._experiment], query))
 
     def _log_metrics(
         self, run_id: str, values: Mapping[str, float], folder: ModelFolder, usage: Sequence[dict[str, Any]] = ()

@@ -16,13 +16,15 @@ from uuid import uuid4
 from cspbench.config import SweepConfig
 from cspbench.errors import ConfigError, CspbenchError
 from cspbench.machine import stop
-from cspbench.spec import TrialSpec
+from cspbench.spec import DenseSpec, TrialSpec
 from cspbench.store import Store
+from cspbench.sweep.early import SharedJudge
 from cspbench.sweep.jobs import JobTable, SharedSweep
 from cspbench.sweep.servers import Servers
 from cspbench.sweep.shared import read_records
 from cspbench.sweep.sync import Logbook
-from cspbench.trials.executors import Executor, make_executor
+from cspbench.training.events import Event
+from cspbench.trials.executors import Executor, TrialProgress, make_executor
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display
 from cspbench.trials.remote import moved
@@ -74,11 +76,13 @@ def work(
     table.grace = sweep.content["grace"]
     config = SweepConfig.model_validate(sweep.content["config"])
     worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-    logbook = _logbook(sweep, store, name, servers, display)
+    logbook = _logbook(sweep, table, store, servers, display)
     outcomes: list[Outcome] = []
+    early = config.early_stopping is not None
+    progress = _judged(display, SharedJudge(config, servers.storage)) if early else display.event
     with (
         make_executor(
-            1, store, device, display.event, config.trial_timeout, system_metrics=config.system_metrics
+            1, store, device, progress, config.trial_timeout, answers=early, system_metrics=config.system_metrics
         ) as executor,
         _present(table, worker),
     ):
@@ -94,6 +98,16 @@ def work(
                 display.ended(outcome, cached=False)
     table.close()
     return outcomes
+
+
+def _judged(display: Display, judge: TrialProgress) -> TrialProgress:
+    """Return a listener that shows events and has evaluations judged."""
+
+    def tell(work: TrialSpec | DenseSpec, event: Event) -> None:
+        display.event(work, event)
+        judge(work, event)
+
+    return tell
 
 
 def _await(table: JobTable, patience: float) -> SharedSweep:
@@ -134,11 +148,12 @@ def _describe(outcome: Outcome, store: Store, logged: bool) -> dict[str, Any]:
     return outcome.message() | {"records": read_records(store.trial(outcome.spec.id)), "logged": logged}
 
 
-def _logbook(sweep: SharedSweep, store: Store, name: str, servers: Servers, display: Display) -> Logbook | None:
-    """Where this worker logs its trials: nowhere unless there is a server."""
+def _logbook(sweep: SharedSweep, table: JobTable, store: Store, servers: Servers, display: Display) -> Logbook | None:
+    """Return the log of this worker's trials; None unless there is a server."""
     if servers.tracking is None:
         return None
-    return Logbook(store, name, sweep.content["tracking"], display.note, servers.tracking)
+    tracking = sweep.content["tracking"]
+    return Logbook(store, table.sweep, tracking, display.note, servers.tracking, alone=table.alone)
 
 
 @contextmanager

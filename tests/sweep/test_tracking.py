@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -13,6 +14,7 @@ from urllib.request import url2pathname
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from support import fake_trial
 from support.fake_studies import result, spec
 
@@ -133,6 +135,42 @@ def test_use_of_the_machine_stands_among_system_metrics(store: Store) -> None:
     history = client.get_metric_history(child.info.run_id, "system/cpu_utilization_percentage")
     assert [(m.step, m.timestamp, m.value) for m in history] == [(i, 1_000_500 + 1000 * i, 10.0 * i) for i in range(3)]
     assert [name for name in child.data.metrics if name.startswith("system/")] == ["system/cpu_utilization_percentage"]
+
+
+def test_a_half_logged_dense_recogniser_is_replaced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, outcome = open_client(store), Outcome(spec(), result(spec(), 0.1))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "_log_metrics", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Tracker(client, store, "demo", {"a": 1}).log(outcome)
+    (half,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'dense'")
+    Tracker(client, store, "demo", {"a": 1}).log(outcome)
+    (dense,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'dense'")
+    assert (half.info.status, dense.info.status) == ("RUNNING", "FINISHED")
+
+
+def test_workers_log_their_trials_and_one_of_them_the_dense_recogniser(store: Store) -> None:
+    """The run of the sweep is made, opened and closed by its own process."""
+    client, trials = open_client(store), (spec(), spec("magnitude"))
+    outcomes = [Outcome(trial, result(trial, 0.1)) for trial in trials]
+    with pytest.raises(MlflowException, match="the sweep 'demo' has no run yet"):
+        Tracker(client, store, "demo", {"a": 1}, only=trials[0].id)
+    tracker = Tracker(client, store, "demo", {"a": 1})
+    tracker.finish("FINISHED")
+
+    @contextmanager
+    def second() -> Iterator[None]:
+        """While the one waits for its reservation, the other logs."""
+        Tracker(client, store, "demo", {"a": 1}, only=trials[1].id).log(outcomes[1])
+        yield
+
+    Tracker(client, store, "demo", {"a": 1}, only=trials[0].id, alone=second).log(outcomes[0])
+    kinds = [(run.data.tags["cspbench.kind"], run.info.status) for run in runs_of(client, "demo")]
+    assert sorted(kinds) == [(kind, "FINISHED") for kind in ("dense", "sweep", "trial", "trial")]
 
 
 def test_runs_say_who_ran_what_on_which_data(store: Store) -> None:
