@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import torch
 from pydantic import ValidationError
@@ -173,13 +173,21 @@ def valid(lengths: Tensor, longest: int) -> Tensor:
 def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """Every weight matrix by name, but for embeddings and what only training needs.
 
-    Embeddings are look-ups (one row is read a label), biases are vectors, and kernels of depthwise convolutions are
-    small: none of them costs what a matrix does.
+    Kernels (out, in, 1) of pointwise convolutions are matrices and among them. Embeddings are look-ups (one row is read
+    a label), biases are vectors, and kernels of depthwise convolutions are small: none of them costs what a matrix
+    does.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    pointwise = {id(module.weight) for module in model.modules() if _is_pointwise(module)}
     auxiliary = getattr(model, "AUXILIARY", ())
     return {
         name: parameter
         for name, parameter in model.named_parameters()
-        if parameter.dim() == 2 and id(parameter) not in embeddings and not name.startswith(auxiliary)
+        if (parameter.dim() == 2 or id(parameter) in pointwise)
+        and id(parameter) not in embeddings
+        and not name.startswith(auxiliary)
     }
+
+
+def _is_pointwise(module: nn.Module) -> TypeGuard[nn.Conv1d]:
+    return isinstance(module, nn.Conv1d) and module.kernel_size == (1,) and module.groups == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -73,6 +73,7 @@ class Matrices:
         parameters: as they are in the model, by name; one that several layers share appears once.
         matrices: the same memory, each of shape (out, in). The weights of a convolution, (out, in, kernel), are seen as
             (out, in * kernel).
+        gradients: of the matrices.
 
     Raises:
         PruningError: a pattern that matches no weight matrix, or one that is computed from other parameters; a
@@ -84,18 +85,8 @@ class Matrices:
         if isinstance(patterns, str):
             patterns = [patterns]
         self.parameters = _known(model) if patterns is None else _matching(model, patterns)
-        self.matrices = {name: _as_matrix(name, parameter) for name, parameter in self.parameters.items()}
-
-    def take_gradients(self) -> None:
-        """Show the gradients of convolutions as those of their matrices."""
-        for parameter, matrix in self._views():
-            matrix.grad = None if parameter.grad is None else parameter.grad.reshape(matrix.shape)
-
-    def return_gradients(self) -> None:
-        """Make the gradients of the matrices those of their convolutions."""
-        for parameter, matrix in self._views():
-            parameter.grad = None if matrix.grad is None else matrix.grad.view(parameter.shape)
-            matrix.grad = None
+        self.matrices = {name: as_matrix(name, parameter) for name, parameter in self.parameters.items()}
+        self.gradients = GradientViews(self.parameters, self.matrices)
 
     def check(self) -> None:
         """Raise PruningError if the model has other parameters, or other memory, than when these were found."""
@@ -106,10 +97,29 @@ class Matrices:
                     f"'{name}' was replaced or moved after pruning was set up: move, cast and wrap the model first"
                 )
 
-    def _views(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
-        for name, matrix in self.matrices.items():
-            if matrix is not self.parameters[name]:
-                yield self.parameters[name], matrix
+
+class GradientViews:
+    """Gradients of convolutions, which methods see as those of matrices.
+
+    Args:
+        parameters: of a model, by name.
+        matrices: those of some of them, by the same names: the parameter itself, or what `as_matrix` made of it.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], matrices: Mapping[str, nn.Parameter]) -> None:
+        pairs = ((parameters.get(name), matrix) for name, matrix in matrices.items())
+        self._pairs = [(p, matrix) for p, matrix in pairs if p is not None and p is not matrix]
+
+    def take(self) -> None:
+        """Show the gradients of convolutions as those of their matrices."""
+        for parameter, matrix in self._pairs:
+            matrix.grad = None if parameter.grad is None else parameter.grad.reshape(matrix.shape)
+
+    def give_back(self) -> None:
+        """Make the gradients of the matrices those of their convolutions."""
+        for parameter, matrix in self._pairs:
+            parameter.grad = None if matrix.grad is None else matrix.grad.view(parameter.shape)
+            matrix.grad = None
 
 
 def _known(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -167,7 +177,12 @@ def _computed(module: nn.Module) -> list[str]:
     return [*named, *(parametrised if parametrize.is_parametrized(module) else ())]
 
 
-def _as_matrix(name: str, parameter: nn.Parameter) -> nn.Parameter:
+def as_matrix(name: str, parameter: nn.Parameter) -> nn.Parameter:
+    """Return weights as the matrix (out, in) that they are: the parameter itself, or a parameter of the same memory.
+
+    Raises:
+        PruningError: a convolution whose weights do not lie in memory row by row.
+    """
     if parameter.dim() == 2:
         return parameter
     if not parameter.is_contiguous():

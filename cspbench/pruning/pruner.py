@@ -132,10 +132,10 @@ class Pruner:
             scale: that gradients are multiplied by, as by a gradient scaler.
         """
         if self.observes_gradients:
-            self._matrices.take_gradients()
+            self._matrices.gradients.take()
             found = {name: w.grad / scale for name, w in self._weights.items() if w.grad is not None}
             self.method.observe_gradients(self._progress(), found)
-            self._matrices.return_gradients()
+            self._matrices.gradients.give_back()
             self._observed = True
 
     def after_backward(self) -> None:
@@ -153,9 +153,9 @@ class Pruner:
         if not self._observed:
             self.observe_gradients()
         self._observed = False  # a scaler may skip this step, and the next attempt is observed anew
-        self._matrices.take_gradients()
+        self._matrices.gradients.take()
         self.method.after_backward(self._progress())
-        self._matrices.return_gradients()
+        self._matrices.gradients.give_back()
 
     def finish(self) -> PruningReport:
         """Leave exactly the zeros asked for, let go of the optimiser, and count.

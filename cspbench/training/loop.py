@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cspbench.corpora.features import FeatureSet
 from cspbench.errors import CspbenchError
 from cspbench.machine import stop
 from cspbench.machine.lock import working
+from cspbench.pruning.matrices import GradientViews
 from cspbench.pruning.method import Phase, Progress, PruningMethod
 from cspbench.spec import AugmentSpec, TrainSpec
 from cspbench.training.checkpoint import load_checkpoint, save_checkpoint
@@ -101,6 +102,11 @@ class TrainingRun:
         self._norms: list[Tensor] = []
         self._kept: dict[int, tuple[float, Tensor | int]] = {}
         self._since = (0, 0.0)
+
+    @cached_property
+    def _gradients(self) -> GradientViews:
+        assert self.method is not None
+        return GradientViews(dict(self.model.named_parameters()), self.method.context.weights)
 
     def run(self) -> None:
         """Train to the end, going on from the checkpoint if there is one."""
@@ -203,7 +209,9 @@ class TrainingRun:
         loss = self._backward(batch.to(self.device), epoch, progress)
         self._scaler.unscale_(self._optimizer)
         if self.method is not None:
+            self._gradients.take()
             self.method.after_backward(progress)
+            self._gradients.give_back()
         # After the method has masked gradients: those of dropped weights would use up most of the norm.
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         self._scaler.step(self._optimizer)
@@ -220,8 +228,10 @@ class TrainingRun:
             self._scaler.scale(own).backward(retain_graph=auxiliary is not None)
             scale = self._scaler.get_scale()
             weights = self.method.context.weights
+            self._gradients.take()
             gradients = {name: w.grad / scale for name, w in weights.items() if w.grad is not None}
             self.method.observe_gradients(progress, gradients)
+            self._gradients.give_back()
             if auxiliary is not None:
                 self._scaler.scale(auxiliary).backward()
         else:

@@ -58,7 +58,7 @@ def teacher_responses(
         taught: dict[str, list[Tensor]] = defaultdict(list)
 
         def see(name: str, inputs: Tensor) -> None:
-            products.add(name, taught[name].pop(0) @ weights[name].T, inputs)
+            products.add(name, taught[name].pop(0) @ weights[name].flatten(1).T, inputs)
 
         with repeatable(model, seed=0):
             for batch in _batches(model, speech, utterances, skip):

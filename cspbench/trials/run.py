@@ -25,6 +25,7 @@ from cspbench.errors import CspbenchError
 from cspbench.machine import stop
 from cspbench.machine.lock import working
 from cspbench.pruning import PruningContext, PruningMethod
+from cspbench.pruning.matrices import as_matrix
 from cspbench.pruning.moments import layer_sparsity, overall_sparsity
 from cspbench.pruning.registry import create
 from cspbench.result import TrialResult
@@ -259,7 +260,7 @@ def _conclude(trial: _Trial, seconds: float) -> None:
 
 def make_method(spec: TrialSpec, model: SpeechModel, speech: Speech, budget: int, dense: DenseFolder) -> PruningMethod:
     """The pruning method of a spec, bound to a model and to what it may ask for."""
-    weights = prunable(model, spec)
+    weights = {name: as_matrix(name, weight) for name, weight in prunable(model, spec).items()}
 
     def restore(tensors: Mapping[str, Tensor]) -> None:
         model.load_state_dict({**model.state_dict(), **tensors})

@@ -182,5 +182,6 @@ def _bytes(trained: TrainedModel, format: str) -> int:
 
     state = {name: tensor.detach().cpu().float().numpy() for name, tensor in trained.model.recogniser_state().items()}
     matrices = [name for name in prunable_weights(trained.model) if name in state]
-    packed = sum(_pack(name, state.pop(name), format, "fp32", lambda _: None).bytes for name in matrices)
+    arrays = ((name, state.pop(name)) for name in matrices)
+    packed = sum(_pack(name, a.reshape(len(a), -1), format, "fp32", lambda _: None).bytes for name, a in arrays)
     return packed + sum(array.nbytes for array in state.values())
