@@ -114,7 +114,7 @@ def test_the_latency_command_measures_it_in_torch(
     code, out, err = run("latency", store.dense(dense.id).path, *quick, "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert list(found["measured"]["engines"]) == ["torch", "packed"]
+    assert list(found["measured"]["engines"]) == ["torch", "packed", "int8"]
     assert found["model"]["spec"]["name"] == dense.model.name
     assert found["measured"]["protocol"]["step_ms"] == 40 * (load_model(store.dense(dense.id).path).model.chunk or 1)
     code, out, err = run("latency", store.dense(dense.id).path, *quick)
@@ -122,4 +122,4 @@ def test_the_latency_command_measures_it_in_torch(
     assert "packed" in out
     code, _, err = run("latency", store.dense(dense.id).path, "--engines", "torch,dense")
     assert code == 1
-    assert "engine 'dense' runs recognisers with packed files alone; this one has torch and packed" in err
+    assert "engine 'dense' runs recognisers with packed files alone; this one has torch, packed, int8" in err

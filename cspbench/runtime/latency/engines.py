@@ -33,7 +33,7 @@ ENGINES = {
 """Engines by name, in words; slow ones first, so that ratios read as speed-ups."""
 
 
-WITHOUT_FILE = ("torch", "packed")
+WITHOUT_FILE = ("torch", "packed", "int8")
 """Engines of a recogniser without packed files: its own streaming step in torch, on dense or on packed layers."""
 
 
@@ -67,7 +67,7 @@ def check_engines(names: Sequence[str], trained: TrainedModel | None = None) -> 
             raise CspbenchError(f"engine '{name}' needs CUDA, and this torch sees no CUDA device")
         if trained is not None and not trained.has_packed_file and name not in WITHOUT_FILE:
             raise CspbenchError(
-                f"engine '{name}' runs recognisers with packed files alone; this one has {' and '.join(WITHOUT_FILE)}"
+                f"engine '{name}' runs recognisers with packed files alone; this one has {', '.join(WITHOUT_FILE)}"
             )
     if len(set(names)) < len(names):
         raise CspbenchError(f"an engine is named twice in {', '.join(names)}")
@@ -93,7 +93,8 @@ def make_engine(name: str, trained: TrainedModel, threads: int = 1, packed: Pack
             recogniser now.
     """
     if not trained.has_packed_file:
-        return ModelEngine(name, trained, pack=name == "packed", threads=threads)
+        values = {"packed": "fp32", "int8": "int8"}.get(name)
+        return ModelEngine(name, trained, values, threads)
     if name in CUDA:
         return TorchEngine(name, trained, CUDA[name], "cuda")
     if name in TORCH:

@@ -34,7 +34,8 @@ class ModelEngine:
     Args:
         name: under which it is reported.
         trained: the recogniser; it is copied.
-        pack: replace the layers that are faster packed, see `cspbench.runtime.pack_layers.packed`.
+        values: replace the layers that are faster packed, with this type of values, see
+            `cspbench.runtime.pack_layers.packed`; None leaves all as they are.
         threads: of packed layers; torch's are the process's own.
 
     Raises:
@@ -45,13 +46,14 @@ class ModelEngine:
     traffic = None
     file_bytes: int | None = None
 
-    def __init__(self, name: str, trained: TrainedModel, pack: bool = False, threads: int = 1) -> None:
+    def __init__(self, name: str, trained: TrainedModel, values: str | None = None, threads: int = 1) -> None:
         self.name = name
         model = copy.deepcopy(trained.model).cpu().eval()
-        if pack:
-            model = packed(model, threads=threads, batch=model.chunk or WHOLE_UTTERANCE_ROWS)  # type: ignore[assignment]
+        if values is not None:
+            rows = model.chunk or WHOLE_UTTERANCE_ROWS
+            model = packed(model, values=values, threads=threads, batch=rows)  # type: ignore[assignment]
         self._model = model
-        self.description = f"torch {torch.__version__} eager, no packed file: {_layers(model, pack)}"
+        self.description = f"torch {torch.__version__} eager, no packed file: {_layers(model, values is not None)}"
         self.weight_bytes = weight_bytes(model)
         self._flush = flush(trained.features, trained.sample_rate)
         self._front_end = OnlineFeatures(trained.features, trained.sample_rate)

@@ -103,8 +103,9 @@ void bind_conformer(nb::module_& module) {
              "them: keys and values (layers, frames, H), gated inputs of the convolution (layers, kernel - 1, H).");
     module.def("make_conformer", make, nb::kw_only(), "projection"_a, "blocks"_a, "heads"_a, "kernel"_a, "chunk"_a,
                "left"_a,
-               "Affine layers are pairs of Matrix and bias, normalisations pairs of gain and bias, feed-forward layers a "
-               "normalisation and two affine layers, taps (kernel, H) and their bias. ValueError where they do not fit.");
+               "Affine layers are pairs of Matrix and bias, normalisations pairs of gain and bias, feed-forward layers "
+               "a normalisation and two affine layers, taps (kernel, H) and their bias. ValueError where they do not "
+               "fit.");
 }
 
 }  // namespace cspbench
