@@ -13,6 +13,7 @@ import typer
 
 from cspbench.cli.options import AsJson, check_output, check_output_folder, messages, output, print_rows
 from cspbench.cli.pack import Choices, Model, choice
+from cspbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from cspbench.asr.trained import TrainedModel
@@ -117,7 +118,6 @@ def export(
 
 
 def _to_onnx(model: Path, out: Path, sparse: bool, values: Choices) -> Exported:
-    from cspbench.errors import ConfigError
     from cspbench.runtime.export.onnx_export import check_export, export_onnx
     from cspbench.runtime.packing import open_model
 
@@ -160,8 +160,6 @@ def _opened(model: Path) -> TrainedModel:
 
 def _refuse_for_others(**given: object) -> None:
     """Refuse options that are for other runtimes."""
-    from cspbench.errors import ConfigError
-
     if wrong := next((name for name, value in given.items() if value), None):
         raise ConfigError(f"--{wrong} is for {'ONNX files' if wrong == 'sparse' else '--to onnx'}; leave it out")
 

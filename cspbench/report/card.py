@@ -94,7 +94,7 @@ def write_card(
         "Licence": licence or NO_LICENCE,
         "Origin": _named("what", sorted(trained.note.items())),
     }
-    sections = [f"\n\n## {title}\n\n{part}" for title, part in parts.items() if part is not None]
+    sections = [f"\n\n## {heading}\n\n{part}" for heading, part in parts.items() if part is not None]
     write_atomic(path, "".join([f"# {title}\n\n", _summary(trained, weights), *sections, "\n"]).encode())
 
 
