@@ -26,8 +26,8 @@ def pack(
         Choices,
         typer.Option(
             "--format",
-            help="auto (fastest here, measured), smallest, dense, bitmap, csr16, csr8, window, window:64x16, block:4x4 "
-            "or nm:2:4; PATTERN=FORMAT for some matrices; may be repeated.",
+            help="auto (fastest here, measured), smallest, dense, bitmap, bitmap:4, csr16, csr8, window, window:64x16, "
+            "block:4x4 or nm:2:4; PATTERN=FORMAT for some matrices; may be repeated.",
         ),
     ] = None,
     values: Annotated[

@@ -43,6 +43,11 @@ public:
         }
         move(packed.values), move(packed.scales), move(packed.starts), move(packed.bits), move(packed.places);
         move(packed.gaps), move(packed.nibbles), move(packed.slots), move(packed.advance), move(packed.order);
+        if (!packed.sums) return;
+        const auto bytes = sizeof(int32_t) * static_cast<size_t>(packed.rows);
+        sums_ = room(bytes + kSlack);
+        std::memcpy(sums_.get(), packed.sums, bytes);
+        packed.sums = static_cast<const int32_t*>(sums_.get());
     }
     Packed packed;
 
@@ -52,6 +57,7 @@ private:
         if (pointer) pointer = static_cast<const T*>(moved_.at(pointer).get());
     }
     std::map<const void*, Memory> moved_;
+    Memory sums_;
 };
 
 // An input as a table's own entry wants it.
@@ -208,6 +214,8 @@ Case random_case(Random& random) {
         const int32_t m = uniform(random) < 0.7 ? 1 << from_to(random, 1, 4) : from_to(random, 1, 16);
         const int32_t n = uniform(random) < 0.7 && m > 3 ? m >> from_to(random, 1, 2) : from_to(random, 1, m);
         c.options = {{"n", n}, {"m", m}};
+    } else if (c.format == Format::bitmap && uniform(random) < 0.6) {
+        c.options = {{"lanes", 4}};
     } else if (c.format == Format::window && uniform(random) < 0.7) {
         const int32_t narrow = from_to(random, 0, 1);
         c.options = {{"window", c.columns <= 64 ? 64 << narrow : 64 << from_to(random, 0, 2)},

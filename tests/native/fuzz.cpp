@@ -79,6 +79,7 @@ Options options(Random& random, Format format, int32_t columns) {
         const auto m = static_cast<int32_t>(random.chance(0.7f) ? 4 << random.below(3) : random.between(1, 16));
         return {{"n", static_cast<int32_t>(random.between(1, m))}, {"m", m}};
     }
+    if (format == Format::bitmap && random.chance(0.5f)) return {{"lanes", random.chance(0.8f) ? 4 : 1}};
     if (format == Format::window && random.chance(0.7f)) {
         const int32_t widths[] = {64, 128, 256};
         const int32_t lanes = random.chance(0.5f) ? 8 : 16;

@@ -1,9 +1,10 @@
 """Which format a matrix gets when nobody says: the fastest here, or the smallest.
 
-``auto`` measures: each format that takes fewer bytes than dense is timed beside dense on the matrix itself (see
-`cost`), in the cache and out of it. A format that is slower than dense in either is out, so that packing never hurts.
-Of the others the one with the lowest geometric mean of both wins. Ratios within `TIE` are noise and decide nothing: of
-such formats the smallest is taken. Without the native module nothing can be measured, and ``auto`` is ``smallest``.
+``auto`` measures: each format that takes fewer bytes than dense, or hardly more, is timed beside dense on the matrix
+itself (see `cost`), in the cache and out of it. A format that is slower than dense in either is out, so that packing
+never hurts. Of the others the one with the lowest geometric mean of both wins. Ratios within `TIE` are noise and decide
+nothing: of such formats the smallest is taken. Without the native module nothing can be measured, and ``auto`` is
+``smallest``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ TIE = 1.03
 BLOCKS = ("block:4x4", "block:8x1", "block:1x8")
 GROUPS = (4, 8, 16)
 WINDOWS = ("window:64", "window:128", "window:256", "window:64x16", "window:128x16")
+BITMAP_OF_BYTES = "bitmap:4"
+"""Its four rows share a kernel for int8; in other types of values it gains nothing over ``bitmap``."""
+LARGER = 1.1
+"""A window may take so many times the bytes of dense and yet be faster: in int8, half of the weights fill as many."""
 STRUCTURED = 1.25
 """N of M may take so many times the bytes of the smallest other format and yet be faster: 2 of 4 takes 1.06."""
 
@@ -51,18 +56,19 @@ SEARCHES: Mapping[str, Search] = {"auto": fastest, "smallest": smallest}
 
 
 def candidates(weight: np.ndarray, values: str, name: str) -> dict[str, PackedMatrix]:
-    """Dense, and every format that takes fewer bytes; the window in several shapes.
+    """Dense, and every format that takes fewer bytes; the window in several shapes, up to `LARGER` times the bytes.
 
     Blocks and N of M come in several shapes. The smallest is a candidate where the matrix has such a structure: where
     it is not far larger than a format that expects none.
     """
-    plain = [f for f in FORMATS if f not in ("block", "nm", "window")]
-    found = _possible(weight, [*plain, *WINDOWS], values, name)
+    labels = [f for f in FORMATS if f not in ("block", "nm", "window")] + list(WINDOWS)
+    found = _possible(weight, [*labels, BITMAP_OF_BYTES] if values == "int8" else labels, values, name)
     dense, least = found["dense"].bytes, min(m.bytes for m in found.values())
     for shapes in (list(BLOCKS), [f"nm:{_most(weight, m)}:{m}" for m in GROUPS]):
         shaped = sorted(_possible(weight, shapes, values, name).items(), key=lambda item: item[1].bytes)
         found |= {label: m for label, m in shaped[:1] if m.bytes <= STRUCTURED * least}
-    return {label: m for label, m in found.items() if label == "dense" or m.bytes < dense}
+    most = {"dense": dense, "window": int(LARGER * dense)}
+    return {label: m for label, m in found.items() if m.bytes <= most.get(m.format, dense - 1)}
 
 
 def _possible(weight: np.ndarray, labels: list[str], values: str, name: str) -> dict[str, PackedMatrix]:

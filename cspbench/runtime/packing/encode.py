@@ -16,9 +16,10 @@ Options = dict[str, Any]
 
 
 def parse_format(text: str) -> tuple[str, Options]:
-    """``csr16``, ``block:4x4``, ``nm:2:4``, ``window:64`` or ``window:64x16``: a format, and options for the packer.
+    """``csr16``, ``block:4x4``, ``nm:2:4``, ``bitmap:4``, ``window:64`` or ``window:64x16``: a format, and its options.
 
-    A window is so many columns wide and has 8 rows, or as many as the second number says.
+    A window is so many columns wide and has 8 rows, or as many as the second number says. A bitmap stores single rows,
+    or groups of four.
 
     Raises:
         PackingError: no such format, or an option it does not take.
@@ -28,12 +29,16 @@ def parse_format(text: str) -> tuple[str, Options]:
         raise PackingError(f"there is no format '{name}' ({', '.join(FORMATS)}){did_you_mean(name, FORMATS)}")
     if not detail:
         return name, {}
-    separator, counts = {"block": ("x", (2,)), "nm": (":", (2,)), "window": ("x", (1, 2))}.get(name, (":", ()))
+    takes = {"bitmap": (":", (1,)), "block": ("x", (2,)), "nm": (":", (2,)), "window": ("x", (1, 2))}
+    separator, counts = takes.get(name, (":", ()))
     parts = detail.split(separator)
     if len(parts) not in counts or not all(n.isdigit() for n in parts):
         raise PackingError(f"'{text}' cannot be read: say e.g. block:4x4, nm:2:4, window:64, window:64x16, csr16")
     numbers = tuple(int(n) for n in parts)
-    return name, dict(zip(("window", "lanes"), numbers, strict=False)) if name == "window" else {name: numbers}
+    if name in ("bitmap", "window"):
+        names = ("lanes",) if name == "bitmap" else ("window", "lanes")
+        return name, dict(zip(names, numbers, strict=False))
+    return name, {name: numbers}
 
 
 def pack_matrix(weight: np.ndarray, format: str, values: str = "fp32", *, name: str = "the matrix") -> PackedMatrix:

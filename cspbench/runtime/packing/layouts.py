@@ -64,17 +64,30 @@ def dense(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
     return row, column
 
 
+BITMAP_LANES = (1, 4)
+
+
 def bitmap(arrays: Arrays, rows: int, columns: int, options: Options) -> Places:
-    """``bits``: bit c % 64 of word c // 64 of a row says whether column c is stored; the values follow row by row."""
+    """``bits``: bit c % 64 of word c // 64 of a row says whether column c is stored; the values follow row by row.
+
+    With four ``lanes``, four rows form a group, (groups, words, lanes): their words alternate, and so do their values.
+    ``starts`` is of groups.
+    """
+    lanes = options.get("lanes", 1)
+    if lanes not in BITMAP_LANES:
+        raise ValueError(f"there are no bitmaps of {lanes} lanes")
     stored = count(arrays)
-    words = -(-columns // 64)
-    bits = array(arrays, "bits", "<u8", rows, words)
-    there = np.unpackbits(np.ascontiguousarray(bits).view(np.uint8), axis=1, bitorder="little")
-    if there[:, columns:].any():
-        raise ValueError(f"array 'bits' tells of columns beyond {columns}")
-    if (there.sum(axis=1, dtype=np.int64) != sizes(arrays, rows, stored)).any():
+    groups, words = -(-rows // lanes), -(-columns // 64)
+    bits = array(arrays, "bits", "<u8", *((rows, words) if lanes == 1 else (groups, words, lanes)))
+    shape = groups, words * lanes * 64
+    there = np.unpackbits(np.ascontiguousarray(bits).view(np.uint8), bitorder="little").reshape(shape)
+    if (there.sum(axis=1, dtype=np.int64) != sizes(arrays, groups, stored)).any():
         raise ValueError("arrays 'bits' and 'starts' do not tell of the same number of values")
-    row, column = np.nonzero(there)
+    group, place = np.nonzero(there)
+    word, bit = np.divmod(place, 64)
+    row, column = group * lanes + word % lanes, word // lanes * 64 + bit
+    if stored and (column.max() >= columns or row.max() >= rows):
+        raise ValueError(f"array 'bits' tells of places beyond {rows} rows and {columns} columns")
     return row, column
 
 
@@ -220,5 +233,10 @@ EXTRA_ARRAYS = {
     "nm": ("positions",),
 }
 """Arrays of each format beside ``values`` and, for int8, ``scales``."""
-OPTIONS = {"block": {"block_rows", "block_columns"}, "nm": {"n", "m"}, "window": {"window", "lanes"}}
+OPTIONS = {
+    "bitmap": {"lanes"},
+    "block": {"block_rows", "block_columns"},
+    "nm": {"n", "m"},
+    "window": {"window", "lanes"},
+}
 """Parameters of the formats that have any."""

@@ -45,6 +45,8 @@ class PackedMatrix:
     @property
     def label(self) -> str:
         """The format as `parse_format` reads it, with its parameters: ``block:4x4``, ``nm:2:4``, ``window:64x16``."""
+        if self.format == "bitmap" and "lanes" in self.options:
+            return f"bitmap:{self.options['lanes']}"
         if self.format == "block":
             return f"block:{self.options.get('block_rows')}x{self.options.get('block_columns')}"
         if self.format == "window" and "window" in self.options:  # files of older versions do not tell

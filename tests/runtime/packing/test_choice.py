@@ -92,6 +92,15 @@ def test_candidates_take_fewer_bytes_than_dense() -> None:
 
 
 @needs_native
+def test_a_window_may_take_hardly_more_bytes_than_dense() -> None:
+    """In int8 half of the weights fill as many bytes as all, and are multiplied faster."""
+    found = candidates(sparse(0.5, 1024, 512), "int8", "m")
+    assert found["dense"].bytes < found["window:64x16"].bytes < 1.1 * found["dense"].bytes
+    assert found["bitmap:4"].bytes < found["dense"].bytes
+    assert not any(label.startswith("window") for label in candidates(sparse(0.7, 1024, 512), "int8", "m"))
+
+
+@needs_native
 def test_structure_is_found() -> None:
     two_of_four = np.where(np.arange(128) % 4 < 2, sparse(1.0), np.float32(0))
     assert "nm:2:4" in candidates(two_of_four, "fp32", "m")

@@ -14,7 +14,8 @@ from cspbench.runtime.packing import FORMATS, PackedMatrix, PackingError, inform
 from cspbench.runtime.packing.encode import IN_NUMPY
 from cspbench.runtime.packing.values import clean, restore, round_to
 
-LABELS = ["dense", "bitmap", "csr16", "csr8", "window", "window:64x16", "block:4x4", "block:1x8", "nm:4:4", "nm:16:16"]
+LABELS = ["dense", "bitmap", "bitmap:4", "csr16", "csr8", "window", "window:64x16"]
+LABELS += ["block:4x4", "block:1x8", "nm:4:4", "nm:16:16"]
 VALUES = ["fp32", "fp16", "bf16", "int8"]
 HERE = [label for label in LABELS if extension.available() or label in IN_NUMPY]
 needs_native = pytest.mark.skipif(not extension.available(), reason="the native module was not built here")
@@ -158,6 +159,7 @@ def test_words_that_mean_nothing_are_refused() -> None:
             parse_format(label)
     assert parse_format("window:64") == ("window", {"window": 64})
     assert parse_format("window:64x16") == ("window", {"window": 64, "lanes": 16})
+    assert parse_format("bitmap:4") == ("bitmap", {"lanes": 4})
     for shape in ((0, 4), (4, 0), (4,)):
         with pytest.raises(PackingError, match="a matrix has rows and columns"):
             pack_matrix(np.zeros(shape, np.float32), "dense")

@@ -30,10 +30,13 @@ constexpr int kInputMargin = 128;
 //
 //   values    float, uint16 (bits of fp16 or bf16) or int8 (never -128), by `value`
 //   scales    (rows,) for int8, else null: weight = scales[row] * value
+//   sums      (rows,) for int8, else null: what the values of a row add up to; made when a matrix is loaded
 //
 //   dense     values (rows, columns)
-//   bitmap    bits (rows, ceil(columns / 64)): bit c % 64 of word c / 64 says that column c is stored; values (stored,)
-//             in the order of rows, then columns; starts (rows + 1,): first value of each row
+//   bitmap    groups of parameter[0] rows, 1 or 4 (option "lanes"): bits (groups, ceil(columns / 64), lanes), for one
+//             lane (rows, ceil(columns / 64)): bit c % 64 of word c / 64 says that column c is stored; values (stored,)
+//             in the order of the words, then columns; starts (groups + 1,): first value of each group. The last
+//             group's missing rows have no bits
 //   csr16     places (stored,): columns, ascending in a row; values (stored,); starts (rows + 1,)
 //   csr8      gaps (stored,): columns jumped over since the previous entry of the row (column = previous + 1 + gap, and
 //             the previous of the first is -1); a longer gap is bridged by entries of value zero, gap 255; values;
@@ -50,12 +53,13 @@ struct Packed {
     Value value;
     int32_t rows;
     int32_t columns;
-    int32_t units;   // what kernels are given ranges of: rows, rows of blocks (block), groups of rows (window)
+    int32_t units;   // what kernels are given ranges of: rows, rows of blocks (block), groups of rows (bitmap, window)
     int64_t stored;  // values stored, padding included
     int32_t parameter[8];
 
     const void* values;
     const float* scales;
+    const int32_t* sums;
     const uint32_t* starts;  // (units + 1,), ascending
     const uint64_t* bits;
     const uint16_t* places;

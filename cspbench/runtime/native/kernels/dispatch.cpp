@@ -121,4 +121,6 @@ void use_instruction_set(const std::string& name) {
 
 const Kernels& kernels() { return current().kernels; }
 
+const Kernels& portable_kernels() { return tables().front().kernels; }
+
 }  // namespace cspbench

@@ -14,5 +14,7 @@ std::string current_instruction_set();
 // Throws std::invalid_argument if it is not one of `instruction_sets()`. Holds for the whole process.
 void use_instruction_set(const std::string& name);
 const Kernels& kernels();
+// Those that run on any processor.
+const Kernels& portable_kernels();
 
 }  // namespace cspbench

@@ -66,6 +66,23 @@ void check_values(const Packed& m) {
                                                                : "a value is not finite");
 }
 
+// What the values of each row add up to, and zeros up to kSlack: the product with a vector of ones. Floats hold such
+// sums exactly: 127 * kMostInt8Columns < 2^24.
+std::vector<int32_t> sums_of_rows(Packed m) {
+    const auto rows = static_cast<size_t>(m.rows);
+    const std::vector<float> scales(rows, 1.0f);
+    std::vector<int8_t> ones(static_cast<size_t>(padded(m.columns)));
+    std::fill_n(ones.begin(), m.columns, int8_t{1});
+    m.scales = scales.data();
+    const Input input{nullptr, ones.data(), 1, nullptr};
+    std::vector<float> y(rows);
+    const Entry& entry = portable_kernels().at[static_cast<int>(m.format)][static_cast<int>(m.value)];
+    entry.kernel(m, &input, 1, 0, m.units, y.data(), m.rows);
+    std::vector<int32_t> sums(rows + kSlack / sizeof(int32_t));
+    std::transform(y.begin(), y.end(), sums.begin(), [](float sum) { return static_cast<int32_t>(sum); });
+    return sums;
+}
+
 // Fills in all of `m` that depends on the arrays, having checked them.
 void describe(const Codec& codec, const std::vector<Array>& arrays, const Options& options, Packed& m) {
     for (size_t i = 0; i < arrays.size(); ++i)
@@ -108,6 +125,7 @@ struct Matrix::Body {
     std::vector<Array> arrays;
     Options options;
     Arena arena;
+    std::vector<int32_t> sums;
     int64_t nonzeros = 0;
 };
 
@@ -159,6 +177,10 @@ Matrix Matrix::from_arrays(Format format, Value value, int32_t rows, int32_t col
     packed.rows = rows;
     packed.columns = columns;
     describe(codec, body->arrays, body->options, packed);
+    if (value == Value::int8) {
+        body->sums = sums_of_rows(packed);
+        packed.sums = body->sums.data();
+    }
     body->nonzeros = count_nonzeros(packed);
     return Matrix(std::move(body));
 }

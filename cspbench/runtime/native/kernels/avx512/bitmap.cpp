@@ -1,5 +1,6 @@
 // Bitmaps for AVX-512: sixty-four columns at a time, the stored values are moved to where the bits are set.
 #include "kernels/avx512/bytes.hpp"
+#include "kernels/shared/bitmap.hpp"
 
 namespace cspbench {
 namespace {
@@ -23,80 +24,124 @@ __m512i expanded(__mmask64 mask, const int8_t* from) {
     return _mm512_mask_expand_epi8(opaque(_mm512_setzero_si512()), mask, opaque(_mm512_loadu_si512(from)));
 }
 
-// Where the next word's values begin depends on this one's bits; within a word nothing waits for anything.
-template <class V>
-struct Expanded;  // bitmap
+// ---- rows one by one. Where the next word's values begin depends on this one's bits; within a word nothing waits
 
-template <>
-struct Expanded<Fp32> {
-    const uint64_t* bits;
-    const float* at;
-    Expanded(const Packed& m, int32_t row)
-        : bits(m.bits + int64_t{row} * ((m.columns + kWord - 1) / kWord)), at(values_of<float>(m) + m.starts[row]) {}
+template <class V, int Lanes>
+struct Expanded;
+
+template <int Lanes>
+struct Expanded<Fp32, Lanes> : BitmapRow<float, Lanes> {
+    using BitmapRow<float, Lanes>::BitmapRow;
     void next(__m512 (&weights)[kParts]) {
-        const uint64_t word = *bits++;
-        prefetch(at, kAhead);
-        prefetch(at, kAhead + 64);
+        const uint64_t word = *this->word;
+        prefetch(this->at, kAhead);
+        prefetch(this->at, kAhead + 64);
         for (int k = 0; k < kParts; ++k) {
-            const float* from = at + _mm_popcnt_u64(word & ((uint64_t{1} << k * kLanes) - 1));
+            const float* from = this->at + _mm_popcnt_u64(word & ((uint64_t{1} << k * kLanes) - 1));
             const auto mask = static_cast<__mmask16>(word >> k * kLanes);
             weights[k] = expanded(mask, from);
         }
-        at += _mm_popcnt_u64(word);
+        BitmapRow<float, Lanes>::next();
     }
 };
 
-template <class V>
-struct ExpandedHalf {
-    const uint64_t* bits;
-    const uint16_t* at;
-    ExpandedHalf(const Packed& m, int32_t row)
-        : bits(m.bits + int64_t{row} * ((m.columns + kWord - 1) / kWord)), at(values_of<uint16_t>(m) + m.starts[row]) {}
+template <class V, int Lanes>
+struct ExpandedHalf : BitmapRow<uint16_t, Lanes> {
+    using BitmapRow<uint16_t, Lanes>::BitmapRow;
     void next(__m512 (&weights)[kParts]) {
-        const uint64_t word = *bits++;
-        prefetch(at, kAhead);
+        const uint64_t word = *this->word;
+        prefetch(this->at, kAhead);
         const auto low = static_cast<uint32_t>(word), high = static_cast<uint32_t>(word >> 32);
-        const __m512i one = expanded(low, at);
-        const __m512i other = expanded(high, at + _mm_popcnt_u32(low));
-        at += _mm_popcnt_u64(word);
+        const __m512i one = expanded(low, this->at);
+        const __m512i other = expanded(high, this->at + _mm_popcnt_u32(low));
         weights[0] = V::decode(_mm512_castsi512_si256(one));
         weights[1] = V::decode(_mm512_extracti64x4_epi64(one, 1));
         weights[2] = V::decode(_mm512_castsi512_si256(other));
         weights[3] = V::decode(_mm512_extracti64x4_epi64(other, 1));
+        BitmapRow<uint16_t, Lanes>::next();
     }
 };
 
-template <>
-struct Expanded<Fp16> : ExpandedHalf<Fp16> {
-    using ExpandedHalf::ExpandedHalf;
+template <int Lanes>
+struct Expanded<Fp16, Lanes> : ExpandedHalf<Fp16, Lanes> {
+    using ExpandedHalf<Fp16, Lanes>::ExpandedHalf;
 };
 
-template <>
-struct Expanded<Bf16> : ExpandedHalf<Bf16> {
-    using ExpandedHalf::ExpandedHalf;
+template <int Lanes>
+struct Expanded<Bf16, Lanes> : ExpandedHalf<Bf16, Lanes> {
+    using ExpandedHalf<Bf16, Lanes>::ExpandedHalf;
 };
 
-struct ExpandedBytes {
-    const uint64_t* bits;
-    const int8_t* at;
-    ExpandedBytes(const Packed& m, int32_t row)
-        : bits(m.bits + int64_t{row} * ((m.columns + kWord - 1) / kWord)), at(values_of<int8_t>(m) + m.starts[row]) {}
+struct ExpandedBytes : BitmapRow<int8_t, 1> {
+    using BitmapRow::BitmapRow;
     __m512i next() {
-        const uint64_t word = *bits++;
         prefetch(at, kAhead);
-        const __m512i weights = expanded(__mmask64{word}, at);
-        at += _mm_popcnt_u64(word);
+        const __m512i weights = expanded(__mmask64{*word}, at);
+        BitmapRow::next();
         return weights;
     }
 };
 
+// ---- bytes in groups of four rows: they share the input, and their values lie in one stream
+
+template <int B>
+void four_rows_of_bytes(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
+    static_assert(kBitmapLanes == kTogether, "a group is what is stored at once");
+    const uint64_t* word = m.bits + group * words_of(m) * kTogether;
+    const int8_t* at = values_of<int8_t>(m) + m.starts[group];
+    __m512i sums[B][kTogether];
+    for (auto& each : sums)
+        for (__m512i& sum : each) sum = _mm512_setzero_si512();
+    for (int32_t c = 0; c < m.columns; c += kWord, word += kTogether) {
+        prefetch(at, kAhead);
+        prefetch(at, kAhead + 64);
+        __m512i weights[kTogether];
+        int64_t count = 0;
+        for (int r = 0; r < kTogether; ++r) {
+            weights[r] = expanded(__mmask64{word[r]}, at + count);
+            count += _mm_popcnt_u64(word[r]);
+        }
+        at += count;
+        for (int b = 0; b < B; ++b) {
+            const __m512i x = _mm512_load_si512(unsigned_input(inputs[b]) + c);
+            for (int r = 0; r < kTogether; ++r) sums[b][r] = _mm512_dpbusd_epi32(sums[b][r], x, weights[r]);
+        }
+    }
+    const int32_t top = group * kTogether, count = m.rows - top < kTogether ? m.rows - top : kTogether;
+    for (int b = 0; b < B; ++b) SignedSums::store(m, inputs[b], top, count, sums[b], y + b * stride);
+}
+
+// ---- which of them
+
+template <class V>
+void run_floats(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                ptrdiff_t stride) {
+    const auto kernel = m.parameter[0] == 1 ? run_rows<V, FloatRow<V, Expanded<V, 1>>>
+                                            : run_rows<V, FloatRow<V, Expanded<V, kBitmapLanes>>>;
+    kernel(m, inputs, batch, top_of(m, first), top_of(m, last), y, stride);
+}
+
+void run_bytes(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+               ptrdiff_t stride) {
+    if (m.parameter[0] == 1) {
+        run_rows<SignedSums, ByteRow<ExpandedBytes>>(m, inputs, batch, first, last, y, stride);
+        return;
+    }
+    for (int32_t group = first; group < last; ++group) {
+        int b = 0;
+        for (; b + kTogether <= batch; b += kTogether)
+            four_rows_of_bytes<kTogether>(m, inputs + b, group, y + b * stride, stride);
+        for (; b < batch; ++b) four_rows_of_bytes<1>(m, inputs + b, group, y + b * stride, stride);
+    }
+}
+
 }  // namespace
 
 void avx512::add_bitmap(Kernels& kernels) {
-    set(kernels, Format::bitmap, Value::fp32, {run_rows<Fp32, FloatRow<Fp32, Expanded<Fp32>>>});
-    set(kernels, Format::bitmap, Value::fp16, {run_rows<Fp16, FloatRow<Fp16, Expanded<Fp16>>>});
-    set(kernels, Format::bitmap, Value::bf16, {run_rows<Bf16, FloatRow<Bf16, Expanded<Bf16>>>});
-    set(kernels, Format::bitmap, Value::int8, {run_rows<Int8, ByteRow<ExpandedBytes>>, start_bytes, prepare_start});
+    set(kernels, Format::bitmap, Value::fp32, {run_floats<Fp32>});
+    set(kernels, Format::bitmap, Value::fp16, {run_floats<Fp16>});
+    set(kernels, Format::bitmap, Value::bf16, {run_floats<Bf16>});
+    set(kernels, Format::bitmap, Value::int8, {run_bytes, unsigned_bytes, prepare_unsigned});
 }
 
 }  // namespace cspbench

@@ -1,7 +1,7 @@
-// Rows of bytes, sixty-four columns at a time, for AVX-512.
+// Bytes for AVX-512: vpdpbusd adds up four products of unsigned inputs and signed weights.
 //
-// Weights are made unsigned by adding 128. What that adds to a sum, 128 times the input's own sum, is the same for all
-// rows: each row's sums begin with its negative, which is prepared once for an input.
+// Inputs are made unsigned by adding 128, once. What that adds to a row's sum is 128 times the row's own sum, and is
+// subtracted in the end, modulo 2^32 like all the rest.
 #pragma once
 
 #include "kernels/avx512/common.hpp"
@@ -9,13 +9,36 @@
 namespace cspbench {
 namespace {
 
-[[maybe_unused]] size_t start_bytes(const Packed&) { return sizeof(__m512i); }
-
-[[maybe_unused]] void prepare_start(const Packed& m, const Input& input, void* extra) {
-    __m512i sum = _mm512_setzero_si512();
-    for (int32_t c = 0; c < m.columns; c += kWord) sum = _mm512_dpbusd_epi32(sum, top_bits(), load_bytes(input.q + c));
-    _mm512_store_si512(extra, _mm512_sub_epi32(_mm512_setzero_si512(), sum));
+[[maybe_unused]] int32_t extent_of(const Packed& m) {
+    return (m.columns + kInputMultiple - 1) / kInputMultiple * kInputMultiple + kInputMargin;
 }
+
+// ---- unsigned inputs: zeros beyond the last column, where a kernel may read the weights of others
+
+[[maybe_unused]] size_t unsigned_bytes(const Packed& m) { return static_cast<size_t>(extent_of(m)); }
+
+[[maybe_unused]] void prepare_unsigned(const Packed& m, const Input& input, void* extra) {
+    auto* to = static_cast<uint8_t*>(extra);
+    for (int32_t c = 0; c < extent_of(m); c += kWord) {
+        const int32_t left = m.columns - c;
+        const __mmask64 there = left >= kWord ? ~__mmask64{0} : left > 0 ? (__mmask64{1} << left) - 1 : 0;
+        _mm512_store_si512(to + c, _mm512_maskz_mov_epi8(there, plus_128(load_bytes(input.q + c))));
+    }
+}
+
+[[maybe_unused]] const uint8_t* unsigned_input(const Input& input) { return static_cast<const uint8_t*>(input.extra); }
+
+// ---- rows of bytes, sixty-four columns at a time
+
+// Sums of a row's products with such an input.
+struct SignedSums : Int8 {
+    static void store(const Packed& m, const Input& input, int32_t row, int32_t count, const Sum (&sums)[kTogether],
+                      float* y) {
+        const __m128i own = _mm_loadu_si128(reinterpret_cast<const __m128i*>(m.sums + row));
+        const __m128i right = _mm_sub_epi32(lane_sums(sums), _mm_slli_epi32(own, 7));
+        _mm_mask_storeu_ps(y + row, first_lanes(count), scaled(m, input, row, right));
+    }
+};
 
 // Reader(m, row).next() gives the next sixty-four weights of the row.
 template <class Reader>
@@ -25,7 +48,6 @@ struct ByteRow {
         constexpr int kChains = 4;
         Reader reader(m, row);
         __m512i parts[B][kChains] = {};
-        for (int b = 0; b < B; ++b) parts[b][0] = _mm512_load_si512(inputs[b].extra);
         int32_t c = 0;
         for (; c + (kChains - 1) * kWord < m.columns; c += kChains * kWord)
             for (int k = 0; k < kChains; ++k) step(reader, inputs, c + k * kWord, parts, k);
@@ -37,9 +59,11 @@ struct ByteRow {
 
     template <int B, int Chains>
     static void step(Reader& reader, const Input* inputs, int32_t c, __m512i (&parts)[B][Chains], int chain) {
-        const __m512i weights = plus_128(reader.next());
-        for (int b = 0; b < B; ++b)
-            parts[b][chain] = _mm512_dpbusd_epi32(parts[b][chain], weights, _mm512_load_si512(inputs[b].q + c));
+        const __m512i weights = reader.next();
+        for (int b = 0; b < B; ++b) {
+            const __m512i x = _mm512_load_si512(unsigned_input(inputs[b]) + c);
+            parts[b][chain] = _mm512_dpbusd_epi32(parts[b][chain], x, weights);
+        }
     }
 };
 

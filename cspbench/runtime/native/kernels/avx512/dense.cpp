@@ -32,7 +32,7 @@ void avx512::add_dense(Kernels& kernels) {
     set(kernels, Format::dense, Value::fp32, {run_rows<Fp32, FloatRow<Fp32, Plain<Fp32>>>});
     set(kernels, Format::dense, Value::fp16, {run_rows<Fp16, FloatRow<Fp16, Plain<Fp16>>>});
     set(kernels, Format::dense, Value::bf16, {run_rows<Bf16, FloatRow<Bf16, Plain<Bf16>>>});
-    set(kernels, Format::dense, Value::int8, {run_rows<Int8, ByteRow<PlainBytes>>, start_bytes, prepare_start});
+    set(kernels, Format::dense, Value::int8, {run_rows<SignedSums, ByteRow<PlainBytes>>, unsigned_bytes, prepare_unsigned});
 }
 
 }  // namespace cspbench

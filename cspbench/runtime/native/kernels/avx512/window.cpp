@@ -4,7 +4,7 @@
 // slots of a step, over twice the columns that one of floats would.
 #include "base/window.hpp"
 
-#include "kernels/avx512/common.hpp"
+#include "kernels/avx512/bytes.hpp"
 
 namespace cspbench {
 namespace {
@@ -19,18 +19,14 @@ struct Planes {
     const uint16_t* high;
 };
 
-int32_t plane_of(const Packed& m) {
-    return (m.columns + kInputMultiple - 1) / kInputMultiple * kInputMultiple + kInputMargin;
-}
-
-size_t planes_bytes(const Packed& m) { return 2 * sizeof(uint16_t) * static_cast<size_t>(plane_of(m)); }
+size_t planes_bytes(const Packed& m) { return 2 * sizeof(uint16_t) * static_cast<size_t>(extent_of(m)); }
 
 void prepare_planes(const Packed& m, const Input& input, void* extra) {
     auto* low = static_cast<uint16_t*>(extra);
-    for (int32_t c = 0; c < plane_of(m); c += kLanes) {
+    for (int32_t c = 0; c < extent_of(m); c += kLanes) {
         const __m512i bits = _mm512_loadu_si512(input.x + c);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + c), _mm512_cvtepi32_epi16(bits));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + plane_of(m) + c),
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + extent_of(m) + c),
                             _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
     }
 }
@@ -98,7 +94,7 @@ void float_group(const Packed& m, const Input* inputs, int32_t group, float* y, 
     Looked sums[B][Parts];
     for (int b = 0; b < B; ++b) {
         const auto* low = static_cast<const uint16_t*>(inputs[b].extra);
-        planes[b] = {low, low + plane_of(m)};
+        planes[b] = {low, low + extent_of(m)};
         for (Looked& each : sums[b]) each = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     }
     int64_t base = 0;
@@ -127,14 +123,8 @@ void float_group(const Packed& m, const Input* inputs, int32_t group, float* y, 
 
 // ---- bytes: the four slots of a row are what one lane of vpdpbusd adds up
 //
-// It multiplies unsigned inputs: they are made larger by 128 once, and what that adds to a sum is subtracted.
-
-size_t unsigned_bytes(const Packed& m) { return static_cast<size_t>(plane_of(m)); }
-
-void prepare_unsigned(const Packed& m, const Input& input, void* extra) {
-    auto* to = static_cast<uint8_t*>(extra);
-    for (int32_t c = 0; c < plane_of(m); c += kBytes) _mm512_store_si512(to + c, plus_128(load_bytes(input.q + c)));
-}
+// What adding 128 to the inputs has added is counted along: to fetch the own sums of rows in an order of their own
+// takes longer than a step's second vpdpbusd, which has little else to wait for.
 
 // The bytes of a step; zeros where the second part would be if there is none.
 template <int Parts>
@@ -156,7 +146,7 @@ template <int Window, int Parts, int B>
 class ByteSums {
 public:
     ByteSums(const Packed& m, const Input* inputs) : m_(m) {
-        for (int b = 0; b < B; ++b) x_[b] = static_cast<const uint8_t*>(inputs[b].extra);
+        for (int b = 0; b < B; ++b) x_[b] = unsigned_input(inputs[b]);
         for (int k = 0; k < kChains; ++k) {
             excess_[k] = _mm512_setzero_si512();
             for (int b = 0; b < B; ++b) sums_[b][k] = _mm512_setzero_si512();

@@ -1,5 +1,6 @@
 // Bitmaps of floats for 64-bit ARM.
 #include "kernels/neon/common.hpp"
+#include "kernels/shared/bitmap.hpp"
 
 namespace cspbench {
 namespace {
@@ -43,30 +44,36 @@ float32x4_t expanded(const float* at, unsigned mask) {
     return vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(vld1q_f32(at)), vld1q_u8(kSpread.words[mask])));
 }
 
-template <class V>
+template <class V, int Lanes>
 struct Expanded {  // bitmap
-    const uint64_t* bits;
-    const typename V::Stored* at;
-    int32_t column = 0;
-    Expanded(const Packed& m, int32_t row)
-        : bits(m.bits + int64_t{row} * ((m.columns + 63) / 64)), at(values_of<typename V::Stored>(m) + m.starts[row]) {}
+    BitmapRow<typename V::Stored, Lanes> row;
+    int32_t column = 0;  // of the word
+    Expanded(const Packed& m, int32_t row) : row(m, row) {}
     void next(float32x4_t (&weights)[kParts]) {
-        const auto masks = static_cast<unsigned>(bits[column / 64] >> column % 64);
+        const auto masks = static_cast<unsigned>(*row.word >> column);
         for (int k = 0; k < kParts; ++k) {
             const unsigned mask = masks >> k * kLanes & 15;
-            weights[k] = expanded<V>(at, mask);
-            at += kSpread.count[mask];
+            weights[k] = expanded<V>(row.at, mask);
+            row.at += kSpread.count[mask];
         }
-        column += kColumns;
+        column = (column + kColumns) % 64;
+        if (column == 0) row.skip();
     }
 };
+
+template <class V>
+void run(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
+    const auto kernel = m.parameter[0] == 1 ? run_rows<V, FloatRow<V, Expanded<V, 1>>>
+                                            : run_rows<V, FloatRow<V, Expanded<V, kBitmapLanes>>>;
+    kernel(m, inputs, batch, top_of(m, first), top_of(m, last), y, stride);
+}
 
 }  // namespace
 
 void neon::add_bitmap(Kernels& kernels) {
-    set(kernels, Format::bitmap, Value::fp32, {run_rows<Fp32, FloatRow<Fp32, Expanded<Fp32>>>});
-    set(kernels, Format::bitmap, Value::fp16, {run_rows<Fp16, FloatRow<Fp16, Expanded<Fp16>>>});
-    set(kernels, Format::bitmap, Value::bf16, {run_rows<Bf16, FloatRow<Bf16, Expanded<Bf16>>>});
+    set(kernels, Format::bitmap, Value::fp32, {run<Fp32>});
+    set(kernels, Format::bitmap, Value::fp16, {run<Fp16>});
+    set(kernels, Format::bitmap, Value::bf16, {run<Bf16>});
 }
 
 }  // namespace cspbench

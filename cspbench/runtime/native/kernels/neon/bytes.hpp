@@ -1,6 +1,7 @@
 // Bytes for 64-bit ARM: dense, bitmap and the sliding window, with or without the dot product.
 #include "base/window.hpp"
 #include "kernels/neon/common.hpp"
+#include "kernels/shared/bitmap.hpp"
 
 namespace cspbench {
 namespace {
@@ -34,23 +35,22 @@ constexpr Spread make_spread() {
 
 constexpr Spread kSpread = make_spread();
 
-struct ExpandedBytes {  // bitmap
-    const uint64_t* bits;
-    const int8_t* at;
-    ExpandedBytes(const Packed& m, int32_t row)
-        : bits(m.bits + int64_t{row} * ((m.columns + kWord - 1) / kWord)), at(values_of<int8_t>(m) + m.starts[row]) {}
+template <int Lanes>
+struct ExpandedBytes : BitmapRow<int8_t, Lanes> {
+    using BitmapRow<int8_t, Lanes>::BitmapRow;
     void next(int8x16_t (&weights)[kParts]) {
-        const uint64_t word = *bits++;
+        const uint64_t word = *this->word;
         // Byte i: how many columns of bytes 0 to i are stored. No byte's values wait for those of the one before.
         const uint8x8_t ones = vcnt_u8(vcreate_u8(word));
         const uint64_t before = vget_lane_u64(vreinterpret_u64_u8(ones), 0) * 0x0101010101010101;
         int8x8_t eight[8];
         for (int i = 0; i < 8; ++i) {
-            const int8x8_t from = vld1_s8(at + (i ? before >> 8 * (i - 1) & 255 : 0));
+            const int8x8_t from = vld1_s8(this->at + (i ? before >> 8 * (i - 1) & 255 : 0));
             eight[i] = vtbl1_s8(from, vreinterpret_s8_u8(vld1_u8(kSpread.bytes[word >> 8 * i & 255])));
         }
         for (int k = 0; k < kParts; ++k) weights[k] = vcombine_s8(eight[2 * k], eight[2 * k + 1]);
-        at += before >> 56;
+        this->at += before >> 56;
+        this->skip();
     }
 };
 
@@ -136,9 +136,16 @@ void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, 
             for (int b = 0; b < batch; ++b) byte_part(m, inputs[b], group, part, y + b * stride);
 }
 
+void run_bitmap(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                ptrdiff_t stride) {
+    const auto kernel = m.parameter[0] == 1 ? run_rows<Int8, ByteRow<ExpandedBytes<1>>>
+                                            : run_rows<Int8, ByteRow<ExpandedBytes<kBitmapLanes>>>;
+    kernel(m, inputs, batch, top_of(m, first), top_of(m, last), y, stride);
+}
+
 void add_byte_kernels(Kernels& kernels) {
     set(kernels, Format::dense, Value::int8, {run_rows<Int8, ByteRow<PlainBytes>>});
-    set(kernels, Format::bitmap, Value::int8, {run_rows<Int8, ByteRow<ExpandedBytes>>});
+    set(kernels, Format::bitmap, Value::int8, {run_bitmap});
     set(kernels, Format::window, Value::int8, {run_groups});
 }
 

@@ -3,6 +3,7 @@
 // A format is a struct with `sum`, which adds up one row for B inputs at a time, so that a weight is read and decoded
 // once for all of them; a type of values is a struct that says what is multiplied with what. `run` joins the two.
 #include "kernels/portable/common.hpp"
+#include "kernels/shared/bitmap.hpp"
 
 namespace cspbench {
 namespace {
@@ -51,13 +52,19 @@ struct Dense {
 template <class V, int B>
 struct Bitmap {
     static void sum(const Packed& m, int32_t row, const Vector<V> (&x)[B], typename V::Number (&sums)[B]) {
-        const int32_t words = (m.columns + 63) / 64;
-        const uint64_t* bits = m.bits + int64_t{row} * words;
-        const auto* w = values_of<V>(m) + m.starts[row];
-        for (int32_t i = 0; i < words; ++i)
-            for (uint64_t word = bits[i]; word; word &= word - 1) {
-                const int32_t c = 64 * i + first_one(word);
-                const auto weight = V::decode(*w++);
+        if (m.parameter[0] == 1)
+            add<1>(m, row, x, sums);
+        else
+            add<kBitmapLanes>(m, row, x, sums);
+    }
+
+    template <int Lanes>
+    static void add(const Packed& m, int32_t row, const Vector<V> (&x)[B], typename V::Number (&sums)[B]) {
+        BitmapRow<typename V::Stored, Lanes> words(m, row);
+        for (int32_t left = 0; left < m.columns; left += 64, words.skip())
+            for (uint64_t word = *words.word; word; word &= word - 1) {
+                const int32_t c = left + first_one(word);
+                const auto weight = V::decode(*words.at++);
                 for (int b = 0; b < B; ++b) sums[b] += weight * x[b][c];
             }
     }
@@ -144,7 +151,7 @@ void rows(const Packed& m, const Input* inputs, int32_t first, int32_t last, flo
 
 template <class V, template <class, int> class F>
 void run(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y, ptrdiff_t stride) {
-    if (m.format == Format::block) {  // units are rows of blocks
+    if (m.format == Format::block || m.format == Format::bitmap) {  // units are several rows
         const int32_t height = m.parameter[0];
         first *= height;
         last = last == m.units ? m.rows : last * height;
