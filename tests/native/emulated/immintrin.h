@@ -157,6 +157,20 @@ inline __m512i _mm512_castsi256_si512(__m256i a) {
 }
 inline __m512i _mm512_zextsi256_si512(__m256i a) { return emulated::part<__m512i>(a); }
 
+inline __m128i _mm_cvtsi32_si128(int32_t v) {
+    return emulated::join<__m128i>(std::array<int32_t, 4>{v, 0, 0, 0});
+}
+inline __m512i _mm512_broadcastd_epi32(__m128i a) {
+    return emulated::filled<int32_t, __m512i>(emulated::split<int32_t>(a)[0]);
+}
+inline __m512i _mm512_mask_broadcastd_epi32(__m512i old, __mmask16 mask, __m128i a) {
+    return emulated::chosen<int32_t>(mask, _mm512_broadcastd_epi32(a), old);
+}
+inline __m512 _mm512_broadcast_f32x4(__m128 a) {
+    const auto four = emulated::split<float>(a);
+    return emulated::made<__m512, float>([&](size_t i) { return four[i % 4]; });
+}
+
 // ---- memory
 
 inline __m128 _mm_loadu_ps(const float* p) { return emulated::read<__m128>(p); }
@@ -195,8 +209,15 @@ inline __m512 _mm512_add_ps(__m512 a, __m512 b) { return emulated::sum<float>(a,
 inline __m128i _mm_add_epi32(__m128i a, __m128i b) { return emulated::sum<uint32_t>(a, b); }
 inline __m256i _mm256_add_epi32(__m256i a, __m256i b) { return emulated::sum<uint32_t>(a, b); }
 inline __m512i _mm512_add_epi32(__m512i a, __m512i b) { return emulated::sum<uint32_t>(a, b); }
+inline __m128 _mm_unpacklo_ps(__m128 a, __m128 b) {
+    const auto x = emulated::split<float>(a), y = emulated::split<float>(b);
+    return emulated::join<__m128>(std::array<float, 4>{x[0], y[0], x[1], y[1]});
+}
 inline __m512 _mm512_sub_ps(__m512 a, __m512 b) {
     return emulated::pairs<float>(a, b, [](float x, float y) { return x - y; });
+}
+inline __m128i _mm_sub_epi32(__m128i a, __m128i b) {
+    return emulated::pairs<uint32_t>(a, b, [](uint32_t x, uint32_t y) { return x - y; });
 }
 inline __m256i _mm256_sub_epi32(__m256i a, __m256i b) {
     return emulated::pairs<uint32_t>(a, b, [](uint32_t x, uint32_t y) { return x - y; });
@@ -256,6 +277,9 @@ inline __m512i _mm512_xor_si512(__m512i a, __m512i b) {
 inline __m512i _mm512_slli_epi16(__m512i a, unsigned count) {
     return emulated::each<uint16_t>(a, [&](uint16_t x) { return x << count; });
 }
+inline __m128i _mm_slli_epi32(__m128i a, unsigned count) {
+    return emulated::each<uint32_t>(a, [&](uint32_t x) { return x << count; });
+}
 inline __m512i _mm512_slli_epi32(__m512i a, unsigned count) {
     return emulated::each<uint32_t>(a, [&](uint32_t x) { return x << count; });
 }
@@ -297,6 +321,8 @@ inline __m512i _mm512_mask_mov_epi16(__m512i a, __mmask32 mask, __m512i b) {
 inline __m512i _mm512_mask_mov_epi8(__m512i a, __mmask64 mask, __m512i b) {
     return emulated::chosen<uint8_t>(mask, b, a);
 }
+inline __m512i _mm512_maskz_mov_epi8(__mmask64 mask, __m512i a) { return emulated::chosen<uint8_t>(mask, a, {}); }
+inline __m512i _mm512_maskz_mov_epi32(__mmask16 mask, __m512i a) { return emulated::chosen<uint32_t>(mask, a, {}); }
 inline __m256i _mm256_mask_mov_epi8(__m256i a, __mmask32 mask, __m256i b) {
     return emulated::chosen<uint8_t>(mask, b, a);
 }

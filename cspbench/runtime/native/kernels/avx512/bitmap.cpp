@@ -84,32 +84,34 @@ struct ExpandedBytes : BitmapRow<int8_t, 1> {
 
 // ---- bytes in groups of four rows: they share the input, and their values lie in one stream
 
-template <int B>
-void four_rows_of_bytes(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
-    static_assert(kBitmapLanes == kTogether, "a group is what is stored at once");
-    const uint64_t* word = m.bits + group * words_of(m) * kTogether;
-    const int8_t* at = values_of<int8_t>(m) + m.starts[group];
-    __m512i sums[B][kTogether];
-    for (auto& each : sums)
-        for (__m512i& sum : each) sum = _mm512_setzero_si512();
-    for (int32_t c = 0; c < m.columns; c += kWord, word += kTogether) {
-        prefetch(at, kAhead);
-        prefetch(at, kAhead + 64);
-        __m512i weights[kTogether];
-        int64_t count = 0;
-        for (int r = 0; r < kTogether; ++r) {
-            weights[r] = expanded(__mmask64{word[r]}, at + count);
-            count += _mm_popcnt_u64(word[r]);
+struct FourRowsOfBytes {
+    template <int B>
+    static void group(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
+        static_assert(kBitmapLanes == kTogether, "a group is what is stored at once");
+        const uint64_t* word = m.bits + group * words_of(m) * kTogether;
+        const int8_t* at = values_of<int8_t>(m) + m.starts[group];
+        __m512i sums[B][kTogether];
+        for (auto& each : sums)
+            for (__m512i& sum : each) sum = _mm512_setzero_si512();
+        for (int32_t c = 0; c < m.columns; c += kWord, word += kTogether) {
+            prefetch(at, kAhead);
+            prefetch(at, kAhead + 64);
+            __m512i weights[kTogether];
+            int64_t count = 0;
+            for (int r = 0; r < kTogether; ++r) {
+                weights[r] = expanded(__mmask64{word[r]}, at + count);
+                count += _mm_popcnt_u64(word[r]);
+            }
+            at += count;
+            for (int b = 0; b < B; ++b) {
+                const __m512i x = _mm512_load_si512(unsigned_input(inputs[b]) + c);
+                for (int r = 0; r < kTogether; ++r) sums[b][r] = _mm512_dpbusd_epi32(sums[b][r], x, weights[r]);
+            }
         }
-        at += count;
-        for (int b = 0; b < B; ++b) {
-            const __m512i x = _mm512_load_si512(unsigned_input(inputs[b]) + c);
-            for (int r = 0; r < kTogether; ++r) sums[b][r] = _mm512_dpbusd_epi32(sums[b][r], x, weights[r]);
-        }
+        const int32_t top = group * kTogether, count = m.rows - top < kTogether ? m.rows - top : kTogether;
+        for (int b = 0; b < B; ++b) SignedSums::store(m, inputs[b], top, count, sums[b], y + b * stride);
     }
-    const int32_t top = group * kTogether, count = m.rows - top < kTogether ? m.rows - top : kTogether;
-    for (int b = 0; b < B; ++b) SignedSums::store(m, inputs[b], top, count, sums[b], y + b * stride);
-}
+};
 
 // ---- which of them
 
@@ -123,16 +125,8 @@ void run_floats(const Packed& m, const Input* inputs, int batch, int32_t first, 
 
 void run_bytes(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
                ptrdiff_t stride) {
-    if (m.parameter[0] == 1) {
-        run_rows<SignedSums, ByteRow<ExpandedBytes>>(m, inputs, batch, first, last, y, stride);
-        return;
-    }
-    for (int32_t group = first; group < last; ++group) {
-        int b = 0;
-        for (; b + kTogether <= batch; b += kTogether)
-            four_rows_of_bytes<kTogether>(m, inputs + b, group, y + b * stride, stride);
-        for (; b < batch; ++b) four_rows_of_bytes<1>(m, inputs + b, group, y + b * stride, stride);
-    }
+    const auto kernel = m.parameter[0] == 1 ? run_rows<SignedSums, ByteRow<ExpandedBytes>> : run_groups<FourRowsOfBytes>;
+    kernel(m, inputs, batch, first, last, y, stride);
 }
 
 }  // namespace

@@ -34,9 +34,13 @@ namespace {
 struct SignedSums : Int8 {
     static void store(const Packed& m, const Input& input, int32_t row, int32_t count, const Sum (&sums)[kTogether],
                       float* y) {
+        store_four(m, input, row, first_lanes(count), lane_sums(sums), y);
+    }
+    // Of rows from `row` on, those in `which`.
+    static void store_four(const Packed& m, const Input& input, int32_t row, __mmask8 which, __m128i sums, float* y) {
         const __m128i own = _mm_loadu_si128(reinterpret_cast<const __m128i*>(m.sums + row));
-        const __m128i right = _mm_sub_epi32(lane_sums(sums), _mm_slli_epi32(own, 7));
-        _mm_mask_storeu_ps(y + row, first_lanes(count), scaled(m, input, row, right));
+        const __m128i right = _mm_sub_epi32(sums, _mm_slli_epi32(own, 7));
+        _mm_mask_storeu_ps(y + row, which, scaled(m, input, row, right));
     }
 };
 

@@ -143,6 +143,19 @@ struct Int8 {
     }
 };
 
+// ---- running over groups of rows and inputs: Group::group<B>(m, inputs, group, y, stride) writes one for B inputs
+
+template <class Group>
+void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                ptrdiff_t stride) {
+    for (int32_t group = first; group < last; ++group) {
+        int b = 0;
+        for (; b + kTogether <= batch; b += kTogether)
+            Group::template group<kTogether>(m, inputs + b, group, y + b * stride, stride);
+        for (; b < batch; ++b) Group::template group<1>(m, inputs + b, group, y + b * stride, stride);
+    }
+}
+
 // vpdpbusd multiplies unsigned by signed bytes. Flipping its top bit makes a signed byte unsigned and larger by 128;
 // that the sums are then too large, and may wrap round, is put right by what is subtracted, modulo 2^32 as well.
 [[maybe_unused]] __m512i load_bytes(const void* from) { return _mm512_loadu_si512(from); }

@@ -217,17 +217,6 @@ struct Bytes {
     }
 };
 
-template <class Group>
-void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
-                ptrdiff_t stride) {
-    for (int32_t group = first; group < last; ++group) {
-        int b = 0;
-        for (; b + kTogether <= batch; b += kTogether)
-            Group::template group<kTogether>(m, inputs + b, group, y + b * stride, stride);
-        for (; b < batch; ++b) Group::template group<1>(m, inputs + b, group, y + b * stride, stride);
-    }
-}
-
 template <class V, int Parts>
 Kernel* floats_for(int32_t window) {
     if (window == 64) return run_groups<Floats<V, 64, Parts>>;
