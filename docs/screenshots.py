@@ -56,11 +56,18 @@ def take_report(page: Page, path: Path) -> None:
 
 
 def take_mlflow(page: Page, address: str) -> None:
-    """Take the runs of a study."""
+    """Take the runs of a study, and their charts; MLflow's assistant, which covers a quarter, is closed first."""
     page.resize(1500, 760)
     page.open(address)
     page.wait("document.querySelectorAll('.ag-row a').length > 3")
+    page.wait("document.querySelector('[aria-label=Close]') !== null")
+    page.js("document.querySelector('[aria-label=Close]').click()")
     take(page, "mlflow_runs")
+    page.resize(1500, 1120)
+    page.js("location.href += '&compareRunsMode=CHART'")
+    page.wait("document.querySelectorAll('.scatterlayer .point').length >= 9")
+    page.wait("document.querySelectorAll('.parcoords .dimension').length >= 5")
+    take(page, "mlflow_charts")
 
 
 def main() -> None:

@@ -137,6 +137,16 @@ def test_a_method_of_ones_own_reaches_its_sparsity(tmp_path, monkeypatch):
     assert errors["fair_rows"] < errors["random"]
 
 
+def test_a_model_of_ones_own_is_pruned_packed_and_timed(tmp_path, monkeypatch):
+    notebook = execute(tmp_path, monkeypatch, NOTEBOOK.with_name("own_model.py"))
+    rows = table(notebook, "wrong %")
+    assert rows["method"].tolist() == ["csp", "magnitude", "random"]
+    assert rows["zeros %"].tolist() == ["95.0"] * 3
+    assert rows["wrong %"].astype(float).is_monotonic_increasing
+    printed = "".join(o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream")
+    assert re.search(r"packed: \d+\.\d times as fast as torch; quiet: (True|False)", printed)
+
+
 @pytest.mark.parametrize("path", sorted(NOTEBOOK.parent.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_committed_notebooks_are_those_of_the_sources_with_outputs(path):
     """Made anew by `jupytext --to notebook --execute`; small enough for a repository."""

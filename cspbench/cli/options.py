@@ -49,6 +49,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PLAIN_WIDTH = 160
 """Columns where output is no terminal and the environment does not set COLUMNS."""
 
+SEPARATOR = "; "
 NUMBER = re.compile(r"[~+-]?\d[\d.,e+-]*( ?(%|×|ms|µs|s|MB|kB|[GMk]?B/s))?")
 """Cells that are aligned to the right."""
 
@@ -103,8 +104,11 @@ def print_rows(rows: list[dict[str, Any]], title: str | None = None) -> None:
     output().print(table)
 
 
-def print_columns(columns: Sequence[Column], title: str) -> None:
-    """Print columns as a table, without those that do not fit; the headings of these are listed below it."""
+def print_columns(columns: Sequence[Column], title: str, notes: Sequence[str] = ()) -> None:
+    """Print columns as a table, without those that do not fit; below it the headings of these, and notes.
+
+    Notes share a line where there is room.
+    """
     console = output()
     kept = fit(columns, console.width)
     for line in (title, *lines_of(kept)):
@@ -113,7 +117,22 @@ def print_columns(columns: Sequence[Column], title: str) -> None:
     if dropped:
         note = f"not shown: {', '.join(dropped)} (--json has all)"
         short = f"not shown: {len(dropped)} more columns (--json has all)"
-        console.print(note if len(note) <= console.width else short)
+        notes = (note if len(note) <= console.width else short, *notes)
+    for line in _joined(notes, console.width):
+        console.print(line, soft_wrap=True)
+
+
+def _joined(notes: Sequence[str], width: int) -> list[str]:
+    """Join each note to the first line that has room for it."""
+    lines: list[str] = []
+    for note in notes:
+        room = (index for index, line in enumerate(lines) if len(line) + len(SEPARATOR) + len(note) <= width)
+        index = next(room, None)
+        if index is None:
+            lines.append(note)
+        else:
+            lines[index] += SEPARATOR + note
+    return lines
 
 
 def _console(stderr: bool) -> Console:

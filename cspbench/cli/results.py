@@ -65,10 +65,8 @@ def _print_trials(name: str, frame: pd.DataFrame) -> None:
     if frame.empty:
         output().print(NO_TRIALS)
         return
-    print_columns(trial_columns(frame), f"{name}: {len(frame)} trials, best on dev first")
-    if frame["latency_conclusive"].eq(0).any():
-        output().print(NOISY_NOTE)
-    output().print("`cspbench show TRIAL` prints one")
+    notes = [*([NOISY_NOTE] if frame["latency_conclusive"].eq(0).any() else []), "`cspbench show TRIAL` prints one"]
+    print_columns(trial_columns(frame), f"{name}: {len(frame)} trials, best on dev first", notes)
 
 
 def print_studies(root: Path, as_json: bool = False) -> None:
@@ -86,8 +84,8 @@ def print_studies(root: Path, as_json: bool = False) -> None:
             Column(name, tuple(str(row[name]) for row in rows), rank, right=isinstance(rows[0][name], int))
             for name, rank in ranks.items()
         ]
-        print_columns(columns, f"studies under {Store(root).root}")
-        output().print("`cspbench results STUDY` prints one; `cspbench --help` lists all commands")
+        notes = ["`cspbench results STUDY` prints one; `cspbench --help` lists all commands"]
+        print_columns(columns, f"studies under {Store(root).root}", notes)
     else:
         output().print(f"no study under {Store(root).root} yet: run `cspbench sweep FILE`", soft_wrap=True)
 

@@ -137,9 +137,8 @@ def print_summary(name: str, store: Store, as_json: bool = False, condition: str
         return
     synthetic = " (synthetic speech)" if frame["synthetic"].eq(True).any() else ""
     table = summary(frame)
-    print_columns(display_columns(table), f"{name}{synthetic}: test WER with its 95 % interval")
-    for note in display_notes(table):
-        output().print(note, soft_wrap=True)
+    title = f"{name}{synthetic}: test WER with its 95 % interval"
+    print_columns(display_columns(table), title, display_notes(table))
     folder = store.study(name).report
     if folder.is_dir():
         output().print(f"figures and tables: {folder}", soft_wrap=True)

@@ -23,7 +23,7 @@ LONGEST_ERROR = 60
 """Characters of an error in a list of trials."""
 
 NOISY = "~"
-NOISY_NOTE = "~: the machine was too noisy to believe this latency"
+NOISY_NOTE = "~: latency too noisy to believe"
 
 Row = dict[Any, Any]
 Cell = Callable[[Row], str]

@@ -103,6 +103,7 @@ def _section(name: str, display: bool) -> dict[str, Any]:
         "uuid": name,
         "name": name,
         "display": display,
+        "columns": 2,
         "isReordered": False,
         "deleted": False,
         "isGenerated": not display,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.fake_studies import write_study
+from support.fake_studies import finish, result, spec, write_study
 from support.fake_trial import calls, fake_trials  # noqa: F401 - a fixture
 
 from cspbench import __version__
@@ -18,6 +18,7 @@ from cspbench.cli import main
 from cspbench.config import load_config, parse_override
 from cspbench.errors import ConfigError
 from cspbench.pruning.registry import methods
+from cspbench.result import Noise
 from cspbench.store import Store
 from cspbench.sweep.database import sqlite_url
 from cspbench.sweep.tracking import Tracker, database_uri, open_client
@@ -93,15 +94,22 @@ def test_the_table_of_a_study_fits_a_terminal_of_80_columns(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    write_study(tmp_path, "demo", seeds=[0])
+    store = write_study(tmp_path, "demo", seeds=[0])
+    noisy = result(spec("control", 0.0), 0.02)
+    assert noisy.latency is not None
+    latency = noisy.latency.model_copy(update={"noise": Noise(conclusive=False)})
+    finish(store, "demo", spec("control", 0.0), noisy.model_copy(update={"latency": latency}))
+    store.study("demo").report.mkdir()
     code, out, _ = run("results", "demo", "--root", tmp_path)
     lines = out.splitlines()
     assert code == 0
-    assert len([line for line in lines if "[" in line]) == 13
+    assert len([line for line in lines if "[" in line]) == 14  # 13 trials and the dense recogniser
     assert len(lines) <= 20
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines[:-1])) <= 80
+    assert lines[-1] == f"figures and tables: {store.study('demo').report}"
+    assert "(--json has all); ~: latency too noisy to believe" in out
     assert lines[1].split()[:5] == ["method", "sparsity", "test", "WER", "%"]
-    assert lines[4].index("50 %") > lines[4].index("csp")
+    assert lines[5].index("50 %") > lines[5].index("csp")
     assert "front: Pareto fronts" in out
     assert "not shown: " in out
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from support.browser import Page, browser, needs_chromium
 from support.fake_studies import finish, record, result, spec, write_study
 from support.ui import ui
@@ -42,7 +44,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     assert outcome.latency is not None
     noisy = outcome.latency.model_copy(update={"noise": Noise(conclusive=False, verdict="noisy")})
     finish(store, "rnnt", control, outcome.model_copy(update={"latency": noisy}))
-    store.trial(control.id).clip(0).write_bytes(b"audio")
+    noise = np.random.default_rng(0).normal(size=16000) * 0.1
+    soundfile.write(store.trial(control.id).clip(0), noise, 16000, format="MP3")
     record(store, "rnnt", spec("lottery", 0.99), "failed", "CspbenchError: boom")
     return store
 
@@ -133,10 +136,23 @@ def test_they_are_answered_in_mlflow(store: Store, tmp_path: Path) -> None:
         shows(run, "cspbench.latency", "noisy", "speedup", "compression", "size_bytes", "dense_epochs")
         shows(f"{run}/model-metrics", "curve/dev_wer")
         shows(f"{run}/artifacts", "hypotheses.json", "layers_and_curve.png", "worst utterances")
+        play(page, "worst utterances", "utterance-00000.mp3")
         shows(f"{site}/#/experiments/{experiment}/runs/{runs['lottery-0.99-seed0']}", "CspbenchError: boom")
         shows(f"{site}/#/models/rnnt", "best", "sparsity-50")
         pair = ",".join(f"%22{runs[name]}%22" for name in ("csp-0.9-seed0", "magnitude-0.9-seed0"))
         shows(f"{site}/#/compare-runs?runs=[{pair}]&experiments=[%22{experiment}%22]", "Comparing 2 Runs", "test_wer")
+
+
+def play(page: Page, folder: str, clip: str) -> None:
+    """Open a folder of artifacts and a clip in it, and let MLflow's viewer play that."""
+    for name in (folder, clip):
+        label = f"document.evaluate(\"//*[text()[normalize-space()='{name}']]\", document, null, 9).singleNodeValue"
+        page.wait(f"{label} !== null")
+        page.click(*page.middle(label))
+    audio = "[...document.querySelectorAll('*')].map(e => e.shadowRoot?.querySelector('audio')).find(e => e)"
+    page.wait(f"({audio})?.duration > 0.9")
+    page.js(f"({audio}).play()")
+    page.wait(f"({audio}).currentTime > 0")
 
 
 def search(page: Page, query: str, found: str) -> None:
