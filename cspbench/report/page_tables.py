@@ -14,6 +14,7 @@ import pandas as pd
 
 from cspbench.errors import CspbenchError
 from cspbench.report.confusions import confused_words, worst_utterances
+from cspbench.report.masks import mask_overlap
 from cspbench.report.page_data import cell_name
 from cspbench.report.search import importances
 from cspbench.report.significance import LEVEL, compare_trials, holm
@@ -69,6 +70,19 @@ def importance_rows(frame: pd.DataFrame) -> Rows:
             texts = {name: str(found[name]) for name in ("method", "hyperparameter")}
             share = f"{100 * found['importance']:.0f}"
             rows.append({**place, **texts, "importance %": share, "settings": str(found["settings"])})
+    return rows
+
+
+def overlap_rows(trials: pd.DataFrame, store: Store) -> Rows:
+    """Word `mask_overlap`, a row a cell and a column a method; nothing where no two masks can be compared."""
+    found = mask_overlap(trials, store)
+    methods = sorted(found["other"].unique())
+    rows = []
+    for (*_, sparsity, method), own in found.groupby([*PLACE, "sparsity_requested", "method"]):
+        known = dict(zip(own["other"], own["overlap"], strict=True))
+        name = cell_name({"method": method, "sparsity_requested": sparsity})
+        cells = {f"also by {m}": f"{100 * known[m]:.0f}" if m in known else "–" for m in methods}
+        rows.append({"kept by": name, **cells})
     return rows
 
 

@@ -78,7 +78,7 @@ def test_they_are_answered_in_the_report(store: Store, tmp_path: Path) -> None:
 
         sort("all", "dev WER %")
         assert column("all", "method")[0] == "control"
-        size = "document.querySelectorAll('[data-figure=\"scatter size B\"] .mark')"
+        size = "document.querySelectorAll('[data-figure=\"scatter size wer B\"] .mark')"
         marks = page.js(f"[...{size}].map(mark => mark.ariaLabel)")
         small = [mark for mark in marks if (kilobytes := re.search(r"size (\d+) kB", mark)) and int(kilobytes[1]) < 500]
         assert {mark.split(" % sparsity")[0] for mark in small} == {"csp at 99", "magnitude at 99"}

@@ -79,6 +79,10 @@ def test_the_page_works_in_a_browser_and_asks_for_nothing_else(page: Path, tmp_p
         tab.hover(*place)
         shown = tab.wait("document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent", 20)
         assert re.search(r"csp at 90 % sparsity\ntest WER [\d.]+ % \[[\d.]+, [\d.]+\]", shown)
+        lit = tab.js("[...document.querySelectorAll('.linked')].map(e => e.closest('figure').dataset.figure)")
+        assert lit == ["scatter asked wer S", "scatter latency wer L", "scatter size wer B", "scatter asked latency"]
+        nowhere = "[...document.querySelectorAll('nav a')].filter(a => !document.querySelector(a.getAttribute('href')))"
+        assert tab.js(f"{nowhere}.length") == 0
         said = "document.querySelector('[data-figure=\"curve loss\"] figcaption').textContent"
         assert tab.js(said).startswith("1 of 12 curves leave the figure")
         line = 'document.querySelector(\'[data-figure="curve volume"] polyline[aria-label^="csp: "]\')'

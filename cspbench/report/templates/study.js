@@ -107,8 +107,15 @@
     if (point.violated) lines.push(`violates ${point.violated}`);
     return lines.join("\n");
   }
+  // Marks of one cell are lit together, in whichever figure one of them is pointed at.
+  function light(node, on) {
+    if (node.dataset.cell === undefined) return;
+    for (const mark of document.querySelectorAll(".mark[data-cell]"))
+      if (mark.dataset.cell === node.dataset.cell) mark.classList.toggle("linked", on);
+  }
   function hover(node, text) {
     const show = event => {
+      light(node, true);
       tip.textContent = text; tip.hidden = false;
       const box = node.getBoundingClientRect(), mine = tip.getBoundingClientRect();
       tip.style.left = `${Math.max(6, Math.min(box.right + 8, innerWidth - mine.width - 6))}px`;
@@ -116,31 +123,34 @@
     };
     node.setAttribute("tabindex", "0"); node.setAttribute("aria-label", text.replaceAll("\n", ", "));
     for (const kind of ["pointerenter", "focus", "click"]) node.addEventListener(kind, show);
-    for (const kind of ["pointerleave", "blur"]) node.addEventListener(kind, () => { tip.hidden = true; });
+    for (const kind of ["pointerleave", "blur"]) node.addEventListener(kind, () => { tip.hidden = true; light(node, false); });
   }
 
-  function scatter(box, place, across, letter) {
-    const known = place.cells.filter(cell => cell[across] != null && (cell.method === "dense" || !hidden.has(cell.method)));
-    const dots = place.trials.filter(trial => trial[across] != null && trial.wer != null && !hidden.has(trial.method));
+  function scatter(box, place, across, upwards, letter) {
+    const there = point => point[across] != null && point[upwards] != null;
+    const known = place.cells.filter(cell => there(cell) && (cell.method === "dense" || !hidden.has(cell.method)));
+    const dots = place.trials.filter(trial => there(trial) && !hidden.has(trial.method));
     if (!known.length) { box.hidden = true; return; }
     const all = [...known, ...dots];
-    const { svg, px, py, area } = frame(box, across, "wer", all.map(p => p[across]), [...all.map(p => p.wer), ...known.map(p => p.high)]);
+    const intervals = upwards === "wer" ? known.map(p => p.high) : [];
+    const { svg, px, py, area } = frame(box, across, upwards, all.map(p => p[across]), [...all.map(p => p[upwards]), ...intervals]);
     const dense = known.find(cell => cell.method === "dense");
-    if (dense) make("line", { x1: area.left, x2: area.right, y1: py(dense.wer), y2: py(dense.wer), stroke: "var(--soft)", "stroke-dasharray": "5 4" }, svg);
+    if (dense) make("line", { x1: area.left, x2: area.right, y1: py(dense[upwards]), y2: py(dense[upwards]), stroke: "var(--soft)", "stroke-dasharray": "5 4" }, svg);
     for (const dot of dots)
-      make("circle", { class: "tint", cx: px(dot[across]), cy: py(dot.wer), r: 2, fill: look(dot.method)[0], opacity: 0.45 }, svg);
+      make("circle", { class: "tint", cx: px(dot[across]), cy: py(dot[upwards]), r: 2, fill: look(dot.method)[0], opacity: 0.45 }, svg);
     const labels = [];
     for (const method of new Set(known.map(cell => cell.method))) {
       const own = known.filter(cell => cell.method === method).sort((a, b) => a.asked - b.asked), [colour] = look(method);
       if (across === "asked" && own.length > 1 && own.length <= 8)
-        make("polyline", { class: "tint", points: own.map(p => `${px(p[across])},${py(p.wer)}`).join(" "), fill: "none", stroke: colour, "stroke-width": 1.5 }, svg);
+        make("polyline", { class: "tint", points: own.map(p => `${px(p[across])},${py(p[upwards])}`).join(" "), fill: "none", stroke: colour, "stroke-width": 1.5 }, svg);
       for (const cell of own) {
-        const x = px(cell[across]), y = py(cell.wer);
-        if (cell.low != null && own.length <= 8)
+        const x = px(cell[across]), y = py(cell[upwards]);
+        if (upwards === "wer" && cell.low != null && own.length <= 8)
           make("line", { class: "tint", x1: x, x2: x, y1: py(cell.low), y2: py(cell.high), stroke: colour, opacity: 0.55 }, svg);
-        if (cell.front.includes(letter)) make("circle", { cx: x, cy: y, r: 10, fill: "none", stroke: "var(--text)", "stroke-width": 1.2 }, svg);
+        if (letter && cell.front.includes(letter)) make("circle", { cx: x, cy: y, r: 10, fill: "none", stroke: "var(--text)", "stroke-width": 1.2 }, svg);
         const style = { class: "mark tint", d: shapes[look(method)[1]] || shapes.o, transform: `translate(${x} ${y})`, fill: colour };
         if (cell.violated) Object.assign(style, { fill: "var(--panel)", stroke: colour, "stroke-width": 1.5 });
+        style["data-cell"] = `${box.dataset.place} ${method} ${cell.asked}`;
         hover(make("path", style, svg), describe(cell));
         if (across !== "asked" && cell.asked && own.length <= 8 && !labels.some(([a, b]) => Math.abs(a - x) < 22 && Math.abs(b - y) < 11)) {
           make("text", { x: x + 9, y: y - 6 }, svg, `${+(100 * cell.asked).toFixed(1)}`);
@@ -194,9 +204,9 @@
 
   function draw() {
     for (const box of document.querySelectorAll("figure[data-figure]")) {
-      const place = data.places[box.dataset.place], [kind, name, letter] = box.dataset.figure.split(" ");
+      const place = data.places[box.dataset.place], [kind, name, upwards, letter] = box.dataset.figure.split(" ");
       box.hidden = false;
-      if (kind === "scatter") scatter(box, place, name, letter);
+      if (kind === "scatter") scatter(box, place, name, upwards, letter);
       else if (kind === "weights") weights(box, place, name);
       else curves(box, place, name);
     }
