@@ -43,11 +43,7 @@ public:
         }
         move(packed.values), move(packed.scales), move(packed.starts), move(packed.bits), move(packed.places);
         move(packed.gaps), move(packed.nibbles), move(packed.slots), move(packed.advance), move(packed.order);
-        if (!packed.sums) return;
-        const auto bytes = sizeof(int32_t) * static_cast<size_t>(packed.rows);
-        sums_ = room(bytes + kSlack);
-        std::memcpy(sums_.get(), packed.sums, bytes);
-        packed.sums = static_cast<const int32_t*>(sums_.get());
+        copy(packed.sums), copy(packed.lane_sums), copy(packed.lane_scales);
     }
     Packed packed;
 
@@ -56,8 +52,17 @@ private:
     void move(const T*& pointer) {
         if (pointer) pointer = static_cast<const T*>(moved_.at(pointer).get());
     }
+    // What is made of the arrays: a number a row, and kSlack.
+    template <class T>
+    void copy(const T*& pointer) {
+        if (!pointer) return;
+        const size_t bytes = sizeof(T) * static_cast<size_t>(packed.rows);
+        derived_.push_back(room(bytes + kSlack));
+        std::memcpy(derived_.back().get(), pointer, bytes);
+        pointer = static_cast<const T*>(derived_.back().get());
+    }
     std::map<const void*, Memory> moved_;
-    Memory sums_;
+    std::vector<Memory> derived_;
 };
 
 // An input as a table's own entry wants it.

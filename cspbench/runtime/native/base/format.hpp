@@ -30,7 +30,9 @@ constexpr int kInputMargin = 128;
 //
 //   values    float, uint16 (bits of fp16 or bf16) or int8 (never -128), by `value`
 //   scales    (rows,) for int8, else null: weight = scales[row] * value
-//   sums      (rows,) for int8, else null: what the values of a row add up to; made when a matrix is loaded
+//   sums      (rows,) for int8, else null: what the values of a row add up to. Made when a matrix is loaded, as are
+//   lane_scales, lane_sums   for int8 in windows, else null: scales and sums in the order of lanes (base/window.hpp);
+//             kSlack bytes of zeros follow all three
 //
 //   dense     values (rows, columns)
 //   bitmap    groups of parameter[0] rows, 1 or 4 (option "lanes"): bits (groups, ceil(columns / 64), lanes), for one
@@ -60,6 +62,8 @@ struct Packed {
     const void* values;
     const float* scales;
     const int32_t* sums;
+    const float* lane_scales;
+    const int32_t* lane_sums;
     const uint32_t* starts;  // (units + 1,), ascending
     const uint64_t* bits;
     const uint16_t* places;

@@ -83,6 +83,14 @@ std::vector<int32_t> sums_of_rows(Packed m) {
     return sums;
 }
 
+// What belongs to the rows of a matrix in windows, in the order of lanes.
+template <class T>
+std::vector<T> by_lane(const Packed& m, const T* of_rows) {
+    std::vector<T> ordered(static_cast<size_t>(m.rows) + kSlack / sizeof(T));
+    std::transform(m.order, m.order + m.rows, ordered.begin(), [&](uint16_t row) { return of_rows[row]; });
+    return ordered;
+}
+
 // Fills in all of `m` that depends on the arrays, having checked them.
 void describe(const Codec& codec, const std::vector<Array>& arrays, const Options& options, Packed& m) {
     for (size_t i = 0; i < arrays.size(); ++i)
@@ -125,7 +133,8 @@ struct Matrix::Body {
     std::vector<Array> arrays;
     Options options;
     Arena arena;
-    std::vector<int32_t> sums;
+    std::vector<int32_t> sums, lane_sums;
+    std::vector<float> lane_scales;
     int64_t nonzeros = 0;
 };
 
@@ -180,6 +189,12 @@ Matrix Matrix::from_arrays(Format format, Value value, int32_t rows, int32_t col
     if (value == Value::int8) {
         body->sums = sums_of_rows(packed);
         packed.sums = body->sums.data();
+    }
+    if (value == Value::int8 && format == Format::window) {
+        body->lane_sums = by_lane(packed, packed.sums);
+        body->lane_scales = by_lane(packed, packed.scales);
+        packed.lane_sums = body->lane_sums.data();
+        packed.lane_scales = body->lane_scales.data();
     }
     body->nonzeros = count_nonzeros(packed);
     return Matrix(std::move(body));

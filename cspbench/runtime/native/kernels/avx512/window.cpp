@@ -78,10 +78,10 @@ __m512 row_sums(__m512 rows0, __m512 rows4, __m512 rows8, __m512 rows12) {
     return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), sums);
 }
 
-// Writes the results of a group, `sums` in the order of its lanes.
-void scatter(const Packed& m, int32_t top, int32_t lanes, __m512 sums, float* y) {
+// Writes the results of a group, in the order of its lanes.
+void scatter(const Packed& m, int32_t top, int32_t lanes, __m512 results, float* y) {
     float each[kLanes];
-    _mm512_storeu_ps(each, sums);
+    _mm512_storeu_ps(each, results);
     const uint16_t* rows = m.order + top;
     const int32_t count = m.rows - top < lanes ? m.rows - top : lanes;
     for (int32_t lane = 0; lane < count; ++lane) y[rows[lane]] = each[lane];
@@ -122,9 +122,6 @@ void float_group(const Packed& m, const Input* inputs, int32_t group, float* y, 
 }
 
 // ---- bytes: the four slots of a row are what one lane of vpdpbusd adds up
-//
-// What adding 128 to the inputs has added is counted along: to fetch the own sums of rows in an order of their own
-// takes longer than a step's second vpdpbusd, which has little else to wait for.
 
 // The bytes of a step; zeros where the second part would be if there is none.
 template <int Parts>
@@ -147,10 +144,8 @@ class ByteSums {
 public:
     ByteSums(const Packed& m, const Input* inputs) : m_(m) {
         for (int b = 0; b < B; ++b) x_[b] = unsigned_input(inputs[b]);
-        for (int k = 0; k < kChains; ++k) {
-            excess_[k] = _mm512_setzero_si512();
-            for (int b = 0; b < B; ++b) sums_[b][k] = _mm512_setzero_si512();
-        }
+        for (auto& chains : sums_)
+            for (__m512i& sum : chains) sum = _mm512_setzero_si512();
     }
 
     void add(int64_t step, int chain) {
@@ -161,14 +156,11 @@ public:
         prefetch(w, kAhead);
         prefetch(slots, kAhead);
         const __m512i weights = opaque(step_of<Parts>(w)), columns = step_of<Parts>(slots);
-        excess_[chain] = _mm512_dpbusd_epi32(excess_[chain], top_bits(), weights);
         for (int b = 0; b < B; ++b)
             sums_[b][chain] = _mm512_dpbusd_epi32(sums_[b][chain], look_up<Window>(x_[b] + base_, columns), weights);
     }
 
-    __m512i result(int b) const {
-        return _mm512_sub_epi32(_mm512_add_epi32(sums_[b][0], sums_[b][1]), _mm512_add_epi32(excess_[0], excess_[1]));
-    }
+    __m512i result(int b) const { return _mm512_add_epi32(sums_[b][0], sums_[b][1]); }
 
 private:
     static constexpr int kChains = 2;
@@ -176,7 +168,7 @@ private:
     const Packed& m_;
     const uint8_t* x_[B];
     int64_t base_ = 0;
-    __m512i sums_[B][kChains], excess_[kChains];  // excess: 128 times the weights' own sums
+    __m512i sums_[B][kChains];
 };
 
 template <int Window, int Parts, int B>
@@ -189,13 +181,13 @@ void byte_group(const Packed& m, const Input* inputs, int32_t group, float* y, p
         all.add(step + 1, 1);
     }
     if (step < m.starts[group + 1]) all.add(step, 0);
-    const uint16_t* rows = m.order + group * kGroup;
-    const int32_t count = m.rows - group * kGroup < kGroup ? m.rows - group * kGroup : kGroup;
+    const int32_t top = group * kGroup;
+    const __m512 scales = _mm512_loadu_ps(m.lane_scales + top);
+    const __m512i own = _mm512_slli_epi32(_mm512_loadu_si512(m.lane_sums + top), 7);
     for (int b = 0; b < B; ++b) {
-        float sums[kLanes];
-        _mm512_storeu_ps(sums, _mm512_cvtepi32_ps(all.result(b)));
-        for (int32_t lane = 0; lane < count; ++lane)
-            y[b * stride + rows[lane]] = (m.scales[rows[lane]] * inputs[b].scale) * sums[lane];
+        const __m512 sums = _mm512_cvtepi32_ps(_mm512_sub_epi32(all.result(b), own));
+        const __m512 results = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(inputs[b].scale)), sums);
+        scatter(m, top, kGroup, results, y + b * stride);
     }
 }
 
