@@ -10,7 +10,7 @@ import pandas as pd
 
 from cspbench.report.figures import looks
 from cspbench.report.pareto import on_front
-from cspbench.report.search import hypervolumes
+from cspbench.report.search import hypervolumes, responses
 from cspbench.report.table import CELL, DENSE, FRONTS, PLACE, select_on_dev
 from cspbench.store import Store
 from cspbench.trials.records import read_result, rows_of
@@ -65,6 +65,7 @@ def page_data(frame: pd.DataFrame, table: pd.DataFrame, store: Store) -> dict[st
                 "trials": [_clean({name: row[_CELL[name]] for name in _TRIAL}) for row in others.to_dict("records")],
                 "curves": list(_curves(shown_cells(chosen), store)),
                 "search": _search(part[part["state"] == "complete"]),
+                "responses": responses(part[part["state"] == "complete"]),
             }
         )
     style = looks(frame["method"])

@@ -11,6 +11,9 @@ import pandas as pd
 from cspbench.report.pareto import hypervolume
 from cspbench.report.table import CELL, CONTROL
 
+VALUES = 3
+"""Values of a hyperparameter, at least, for its response to be drawn."""
+
 FEWEST = 20
 """Settings of a method that importances are computed from, at least."""
 
@@ -77,14 +80,38 @@ def importances(trials: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+def responses(trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return dev WER by the value of each hyperparameter that was varied.
+
+    Args:
+        trials: finished trials of one corpus and schema version.
+
+    Returns:
+        For each numeric hyperparameter of a method with at least `VALUES` values: ``method``, ``name`` and ``points``,
+        one a setting: value, dev WER (mean over seeds) and sparsity.
+    """
+    found = []
+    for method, own in trials.groupby("method", sort=True):
+        settings = own.groupby([*CELL, "setting"], sort=False)
+        wer = settings["dev_wer"].mean()
+        for column in (name for name in map(str, own) if name.startswith("params.") and _is_number(own[name])):
+            values = settings[column].first()
+            if values.nunique() >= VALUES:
+                rows = zip(values, wer, values.index.get_level_values("sparsity_requested"), strict=True)
+                points = [[float(number) for number in row] for row in rows if not any(map(pd.isna, row))]
+                found.append({"method": str(method), "name": column.removeprefix("params."), "points": points})
+    return found
+
+
 def _ped_anova(params: pd.DataFrame, values: pd.Series) -> dict[str, float]:
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells of every study that is made
     study = optuna.create_study()  # in memory
     names = [str(name) for name in params]
     distributions = {name: _distribution(params[name]) for name in names}
     for row, value in zip(params.to_dict("records"), values, strict=True):
-        given = {name: row[name] if _is_number(params[name]) else str(row[name]) for name in names}
+        given = {name: row[name] if _is_range(params[name]) else str(row[name]) for name in names}
         study.add_trial(optuna.create_trial(params=given, distributions=distributions, value=float(value)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -96,11 +123,16 @@ def _is_number(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
+def _is_range(column: pd.Series) -> bool:
+    """Numbers alone; where some settings lack a value, having none is one choice more."""
+    return _is_number(column) and bool(column.notna().all())
+
+
 def _distribution(column: pd.Series) -> Any:
     """Range or choices of the values that were tried."""
     import optuna
 
-    if not _is_number(column):
-        return optuna.distributions.CategoricalDistribution(sorted(set(column.astype(str))))
+    if not _is_range(column):
+        return optuna.distributions.CategoricalDistribution(sorted(set(map(str, column))))
     low, high = float(column.min()), float(column.max())
     return optuna.distributions.FloatDistribution(low, high, log=0 < 100 * low < high)

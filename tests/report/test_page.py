@@ -88,6 +88,10 @@ def test_the_page_works_in_a_browser_and_asks_for_nothing_else(page: Path, tmp_p
         line = 'document.querySelector(\'[data-figure="curve volume"] polyline[aria-label^="csp: "]\')'
         assert re.search(r"csp: 30 trials, ends at [\d.]+ %", tab.js(f"{line}.getAttribute('aria-label')"))
         assert re.search(r"csp\s+strength\s+100\s+25", tab.text())
+        # The response to a hyperparameter: a mark a setting.
+        marks = "[...document.querySelectorAll('[data-figure=response] .mark')].map(m => m.ariaLabel)"
+        assert len(tab.js(marks)) == 27
+        assert "csp at 90 % sparsity, strength 0.65, dev WER 20.0 %" in tab.js(marks)
         # Weights at three steps of a chosen trial.
         choice = "document.querySelector('select[data-weights]')"
         tab.js(f"{choice}.value = [...{choice}.options].find(o => o.text === 'lottery 75 %').value")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cspbench.report.pareto import hypervolume
-from cspbench.report.search import FEWEST, hypervolumes, importances
+from cspbench.report.search import FEWEST, hypervolumes, importances, responses
 
 
 def test_hypervolume_by_hand() -> None:
@@ -44,8 +44,9 @@ def trials(count: int, sparsities: tuple[float, ...] = (0.5, 0.9)) -> pd.DataFra
     )
 
 
-def test_what_decides_is_important_and_sparsity_does_not_hide_it() -> None:
+def test_what_decides_is_important_and_sparsity_does_not_hide_it(caplog: pytest.LogCaptureFixture) -> None:
     rows = importances(trials(80))
+    assert caplog.messages == []
     found = {row["hyperparameter"]: row["importance"] for row in rows}
     assert list(found) == ["strength", "noise"]  # what never varied decides nothing
     assert found["strength"] > 0.8
@@ -57,6 +58,24 @@ def test_what_decides_is_important_and_sparsity_does_not_hide_it() -> None:
 def test_sparsities_that_all_differ_are_a_hyperparameter_of_the_search() -> None:
     rows = importances(trials(60, tuple(np.linspace(0.3, 0.9, 60))))
     assert rows[0]["hyperparameter"] == "sparsity"
+
+
+def test_settings_that_lack_a_value_have_importances_too() -> None:
+    frame = trials(80)
+    frame.loc[::2, "params.strength"] = np.nan  # such as a mapping that names a matrix in some settings alone
+    assert {row["hyperparameter"] for row in importances(frame)} == {"strength", "noise"}
+
+
+def test_responses_are_those_to_numbers_that_were_varied() -> None:
+    frame = trials(12)
+    frame.loc[0, "params.strength"] = np.nan
+    again = frame.assign(dev_wer=frame["dev_wer"] + 0.2)  # of a second seed
+    (found,) = responses(pd.concat([frame, again], ignore_index=True))
+    assert (found["method"], found["name"]) == ("csp", "strength")
+    assert len(found["points"]) == 11
+    row = frame.iloc[3]
+    expected = [row["params.strength"], row["dev_wer"] + 0.1, row["sparsity_requested"]]
+    assert pytest.approx(expected) in found["points"]
 
 
 def test_the_dominated_part_never_shrinks_and_a_control_takes_no_part() -> None:

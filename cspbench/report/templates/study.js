@@ -64,6 +64,7 @@
     dev: ["dev WER (%)", values => scaleOf(values, value => plain(100 * value))],
     magnitude: ["magnitude", () => logarithmic([1.15e-4, 10 / 1.15], plain)],
     volume: ["hypervolume (%)", values => linear(values, value => plain(100 * value))],
+    value: ["value", values => scaleOf(values, plain)],
     trial: ["trial of its method", values => linear(values, plain)],
     step: ["step", values => linear(values, value => value >= 1e4 ? `${value / 1000}k` : plain(value))],
   };
@@ -180,6 +181,16 @@
     box.querySelector("figcaption").textContent = clipped ? `${clipped} of ${own.length} curves leave the figure: values above ${plain(kind === "loss" ? limit : 100 * limit)}, or no numbers, are drawn at its top.` : "";
   }
 
+  function response(box, place) {
+    const choice = document.querySelector(`select[data-response="${box.dataset.place}"]`), { method, name, points } = place.responses[choice.value];
+    if (hidden.has(method)) { box.hidden = true; box.querySelector("svg")?.remove(); return; }
+    const { svg, px, py } = frame(box, "value", "dev", points.map(p => p[0]), points.map(p => p[1])), top = Math.max(...points.map(p => p[2]));
+    for (const [value, wer, asked] of points) {
+      const style = { class: "mark tint", d: shapes[look(method)[1]] || shapes.o, transform: `translate(${px(value)} ${py(wer)}) scale(.8)`, fill: look(method)[0] };
+      hover(make("path", { ...style, opacity: 0.25 + 0.75 * (asked / top) ** 4 }, svg), `${method} at ${+(100 * asked).toFixed(2)} % sparsity\n${name} ${plain(value)}\ndev WER ${percent(wer)} %`);
+    }
+  }
+
   // Counts of weights by magnitude, a column a step; the stronger the colour, the more.
   function weights(box, place, kind) {
     const select = document.querySelector(`select[data-weights="${box.dataset.place}"]`), rows = place.curves[select.value].weights;
@@ -208,6 +219,7 @@
       box.hidden = false;
       if (kind === "scatter") scatter(box, place, name, upwards, letter);
       else if (kind === "weights") weights(box, place, name);
+      else if (kind === "response") response(box, place);
       else curves(box, place, name);
     }
   }
@@ -262,7 +274,7 @@
   const choose = () => { for (const block of document.querySelectorAll(".errors")) block.hidden = block.id !== select.value; };
   if (select) { select.addEventListener("change", choose); choose(); }
 
-  for (const choice of document.querySelectorAll("select[data-weights]")) choice.addEventListener("change", draw);
+  for (const choice of document.querySelectorAll("select[data-weights], select[data-response]")) choice.addEventListener("change", draw);
 
   const clips = JSON.parse(document.getElementById("clips").textContent), player = new Audio(), plays = [...document.querySelectorAll("[data-clip]")];
   for (const button of plays) {
