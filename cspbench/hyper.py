@@ -6,6 +6,7 @@ prints them, and pydantic refuses values outside the bounds.
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,8 +47,7 @@ class Settings(Frozen):
     @field_validator("*", mode="before")
     @classmethod
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        kinds = set(_types(cls.model_fields[str(info.field_name)].annotation))
-        if kinds & {int, float} and bool not in kinds and any(isinstance(leaf, bool) for leaf in _leaves(value)):
+        if _is_number(cls, str(info.field_name)) and any(isinstance(leaf, bool) for leaf in _leaves(value)):
             raise ValueError(f"must be a number, got {_written(value)}")
         return value
 
@@ -73,6 +73,13 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(inner)
     else:
         yield value
+
+
+@functools.cache
+def _is_number(settings: type[BaseModel], name: str) -> bool:
+    """Return whether a field takes numbers and no truth values."""
+    kinds = set(_types(settings.model_fields[name].annotation))
+    return bool(kinds & {int, float}) and bool not in kinds
 
 
 def _types(annotation: Any) -> Iterator[Any]:

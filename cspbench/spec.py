@@ -13,6 +13,7 @@ Specs of earlier versions can be read and reported, but not run.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -49,12 +50,13 @@ def content_id(kind: str, value: Any, version: int = 1) -> str:
 
 def canonical(spec: BaseModel, version: int) -> dict[str, Any]:
     """Return a spec as JSON, with the fields that existed in a schema version and are not as they were before it."""
-    values = spec.model_dump(mode="json")
+    parts = {name: inner for name in type(spec).model_fields if isinstance(inner := getattr(spec, name), BaseModel)}
+    values = spec.model_dump(mode="json", exclude=set(parts))
     for name in type(spec).model_fields:
         inner = getattr(spec, name)
-        since = _since(spec, name)
+        since = _since(type(spec), name)
         if since > version or (since > 1 and inner == _value_before(type(spec), name)):
-            del values[name]
+            values.pop(name, None)
         elif isinstance(inner, Located):
             values[name] = inner.identity()
         elif isinstance(inner, BaseModel):
@@ -66,14 +68,14 @@ def _current_version() -> int:
     return SCHEMA_VERSION
 
 
-def _since(spec: BaseModel | type[BaseModel], name: str) -> int:
+def _since(spec: type[BaseModel], name: str) -> int:
     mark = _mark(spec, name)
     return 1 if mark is None else mark.version
 
 
-def _mark(spec: BaseModel | type[BaseModel], name: str) -> Since | None:
-    fields = (spec if isinstance(spec, type) else type(spec)).model_fields
-    return next((mark for mark in fields[name].metadata if isinstance(mark, Since)), None)
+@functools.cache
+def _mark(spec: type[BaseModel], name: str) -> Since | None:
+    return next((mark for mark in spec.model_fields[name].metadata if isinstance(mark, Since)), None)
 
 
 def _value_before(spec: type[BaseModel], name: str) -> Any:
@@ -107,8 +109,8 @@ def newer_fields(spec: BaseModel, version: int, *, chosen: bool = False) -> Iter
     """
     for name, field in type(spec).model_fields.items():
         inner = getattr(spec, name)
-        usual = field.get_default(call_default_factory=True) if chosen else _value_before(type(spec), name)
-        if _since(spec, name) > version:
+        if _since(type(spec), name) > version:
+            usual = field.get_default(call_default_factory=True) if chosen else _value_before(type(spec), name)
             if inner != usual:
                 yield name
         elif isinstance(inner, BaseModel):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 import soundfile
 
 from cspbench.bench import Benchmark, machine
-from cspbench.bench.simulated_trials import SimulatedTrials
+from cspbench.bench.simulated_trials import SimulatedTrials, simulated_wer
 from cspbench.errors import CspbenchError
 
 TRIAL_PARTS = {
@@ -55,6 +56,10 @@ SPACE: dict[str, Any] = {
 """A space with enough settings for any number of trials."""
 
 
+PROPOSALS = 10
+"""Proposals over which TPE is timed."""
+
+
 def run(
     *,
     trials: Sequence[int] = (100, 1000),
@@ -73,7 +78,8 @@ def run(
         say: receives plain lines.
 
     Returns:
-        A row a size: milliseconds a trial, in all and by part, seconds of the report, and megabytes at most. As ratios,
+        A row a size: milliseconds a trial, in all and by part, seconds of the report, and megabytes at most; and the
+        milliseconds of a proposal by TPE alone where it knows so many trials, whatever the sampler is. As ratios,
         costs a trial at the largest size over those at the smallest: 1 is linear; and ``workers``, those that one
         process keeps busy at the largest size if its trials take as long as is simulated.
 
@@ -96,6 +102,8 @@ def _protocol(workers: int) -> dict[str, Any]:
         "trials": "SIMULATED: folders and results are invented, all else is the code of a sweep",
         "trial_ms": "processor time of the sweep's process a trial, without its start and report; the next are parts",
         "wall_ms": "the same by the wall clock, which other work on the machine and slow disks prolong",
+        "tpe_ms": "processor time of a proposal by TPE where it knows so many trials, with its study in memory; "
+        "tpe_two_ms: the same with two objectives. Parts of no other number",
         "report_s": "processor time of tables, figures, page, and the end of the run in MLflow",
         "simulated_s": "seconds that all trials would have taken one after the other",
         "workers": workers,
@@ -148,7 +156,38 @@ def _measure(connection: Connection, folder: Path, count: int, sampler: str, mlf
     row |= {f"{name}_ms": 1000 * clock.seconds / count for name, clock in parts.items()}
     row |= {"wall_ms": 1000 * summary.parent_seconds / count, "report_s": others["report"].seconds}
     row |= {"peak_mb": (resident()[1] or 0) / 1e6, "simulated_s": executor.seconds}
+    row |= {"tpe_ms": tpe_milliseconds(count, 1), "tpe_two_ms": tpe_milliseconds(count, 2)}
     connection.send_bytes(json.dumps(row).encode())
+
+
+def tpe_milliseconds(known: int, objectives: int) -> float:
+    """Return the processor time of a proposal by TPE alone: its study lies in memory.
+
+    Args:
+        known: SIMULATED trials that have finished before.
+        objectives: dev WER, and as a second one the fraction of weights left.
+    """
+    import optuna
+
+    from cspbench.config import SamplerSpec, SweepConfig
+    from cspbench.sweep.samplers import make_sampler
+    from cspbench.sweep.space import space_of
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = space_of(SweepConfig.model_validate({"name": "tpe", "trials": 1, "sampler": "tpe", **SPACE}))
+    chance = random.Random(0)  # noqa: S311 - no secret
+    study = optuna.create_study(
+        directions=["minimize"] * objectives, sampler=make_sampler(SamplerSpec(name="random"), 0)
+    )
+    for _ in range(known):
+        trial = study.ask()
+        sparsity = space.suggest(trial).sparsity
+        study.tell(trial, [simulated_wer(sparsity, chance), 1 - sparsity][:objectives])
+    study.sampler = make_sampler(SamplerSpec(name="tpe"), known)
+    began = time.process_time()
+    for _ in range(PROPOSALS):
+        space.suggest(study.ask())
+    return 1000 * (time.process_time() - began) / PROPOSALS
 
 
 class _Clock:

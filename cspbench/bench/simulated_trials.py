@@ -78,7 +78,7 @@ def simulated_result(spec: TrialSpec) -> TrialResult:
     """Return an invented result: errors grow with the sparsity, size and latency fall; the same for the same spec."""
     chance = random.Random(spec.id)  # noqa: S311 - no secret
     density = 1 - spec.sparsity
-    wer = min(1.0, DENSE_WER + 0.01 / max(density, 0.01) ** 0.8 * chance.uniform(0.8, 1.2))
+    wer = simulated_wer(spec.sparsity, chance)
     packed_ms, bytes_ = DENSE_MS * (0.1 + 0.9 * density), round(DENSE_BYTES * (0.05 + density))
     seconds = STEP_SECONDS * STEPS * chance.lognormvariate(0, JITTER)
     return TrialResult(
@@ -106,6 +106,11 @@ def simulated_result(spec: TrialSpec) -> TrialResult:
         device="SIMULATED",
         synthetic=True,
     )
+
+
+def simulated_wer(sparsity: float, chance: random.Random) -> float:
+    """Return an invented WER, which grows with the sparsity."""
+    return min(1.0, DENSE_WER + 0.01 / max(1 - sparsity, 0.01) ** 0.8 * chance.uniform(0.8, 1.2))
 
 
 def _errors(wer: float) -> WordErrors:

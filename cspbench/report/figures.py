@@ -6,7 +6,7 @@ Drawn on `Axes` that may be yours (a notebook) or on a `Figure` of our own; pypl
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,9 @@ _FIRST = ("csp", "magnitude", "movement", "lottery")
 """Methods with a look of their own in every figure of every study; others take what follows, by name."""
 _JOINED = 8
 """A method with more cells than this was searched over sparsity: a line through them would be noise."""
+
+_CROWD = 500
+"""Marks of a method beyond which SVG and PDF hold an image of them: as shapes they take longer to write than to see."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,24 @@ def figure(frame: pd.DataFrame, panels: Sequence[Panel] = PANELS, title: str = "
         panels: which pictures.
         title: of the whole; the corpus, and whether its speech is synthetic, is added.
     """
-    shown, wide = _Shown.of(frame), len(panels) > 1
+    return next(figures(frame, [panels], title))
+
+
+def figures(frame: pd.DataFrame, selections: Iterable[Sequence[Panel]], title: str = "") -> Iterator[Figure]:
+    """Draw several figures of the same trials, see `figure`.
+
+    Args:
+        frame: as from `load_results`, trials of one corpus with at least one finished.
+        selections: panels of each figure.
+        title: of each.
+    """
+    shown = _Shown.of(frame)
+    for panels in selections:
+        yield _figure(frame, shown, panels, title)
+
+
+def _figure(frame: pd.DataFrame, shown: _Shown, panels: Sequence[Panel], title: str) -> Figure:
+    wide = len(panels) > 1
     handles = legend_handles(frame)
     columns = min(len(handles), 10 if wide else 4)
     rows = -(-len(handles) // columns)
@@ -187,10 +207,10 @@ def save(picture: Figure, stem: Path, pdf: bool = False) -> list[Path]:
             picture.savefig(file, format="png", dpi=150, metadata={"Software": "cspbench"})
         picture.set_layout_engine("none")  # laid out by now: both files the same way, and in half the time
         with atomic_file(paths[1]) as file:
-            picture.savefig(file, format="svg", metadata={"Date": None, "Creator": "cspbench"})
+            picture.savefig(file, format="svg", dpi=150, metadata={"Date": None, "Creator": "cspbench"})
         for path in paths[2:]:
             with atomic_file(path) as file:
-                picture.savefig(file, format="pdf", metadata={"CreationDate": None, "Creator": "cspbench"})
+                picture.savefig(file, format="pdf", dpi=150, metadata={"CreationDate": None, "Creator": "cspbench"})
     return paths
 
 
@@ -230,9 +250,31 @@ def _draw_method(axes: Axes, cells: pd.DataFrame, panel: Panel, look: Look, shif
                 axes.annotate(
                     f"{100 * sparsity:.4g}", (across, up), (5, 4), textcoords="offset points", fontsize=6.5, color="0.3"
                 )
-    axes.plot(x, y, color=look.colour, marker=look.marker, markersize=6, linewidth=1.4, linestyle=joined, zorder=4)
+    crowd = len(cells) > _CROWD
+    axes.plot(
+        x,
+        y,
+        color=look.colour,
+        marker=look.marker,
+        markersize=6,
+        linewidth=1.4,
+        linestyle=joined,
+        zorder=4,
+        rasterized=crowd,
+    )
     bars = np.abs([y - low, high - y])
-    axes.errorbar(x, y, yerr=bars, ecolor=look.colour, fmt="none", elinewidth=0.9, capsize=2, alpha=0.6, zorder=3)
+    axes.errorbar(
+        x,
+        y,
+        yerr=bars,
+        ecolor=look.colour,
+        fmt="none",
+        elinewidth=0.9,
+        capsize=2,
+        alpha=0.6,
+        zorder=3,
+        rasterized=crowd,
+    )
     _mark_noisy(axes, cells, panel, x, y, look.colour)
     missed = violates(cells).to_numpy()
     axes.scatter(x[missed], y[missed], s=36, marker=look.marker, facecolors="white", edgecolors=look.colour, zorder=5)

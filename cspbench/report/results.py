@@ -5,6 +5,7 @@ The list of a study's trials says what was asked for; each trial's own folder sa
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 from cspbench.constraints import Constraint, violated
 from cspbench.errors import ConfigError, did_you_mean
 from cspbench.hyper import flatten
-from cspbench.report.sources import Place, Source, places
+from cspbench.report.sources import Place, Source, places, study_records
 from cspbench.result import ALIASES, METRICS, TrialResult
 from cspbench.spec import TrialSpec, canonical, content_id
 from cspbench.store import Store, read_object
@@ -73,6 +74,15 @@ def _of_place(place: Place) -> pd.DataFrame:
     extra = {key: None for row in rows for key in row if key not in COLUMNS}
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *extra]).astype(dict.fromkeys(MEASURES, float))
     return _judged(frame, _constraints(place))
+
+
+def count_states(name: str, store: Store) -> Counter[str]:
+    """Count the trials of a study by ``state``, see `load_results`, without reading their results.
+
+    Raises:
+        ResultsError: no such study, or a record that this version cannot read.
+    """
+    return Counter(_state(store, record) for record in study_records(store, name))
 
 
 def where(frame: pd.DataFrame, condition: str) -> pd.DataFrame:
@@ -151,13 +161,20 @@ def _setting(spec: TrialSpec) -> str:
 
 
 def _outcome(store: Store, record: TrialRecord) -> dict[str, Any]:
-    """State, error and measures. A result on disk counts even if the sweep died before it took note."""
-    folder = store.trial(record.trial_id)
-    if folder.finished and record.state in ("complete", "running"):
-        return {"state": "complete", "error": None} | _measures(read_result(folder))
-    if record.state == "complete":
-        return {"state": "missing", "error": f"{folder.result} is missing"}
-    return {"state": record.state, "error": record.error}
+    """State, error and measures."""
+    folder, state = store.trial(record.trial_id), _state(store, record)
+    if state == "complete":
+        return {"state": state, "error": None} | _measures(read_result(folder))
+    if state == "missing":
+        return {"state": state, "error": f"{folder.result} is missing"}
+    return {"state": state, "error": record.error}
+
+
+def _state(store: Store, record: TrialRecord) -> str:
+    """State of a trial. A result on disk counts even if the sweep died before it took note."""
+    if record.state in ("complete", "running") and store.trial(record.trial_id).finished:
+        return "complete"
+    return "missing" if record.state == "complete" else record.state
 
 
 def _measures(result: TrialResult) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from cspbench.report.pareto import hypervolume
+from cspbench.report.pareto import hypervolume, pareto_front
 from cspbench.report.table import CELL, CONTROL
 
 VALUES = 3
@@ -38,7 +40,18 @@ def hypervolumes(trials: pd.DataFrame) -> dict[str, list[float]]:
         str(method): np.stack([own["dev_wer"] / worst, 1 - own["sparsity"]], axis=1)
         for method, own in pruned.groupby("method", sort=True)
     }
-    return {name: [hypervolume(own[: n + 1], (1.0, 1.0)) for n in range(len(own))] for name, own in points.items()}
+    return {name: list(_areas(own)) for name, own in points.items()}
+
+
+def _areas(points: NDArray[np.float64]) -> Iterator[float]:
+    """Yield the area that points dominate after each of them; only those on the front so far are looked at."""
+    front, area = points[:0], 0.0
+    for point in points:
+        if not (front <= point).all(axis=1).any():
+            front = np.vstack([front, point])
+            front = front[pareto_front(front)]
+            area = hypervolume(front, (1.0, 1.0))
+        yield area
 
 
 def importances(trials: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cspbench.report.display import display_notes
-from cspbench.report.figures import PANELS, SIZE_PANEL, figure, save
+from cspbench.report.figures import PANELS, SIZE_PANEL, figures, save
 from cspbench.report.page import NOTES, command, heading, html_page, markdown_table
 from cspbench.report.page_data import layer_table, shown_cells
 from cspbench.report.results import load_results
@@ -67,9 +67,9 @@ def _write_pictures(name: str, frame: pd.DataFrame, store: Store, folder: Path) 
         if not part["state"].eq("complete").any():
             continue
         ending = f"_{corpus}" * corpora + f"_schema{version}" * versions
-        for panel in (*PANELS, SIZE_PANEL):
-            paths += save(figure(part, [panel], name), folder / f"{panel.name}{ending}", pdf=True)
-        paths += save(figure(part, PANELS, name), folder / f"overview{ending}", pdf=True)
+        selections = {panel.name: [panel] for panel in (*PANELS, SIZE_PANEL)} | {"overview": list(PANELS)}
+        for stem, picture in zip(selections, figures(part, selections.values(), name), strict=True):
+            paths += save(picture, folder / f"{stem}{ending}", pdf=True)
         layers = layer_table(shown_cells(select_on_dev(part)), store)
         if layers.size:
             paths += save(layer_figure(layers, heading(part, name)), folder / f"layers{ending}", pdf=True)

@@ -204,11 +204,10 @@ def _run(
 
 def close_study(name: str, store: Store, logbook: Logbook, display: Display, complete: bool) -> None:
     """Write the report of a study, and close its run in MLflow with it; `complete` if no trial failed."""
-    from cspbench.report.results import load_results
+    from cspbench.report.results import count_states
     from cspbench.report.write import write_report
 
-    frame = load_results(name, store.root)
-    counts = {f"trials_{state}": float(count) for state, count in frame["state"].value_counts().items()}
+    counts = {f"trials_{state}": float(count) for state, count in count_states(name, store).items()}
     files: list[Path] = []
     if counts.get("trials_complete"):
         display.note("writing the report")

@@ -19,9 +19,11 @@ def test_simulated_trials_go_through_a_whole_sweep() -> None:
     assert row["trials"] == 3
     assert 0 < row["ask_ms"] + row["tell_ms"] <= row["trial_ms"]
     assert row["mlflow_ms"] < row["ask_ms"]
+    assert row["tpe_ms"] > 0
+    assert row["tpe_two_ms"] > 0
     assert row["simulated_s"] > 3 * 60, "as long as real trials"
     assert row["peak_mb"] > 100
-    assert set(found.ratios) >= {"growth_trial", "growth_ask", "workers"}
+    assert set(found.ratios) >= {"growth_trial", "growth_ask", "growth_tpe", "workers"}
     assert all("SIMULATED" in line for line in lines)
     assert found.protocol["trials"].startswith("SIMULATED")
 

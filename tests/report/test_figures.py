@@ -211,3 +211,10 @@ def test_a_latency_too_noisy_to_believe_is_marked_where_it_is_shown(frame):
         assert len(marks) == (noisy["method"].nunique() if shown else 0)
         caption = " ".join(text.get_text() for text in figure(noisy, [panel]).texts)
         assert ("latency too noisy to believe" in " ".join(caption.split())) is shown
+
+
+@pytest.mark.parametrize(("crowd", "image"), [(500, False), (1, True)])
+def test_crowds_of_marks_are_images_in_vector_files(frame, tmp_path, monkeypatch, crowd, image):
+    monkeypatch.setattr("cspbench.report.figures._CROWD", crowd)
+    _, vector = save(figure(frame, [SPARSITY]), tmp_path / "figure")
+    assert ("<image" in vector.read_text()) == image

@@ -8,6 +8,7 @@ from support.fake_studies import finish, record, result, spec, word_errors, writ
 from cspbench import load_results
 from cspbench.errors import CspbenchError
 from cspbench.report.frames import load_curves, load_hypotheses, load_layers
+from cspbench.report.results import count_states
 from cspbench.result import METRICS, Memory
 from cspbench.store import Store
 from cspbench.trials.records import ResultsError
@@ -83,6 +84,7 @@ def test_one_row_a_trial_the_last_line_counts(store):
     frame = load_results("s", store.root)
     assert frame["trial_id"].tolist() == [first.id, second.id]
     assert frame["state"].tolist() == ["complete", "failed"]
+    assert count_states("s", store) == {"complete": 1, "failed": 1}
     assert frame["error"].fillna("").tolist() == ["", "diverged"]
 
 
@@ -119,6 +121,7 @@ def test_a_result_that_vanished_is_said_to_be_missing(store):
     record(store, "s", trial, "complete")
     row = load_results("s", store.root).iloc[0]
     assert row["state"] == "missing"
+    assert count_states("s", store) == {"missing": 1}
     assert trial.id in row["error"]
     assert load_layers("s", store).empty
 

@@ -87,3 +87,15 @@ def test_the_dominated_part_never_shrinks_and_a_control_takes_no_part() -> None:
     worst = frame["dev_wer"][:12].max()
     first = frame.iloc[0]
     assert volumes["csp"][0] == pytest.approx((1 - first["dev_wer"] / worst) * first["sparsity"])
+
+
+def test_the_dominated_part_after_each_trial_is_that_of_all_trials_so_far() -> None:
+    frame = trials(60, tuple(np.linspace(0.9, 0.3, 7)))
+    points = np.stack([frame["dev_wer"] / frame["dev_wer"].max(), 1 - frame["sparsity"]], axis=1)
+    expected = [hypervolume(points[: count + 1], (1.0, 1.0)) for count in range(60)]
+    assert hypervolumes(frame)["csp"] == pytest.approx(expected)
+
+
+def test_importances_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    assert importances(trials(FEWEST))
+    assert capfd.readouterr() == ("", "")

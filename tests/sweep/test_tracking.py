@@ -245,6 +245,17 @@ def test_a_noisy_latency_is_a_tag_of_its_run(store: Store) -> None:
     assert child.data.metrics["latency_conclusive"] == 0
 
 
+def test_a_parameter_longer_than_mlflow_takes_is_short_there_and_whole_in_the_spec(store: Store) -> None:
+    trial = spec(params={"note": "x" * 7000})
+    client = open_client(store)
+    write_json(store.trial(trial.id).spec, trial.model_dump(mode="json"))
+    Tracker(client, store, "demo", {"a": 1}).log(Outcome(trial, result(trial, 0.1)))
+    (child,) = runs_of(client, "demo", "tags.`cspbench.kind` = 'trial'")
+    assert child.data.params["csp.note"] == "x" * 6000
+    whole = client.download_artifacts(child.info.run_id, "spec.json")
+    assert json.loads(Path(whole).read_text())["method"]["params"] == {"note": "x" * 7000}
+
+
 def test_another_content_gets_a_parent_of_its_own(store: Store) -> None:
     client = open_client(store)
     assert Tracker(client, store, "demo", {"a": 1}).parent != Tracker(client, store, "demo", {"a": 2}).parent
