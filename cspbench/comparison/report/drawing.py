@@ -115,7 +115,8 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Look]], gap: 
             arrowprops={
                 "arrowstyle": "-",
                 "color": look.colour,
-                "linewidth": 0.5,
+                "linewidth": 0.7,
+                "linestyle": ":",  # not to be taken for a curve
                 "alpha": 0.6,
                 "shrinkB": 4,
                 "relpos": (0, 0.5),
