@@ -279,10 +279,10 @@ class Faults:
         return {r.trial_id: _fingerprint(store, r.trial_id) for r in records if store.trial(r.trial_id).finished}
 
     def _runs_of_mlflow(self, root: Path) -> Counter[str]:
-        """Number of finished runs by trial; a run that is still open counts as lost."""
+        """Number of finished runs by trial and dense recogniser; a run that is still open counts as lost."""
         query = (
             "SELECT t.value, r.status FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid "
-            "WHERE t.key = 'cspbench.trial_id' AND r.lifecycle_stage = 'active'"
+            "WHERE t.key IN ('cspbench.trial_id', 'cspbench.dense_id') AND r.lifecycle_stage = 'active'"
         )
         found: Counter[str] = Counter()
         for id, status in _query(Store(root).mlflow / "mlflow.db", query):
