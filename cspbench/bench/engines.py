@@ -146,6 +146,8 @@ def _race(
     for entry in entries:
         if entry.absent:
             progress(f"  {entry.name}: {entry.absent}")
+        if entry.saturates:
+            progress(f"  {entry.name}: saturates where weights and inputs use the full range of int8")
     race(entries, rounds, COUNTS[work.model], evict, meter)
     for entry in entries:
         entry.bandwidths = meter.readings[-rounds:]
@@ -182,6 +184,7 @@ def _row(entry: Entry, state: CacheState | None) -> dict[str, Any]:
         "over_bound": _over_bound(entry) if state == "cold" and entry.contestant.ours else None,
         "error": entry.error,
         "relative_error": entry.relative,
+        "saturates": entry.saturates,
         "protocol": entry.absent or entry.setting,
     }
 

@@ -109,12 +109,43 @@ def test_every_engine_computes_what_it_should(contestant: Contestant, work: Work
         assert entry.error < 1e-5
     else:
         assert 0 < entry.relative < 0.1, "no error at all: it was not quantised"
+    assert (entry.saturates is None) == (contestant.precision != "int8" or contestant.ours)
     assert entry.bytes > 0
     assert entry.setting
     times = entry.engine.times(3)
     assert 0 < len(times) <= 3
     assert all(math.isfinite(x) for x in times)
     np.testing.assert_array_equal(entry.engine.outputs(), entry.engine.outputs())  # timing left no state behind
+
+
+class Saturating(StepEngine):
+    """A layer in int8 whose products are added in pairs, in 16 bits."""
+
+    setting, bytes = "pairs in 16 bits", 1000
+
+    def __init__(self, work: Work, limit: float) -> None:
+        self.work, self.limit = work, limit
+
+    def outputs(self) -> np.ndarray:
+        layer, inputs = self.work.layers[0], self.work.inputs
+        scale, step = np.abs(layer.weight).max() / 127, np.abs(inputs).max() / 255
+        products = np.round(inputs / step)[:, None] * np.round(layer.weight / scale)
+        pairs = products.reshape(*products.shape[:2], -1, 2).sum(-1).clip(-self.limit, self.limit)
+        return pairs.sum(-1) * scale * step + layer.bias
+
+    def times(self, steps: int, evict: Evict | None = None) -> list[float]:
+        return [1.0] * steps
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_a_peer_that_saturates_is_flagged(layer: LinearWork, saturates: bool) -> None:
+    limit = 2**15 - 1 if saturates else 2**31 - 1
+    entry = enter(Contestant("peer", "int8", lambda work: Saturating(work, limit), kind="linear"), layer)
+    assert entry.relative is not None
+    assert entry.relative < 0.1
+    assert entry.absent is None
+    assert entry.saturates is saturates
+    assert engines._rows(entry)[0]["saturates"] is saturates
 
 
 def test_torchs_bare_lstm_would_not_be_quantised(work: Work) -> None:

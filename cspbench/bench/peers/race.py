@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from cspbench.bench.peers.engine import AbsentError, Contestant, StepEngine
-from cspbench.bench.peers.workload import LINEAR, Work
+from cspbench.bench.peers.workload import LINEAR, Work, full_range_work
 
 CacheState = Literal["hot", "cold"]
 STATES: tuple[CacheState, ...] = ("hot", "cold")
@@ -57,6 +58,8 @@ class Entry:
         absent: the reason if it cannot.
         error: largest difference of an output from the reference.
         relative: norm of the difference over that of the reference.
+        saturates: true for a peer in int8 whose sums overflow where weights and inputs use the full range; None for
+            others.
         setting: library, operators and options, in words.
         bytes: of its matrices.
         rounds: for each state, seconds of the steps of each round.
@@ -69,6 +72,7 @@ class Entry:
     absent: str | None = None
     error: float | None = None
     relative: float | None = None
+    saturates: bool | None = None
     setting: str | None = None
     bytes: int | None = None
     rounds: dict[CacheState, list[list[float]]] = field(default_factory=lambda: {state: [] for state in STATES})
@@ -101,15 +105,27 @@ def enter(contestant: Contestant, work: Work) -> Entry:
         entry.absent = str(error)
         return entry
     entry.setting, entry.bytes = engine.setting, engine.bytes
-    difference = found - work.reference
-    entry.error = float(np.abs(difference).max())
-    entry.relative = float(np.linalg.norm(difference) / np.linalg.norm(work.reference))
+    entry.error, entry.relative = _errors(found, work)
+    if contestant.precision == "int8" and not contestant.ours:
+        entry.saturates = _saturates(contestant)
     right = entry.error <= TOLERANCE if contestant.precision == "fp32" else entry.relative <= ROUGH
     if right:  # a comparison with NaN is false
         entry.engine = engine
     else:
         entry.absent = f"wrong outputs: off by {entry.error:.2g} ({entry.relative:.2g} of their norm)"
     return entry
+
+
+def _errors(found: np.ndarray, work: Work) -> tuple[float, float]:
+    """Largest difference from the reference, and the norm of the difference over that of the reference."""
+    difference = found - work.reference
+    return float(np.abs(difference).max()), float(np.linalg.norm(difference) / np.linalg.norm(work.reference))
+
+
+@functools.cache
+def _saturates(contestant: Contestant) -> bool:
+    work = full_range_work(contestant.kind)
+    return not _errors(contestant.make(work).outputs().astype(np.float64), work)[1] <= ROUGH
 
 
 def race(

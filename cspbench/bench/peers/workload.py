@@ -132,6 +132,20 @@ def given_work(model: str, zeros: float, mask: str, layers: Sequence[Layer], see
     return Work(model, zeros, mask, tuple(layers), _noise(np.random.default_rng(seed), layers[0].inputs))
 
 
+def full_range_work(kind: Kind) -> Work:
+    """Equal weights and inputs of 1: in int8 each is the largest number there is, and two products fill 17 bits.
+
+    An engine that adds products in 16 bits, as `vpmaddubsw` does, saturates on it. Sums before a nonlinearity are 0.5.
+    """
+    size = Size(layers=1, width=64, inputs=64)
+    columns = size.columns(0)
+    weight = np.full((4 * size.width, columns), 0.5 / columns, np.float32)
+    layers = (Layer(weight, np.zeros(len(weight), np.float32)),)
+    if kind == LINEAR:
+        return LinearWork(LINEAR, 0.0, "none", layers, np.ones((STEPS, columns), np.float32))
+    return Work("S", 0.0, "none", layers, np.ones((STEPS, size.inputs), np.float32))
+
+
 def _random_mask(rng: np.random.Generator, shape: tuple[int, int], zeros: float) -> np.ndarray:
     keep = np.ones(shape, dtype=bool)
     count = round(zeros * keep.size)
