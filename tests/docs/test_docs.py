@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -9,19 +10,53 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
+import soundfile
+from rich.console import Console
 from support.fake_studies import finish, record, result, spec, write_study
-from support.talkative_model import talkative, trained
+from support.small_recognisers import untrained
+from support.studies import corpus  # noqa: F401 - a fixture
+from support.talkative_model import TOKENIZER, talkative, trained
 
 import cspbench
 from cspbench import report
 from cspbench.runtime.packing import pack_model
+from cspbench.spec import FeatureSpec
+from cspbench.store import Store, StudyFolder
+from cspbench.sweep.collect import collect
+from cspbench.training.checkpoint import save_model
+from cspbench.trials.progress import Lines
+from cspbench.trials.records import TrialLog
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.M | re.S)
+NOT_RUN = {
+    "it trains for minutes or hours": [
+        "sweep sweeps/an4.yaml --workers 2 --set corpus.path=../shared/data/an4",
+        "sweep sweeps/smoke.yaml",
+        "sweep sweeps/search.yaml --trials 40",
+        "reproduce 0ea1",
+    ],
+    "it needs servers of Optuna and MLflow": [
+        "sweep sweeps/an4.yaml --storage postgresql://cspbench@db/cspbench --tracking-uri http://mlflow:5000",
+        "worker an4 --storage postgresql://cspbench@db/cspbench --tracking-uri http://mlflow:5000",
+        "sync an4 --tracking-uri http://mlflow:5000",
+    ],
+    "it needs a GPU": ["trials run specs.jsonl --out results --device cuda"],
+    "it needs a method that the reader writes": [
+        "compare sweeps/compare.yaml --enter my_method --record analysis/compare",
+    ],
+    "it needs ExecuTorch, which is optional": ["export runs/trials/ID model.pte --to executorch"],
+}
+"""Commands of the documentation that the tests do not run, by the reason; of these the options are checked."""
+
+LSTM, STATELESS = spec("csp", 0.5), spec("magnitude", 0.5)
+"""The trials in the fixture `place`, by the recogniser that they left."""
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:
@@ -32,13 +67,15 @@ def blocks(language: str) -> Iterator[tuple[str, str]]:
                 yield str(page.relative_to(ROOT)), text
 
 
-def command_lines() -> Iterator[tuple[str, list[str]]]:
-    """Page and words of every line that calls cspbench."""
-    for page, text in blocks("sh"):
-        for line in text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["cspbench"]:
-                yield page, words[1:]
+def commands() -> dict[str, str]:
+    """Command lines of cspbench without the program and without a redirection, and the page each is on."""
+    lines = [(page, line) for page, text in blocks("sh") for line in text.replace("\\\n", " ").splitlines()]
+    split = [(page, shlex.split(line.partition(" > ")[0], comments=True)) for page, line in lines]
+    return {" ".join(words[1:]): page for page, words in split if words[:1] == ["cspbench"]}
+
+
+COMMANDS = commands()
+LEFT_OUT = [command for group in NOT_RUN.values() for command in group]
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
@@ -60,19 +97,75 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(("page", "words"), [pytest.param(p, w, id=f"{p}: {' '.join(w)}") for p, w in command_lines()])
-def test_commands_and_their_options_exist(
-    page: str, words: list[str], run: Callable[..., tuple[int, str, str]]
+@pytest.mark.parametrize("command", LEFT_OUT)
+def test_commands_that_are_not_run_exist_with_their_options(
+    command: str, run: Callable[..., tuple[int, str, str]]
 ) -> None:
-    assert (ROOT / words[1]).is_file() or not words[1].startswith("sweeps/") if len(words) > 1 else True
-    names = words[: next((i for i, word in enumerate(words) if word.startswith("-")), len(words))]
+    assert command in COMMANDS, "the documentation no longer has it: remove it from NOT_RUN"
+    words = command.split()
+    assert (ROOT / words[1]).is_file() or not words[1].startswith("sweeps/")
     for count in (2, 1):
-        code, shown, _ = run(*names[:count], "--help")
+        code, shown, _ = run(*words[:count], "--help")
         if code == 0:
             break
-    assert code == 0, f"{page}: there is no command {' '.join(names)}"
-    for option in (word.partition("=")[0] for word in words if word.startswith("--")):
-        assert option in shown, f"{page}: {' '.join(names[:count])} has no option {option}"
+    assert code == 0, f"{COMMANDS[command]}: there is no such command"
+    for option in (word for word in words if word.startswith("--")):
+        assert option in shown, f"{COMMANDS[command]}: there is no option {option}"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, corpus: dict[str, Any]) -> Path:  # noqa: F811 - a fixture
+    """A working folder that holds what the documentation names.
+
+    The studies `smoke` and `an4` have the trials `LSTM` and `STATELESS`, which were collected from `results`.
+    """
+    place = tmp_path_factory.mktemp("place")
+    elsewhere, store = Store(place / "results"), Store(place / "runs")
+    log = TrialLog(StudyFolder(elsewhere.root).trials)
+    for trial in (LSTM, STATELESS):
+        finish(elsewhere, "elsewhere", trial, result(trial, 0.05))
+        log.write(trial, "complete")
+    save_model(elsewhere.trial(LSTM.id).path, trained(talkative()))
+    save_model(elsewhere.trial(STATELESS.id).path, untrained("stateless_transducer", FeatureSpec(), TOKENIZER))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cspbench.report.write.write_report", lambda *_: [])  # `report` writes it
+        for name in ("smoke", "an4"):
+            collect(elsewhere.root, name, store, Lines(Console(quiet=True)))
+            store.study(name).optuna.touch()
+    (place / "sweeps").symlink_to(ROOT / "sweeps")
+    (place / "my").mkdir()
+    (place / "my" / "folder").symlink_to(corpus["path"])
+    soundfile.write(place / "speech.flac", np.zeros(8000, np.float32), 16000)
+    pack_model(trained(talkative())).save(place / "model.packed.safetensors")
+    return place
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in LEFT_OUT])
+def test_commands_run(
+    command: str,
+    place: Path,
+    corpus: dict[str, Any],  # noqa: F811 - a fixture
+    run: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With trials and a corpus of the tests. A comparison ends with its plan, a server before it starts."""
+    monkeypatch.chdir(place)
+    for replace_process in ("os.execv", "os.execve"):
+        monkeypatch.setattr(replace_process, lambda *_: sys.exit(0))
+    words = command.replace("/ID", f"/{(STATELESS if 'sherpa-onnx' in command else LSTM).id}").split()
+    if words[0] == "compare":
+        words += ["--dry-run"]
+        for index, label in enumerate(["fsdd", "an4"]):
+            words += [
+                "--set",
+                f"corpora.{index}.corpus={json.dumps(corpus)}",
+                "--set",
+                f"corpora.{index}.label={label}",
+            ]
+    if words[:2] == ["trials", "export"]:
+        words += ["--set", f"corpus={json.dumps(corpus)}"]
+    code, _, err = run(*words)
+    assert code == 0, f"{COMMANDS[command]}: {err}"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +180,18 @@ def test_python_blocks_run(page: str, text: str, tmp_path: Path) -> None:
         [sys.executable, "-c", prelude + text], cwd=tmp_path, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{page}: {done.stderr}"
+
+
+def test_the_other_lines_name_targets_extras_and_files_that_exist() -> None:
+    lines = [line for _, text in blocks("sh") for line in text.splitlines() if not line.startswith("cspbench ")]
+    makefile, project = (ROOT / "Makefile").read_text(), (ROOT / "pyproject.toml").read_text()
+    for line in lines:
+        program, *words = shlex.split(line, comments=True)
+        assert program in {"make", "pip", "sbatch", "docker"}, line
+        assert program != "make" or re.search(rf"^{words[0]}:", makefile, re.M), line
+        for extra in re.findall(r"cspbench\[(\w+)\]", line):
+            assert re.search(rf"^{extra} = \[", project, re.M), line
+        assert all((ROOT / word).is_file() for word in words if word.endswith((".sh", ".yaml"))), line
 
 
 def questions() -> list[list[str]]:
