@@ -16,6 +16,9 @@ from cspbench.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cspbench.report.links import RunLinks
+    from cspbench.store import Store
+
 Name = Annotated[
     str, typer.Argument(help="The study: the `name` of its sweep file.", autocompletion=completion.studies)
 ]
@@ -90,15 +93,48 @@ def print_studies(root: Path, as_json: bool = False) -> None:
         output().print(f"no study under {Store(root).root} yet: run `cspbench sweep FILE`", soft_wrap=True)
 
 
-def report(name: Name, root: Root = RUNS) -> None:
+def report(
+    name: Name,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            "--mlflow",
+            metavar="ADDRESS",
+            help="MLflow server whose runs a click on the page opens: http://HOST:PORT; or MLFLOW_TRACKING_URI.",
+        ),
+    ] = None,
+    root: Root = RUNS,
+) -> None:
     """Write figures and tables of a study, and print their paths; the last is one HTML page with all of it.
 
-    Examples: `cspbench report smoke`, `open "$(cspbench report smoke | tail -1)"`
+    Examples: `cspbench report smoke`, `open "$(cspbench report smoke | tail -1)"`,
+    `cspbench report smoke --mlflow http://127.0.0.1:5000`
     """
     from cspbench.report.write import write_report
     from cspbench.store import Store
 
+    store = Store(root)
+    links = _links(name, store, mlflow)
     with messages().status("drawing"):
-        paths = write_report(name, Store(root))
+        paths = write_report(name, store, links)
     for path in paths:
         output().print(str(path), soft_wrap=True)
+
+
+def _links(name: str, store: Store, option: str | None) -> RunLinks | None:
+    """Look up the MLflow runs of a study; a server that nobody asked for by the option may be gone."""
+    from cspbench.report.links import run_links
+    from cspbench.sweep.servers import linked_server
+    from cspbench.sweep.tracking import open_client
+    from cspbench.trials.records import ResultsError
+
+    server = linked_server(option)
+    if server is None:
+        return None
+    try:
+        return run_links(open_client(store, server), name, server)
+    except ResultsError as error:
+        if option is not None:
+            raise
+        messages().print(f"the page gets no links to MLflow: {error}", markup=False, soft_wrap=True)
+        return None

@@ -11,8 +11,9 @@ import pandas as pd
 
 from cspbench.report.display import NOISY, display_notes, display_rows
 from cspbench.report.figures import heading
+from cspbench.report.links import RunLinks
 from cspbench.report.markdown import markdown_rows
-from cspbench.report.page_data import layer_table, page_data, shown_cells
+from cspbench.report.page_data import NO_RUNS, layer_table, page_data, shown_cells
 from cspbench.report.page_tables import (
     Clips,
     error_blocks,
@@ -48,7 +49,7 @@ def markdown_table(table: pd.DataFrame) -> str:
     return markdown_rows(display_rows(table))
 
 
-def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame) -> str:
+def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame, links: RunLinks | None = None) -> str:
     """Assemble the page.
 
     Args:
@@ -56,7 +57,9 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame)
         store: where it lies, for the command that makes the page again.
         frame: as from `load_results`.
         table: its `summary`.
+        links: MLflow runs that marks and trial ids open when they are clicked; None for a page without web addresses.
     """
+    runs = links.runs if links else NO_RUNS
     chosen = select_on_dev(frame)
     shown = shown_cells(chosen)
     layers = layer_table(shown, store)
@@ -66,7 +69,8 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame)
         title=f"Study {heading(frame, name)}",
         warnings=[*_synthetic(frame), *doubts(frame)],
         counts=_counts(frame),
-        data=page_data(frame, table, store),
+        data=page_data(frame, table, store, runs),
+        runs=runs,
         within=within_tolerance(table),
         importances=importance_rows(frame),
         cells_left_out=_left_out(len(shown), len(chosen.drop_duplicates(CELL))),
@@ -83,15 +87,16 @@ def html_page(name: str, store: Store, frame: pd.DataFrame, table: pd.DataFrame)
         notes=(*display_notes(table), *NOTES),
         protocol=protocol_rows(frame),
         failed=_failed(frame),
-        command=command(name, store),
+        command=command(name, store, links),
         version=__version__,
     )
 
 
-def command(name: str, store: Store) -> str:
+def command(name: str, store: Store, links: RunLinks | None = None) -> str:
     """The line that makes the report again."""
     root = "" if store.root == Path("runs").absolute() else f" --root {shlex.quote(str(store.root))}"
-    return f"cspbench report {shlex.quote(name)}{root}"
+    server = f" --mlflow {shlex.quote(links.server)}" if links else ""
+    return f"cspbench report {shlex.quote(name)}{root}{server}"
 
 
 def protocol_rows(frame: pd.DataFrame) -> list[dict[str, str]]:

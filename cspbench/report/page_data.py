@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,9 @@ from cspbench.trials.records import read_result, rows_of
 
 MOST_CELLS = 36
 """Cells whose layers, curves and errors the page shows; of more, evenly spread sparsities of each method."""
+
+NO_RUNS: Mapping[str, str] = MappingProxyType({})
+"""Addresses of runs where the page does not link to MLflow."""
 
 _CURVE_POINTS = 60
 
@@ -41,13 +45,16 @@ _TRIAL = ("method", "sparsity", "latency", "size", "wer", "low", "high")
 """Those of them that a single trial has."""
 
 
-def page_data(frame: pd.DataFrame, table: pd.DataFrame, store: Store) -> dict[str, Any]:
+def page_data(
+    frame: pd.DataFrame, table: pd.DataFrame, store: Store, runs: Mapping[str, str] = NO_RUNS
+) -> dict[str, Any]:
     """Return what the script of the page draws: cells, trials and curves of each corpus and schema version.
 
     Args:
         frame: as from `load_results`, with a finished trial.
         table: its `summary`.
         store: holds its trials.
+        runs: address of the MLflow run of each trial, by trial id. A cell gets that of its first trial.
     """
     places = []
     several = frame[PLACE].drop_duplicates().shape[0] > 1
@@ -61,9 +68,9 @@ def page_data(frame: pd.DataFrame, table: pd.DataFrame, store: Store) -> dict[st
         places.append(
             {
                 "name": f"{corpus}, schema version {schema}" if several else "",
-                "cells": list(_cells(cells)),
+                "cells": list(_cells(cells, chosen, runs)),
                 "trials": [_clean({name: row[_CELL[name]] for name in _TRIAL}) for row in others.to_dict("records")],
-                "curves": list(_curves(shown_cells(chosen), store)),
+                "curves": list(_curves(shown_cells(chosen), store, runs)),
                 "search": _search(part[part["state"] == "complete"]),
                 "responses": responses(part[part["state"] == "complete"]),
             }
@@ -109,14 +116,16 @@ def cell_name(row: Mapping[Any, Any]) -> str:
     return f"{row['method']} {100 * row['sparsity_requested']:.4g} %"
 
 
-def _cells(cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _cells(cells: pd.DataFrame, chosen: pd.DataFrame, runs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    first = chosen.drop_duplicates(CELL).set_index(["method", "sparsity_requested"])["trial_id"].to_dict()
     marks = {letter: on_front(cells, FRONTS[name]) for letter, name in zip("SLB", FRONTS, strict=True)}
     for place, row in enumerate(cells.to_dict("records")):
         front = "".join(letter for letter, mask in marks.items() if mask[place])
-        yield _clean({name: row[column] for name, column in _CELL.items()}) | {"front": front}
+        link = _link(first.get((row["method"], row["sparsity_requested"]), ""), runs)
+        yield _clean({name: row[column] for name, column in _CELL.items()}) | {"front": front} | link
 
 
-def _curves(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]:
+def _curves(trials: pd.DataFrame, store: Store, runs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for row in trials.to_dict("records"):
         folder = store.trial(str(row["trial_id"]))
         curve = rows_of(folder.curve)
@@ -128,7 +137,12 @@ def _curves(trials: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]:
                 "loss": _series(steps, "loss"),
                 "dev": _series(curve, "dev_wer"),
                 "weights": rows_of(folder.weight_log) if row["sparsity_requested"] else [],
-            }
+            } | _link(str(row["trial_id"]), runs)
+
+
+def _link(trial: str, runs: Mapping[str, str]) -> dict[str, str]:
+    """Return the address of a trial's run as a field; none where it is not known."""
+    return {"run": runs[trial]} if trial in runs else {}
 
 
 def _search(trials: pd.DataFrame) -> list[dict[str, Any]]:

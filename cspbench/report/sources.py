@@ -108,12 +108,13 @@ def _tracked(uri: str) -> Store:
     store = Store(folder.name)
     client = MlflowClient(tracking_uri=uri)
     for experiment in client.search_experiments():
-        for run in _trial_runs(client, experiment.experiment_id):
+        for run in trial_runs(client, experiment.experiment_id):
             _take(client, run, experiment.name, store)
     return store
 
 
-def _trial_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
+def trial_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
+    """Iterate over the runs of all trials of an experiment, given by its id, the one started first first."""
     token = None
     query = "tags.`cspbench.kind` = 'trial'"
     while True:

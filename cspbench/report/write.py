@@ -8,6 +8,7 @@ import pandas as pd
 
 from cspbench.report.display import display_notes
 from cspbench.report.figures import PANELS, SIZE_PANEL, figures, save
+from cspbench.report.links import RunLinks
 from cspbench.report.page import NOTES, command, heading, html_page, markdown_table
 from cspbench.report.page_data import layer_table, shown_cells
 from cspbench.report.results import load_results
@@ -17,7 +18,7 @@ from cspbench.store import Store, write_atomic
 from cspbench.trials.records import ResultsError
 
 
-def write_report(name: str, store: Store) -> list[Path]:
+def write_report(name: str, store: Store, links: RunLinks | None = None) -> list[Path]:
     """Write the report of a study into ``<study>/report``; what was there of an earlier one is replaced.
 
     Written are, for each corpus and schema version of the study, WER over sparsity, latency and size, latency over
@@ -28,6 +29,7 @@ def write_report(name: str, store: Store) -> list[Path]:
     Args:
         name: the study.
         store: where it lies.
+        links: MLflow runs that the page opens on a click; None for none.
 
     Returns:
         The files written; ``report.html`` is last.
@@ -47,7 +49,7 @@ def write_report(name: str, store: Store) -> list[Path]:
         "summary.csv": table.to_csv(index=False),
         "pareto.csv": fronts(table).to_csv(index=False),
         "summary.md": _markdown(name, store, frame, table),
-        "report.html": html_page(name, store, frame, table),
+        "report.html": html_page(name, store, frame, table, links),
     }
     for file, text in texts.items():
         write_atomic(folder / file, text)

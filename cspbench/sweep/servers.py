@@ -20,6 +20,8 @@ from cspbench.sweep.database import DatabaseError, unusable
 
 T = TypeVar("T")
 
+_CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+
 PATIENCE = 300.0
 """Seconds for which a database may be gone before work gives up."""
 
@@ -59,10 +61,9 @@ class Servers:
         """
         for option, text, instead in (
             ("--storage", storage, "PGPASSWORD, a file ~/.pgpass or OPTUNA_STORAGE"),
-            ("--tracking-uri", tracking, "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+            ("--tracking-uri", tracking, _CREDENTIALS),
         ):
-            if text is not None and _address(option, text).password:
-                raise ConfigError(f"{option}: a password on the command line can be seen by others; use {instead}")
+            _refuse_password(option, text, instead)
         place = _given("--storage", storage, "OPTUNA_STORAGE")
         server = _given("--tracking-uri", tracking, "MLFLOW_TRACKING_URI")
         return cls(place and _database(*place), server and _mlflow(*server), grace)
@@ -70,6 +71,27 @@ class Servers:
 
 LOCAL = Servers()
 """No servers: everything lies in the folder of results."""
+
+
+def linked_server(option: str | None) -> str | None:
+    """Return the MLflow server that a page links to, without user and password.
+
+    Args:
+        option: of ``--mlflow``; in its place MLFLOW_TRACKING_URI counts where it is the address of a server.
+
+    Raises:
+        ConfigError: an address that cannot be used, or an option with a password.
+    """
+    _refuse_password("--mlflow", option, _CREDENTIALS)
+    place = _given("--mlflow", option, "MLFLOW_TRACKING_URI")
+    if place is None or (option is None and not place[1].startswith(("http://", "https://"))):
+        return None
+    return _mlflow(*place)
+
+
+def _refuse_password(option: str, text: str | None, instead: str) -> None:
+    if text is not None and _address(option, text).password:
+        raise ConfigError(f"{option}: a password on the command line can be seen by others; use {instead}")
 
 
 def _given(option: str, text: str | None, variable: str) -> tuple[str, str] | None:

@@ -88,6 +88,10 @@ class Page:
         box = self.js(f"(b => [b.x, b.y, b.width, b.height])({element}.getBoundingClientRect())")
         return box[0] + box[2] / 2, box[1] + box[3] / 2
 
+    def tabs(self) -> list[str]:
+        """Addresses of all tabs, those that the page opened among them."""
+        return [target["url"] for target in self._call("Target.getTargets")["targetInfos"] if target["type"] == "page"]
+
     def screenshot(self, path: Path, full: bool = False) -> None:
         """Write what is shown, or the whole page, as PNG."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=full)

@@ -70,7 +70,7 @@ def configure(corpus: dict[str, Any]) -> Callable[..., SweepConfig]:
 def quick_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file in place of all figures, which take seconds, except where a test asks for `real_report`."""
 
-    def write_report(name: str, store: Store) -> list[Path]:
+    def write_report(name: str, store: Store, links: object = None) -> list[Path]:
         path = store.study(name).report / "summary.csv"
         write_atomic(path, "a table")
         return [path]

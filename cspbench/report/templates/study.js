@@ -114,7 +114,15 @@
     for (const mark of document.querySelectorAll(".mark[data-cell]"))
       if (mark.dataset.cell === node.dataset.cell) mark.classList.toggle("linked", on);
   }
-  function hover(node, text) {
+  // Shows a text beside a mark. Where the page knows the run in MLflow, a click opens it; a touch only shows the text.
+  function hover(node, text, run) {
+    if (run) {
+      const open = () => window.open(run, "_blank", "noopener");
+      text += "\nclick: the run in MLflow";
+      node.setAttribute("role", "link");
+      node.addEventListener("click", event => { if (event.pointerType !== "touch") open(); });
+      node.addEventListener("keydown", event => { if (event.key === "Enter") open(); });
+    }
     const show = event => {
       light(node, true);
       tip.textContent = text; tip.hidden = false;
@@ -152,7 +160,7 @@
         const style = { class: "mark tint", d: shapes[look(method)[1]] || shapes.o, transform: `translate(${x} ${y})`, fill: colour };
         if (cell.violated) Object.assign(style, { fill: "var(--panel)", stroke: colour, "stroke-width": 1.5 });
         style["data-cell"] = `${box.dataset.place} ${method} ${cell.asked}`;
-        hover(make("path", style, svg), describe(cell));
+        hover(make("path", style, svg), describe(cell), cell.run);
         if (across !== "asked" && cell.asked && own.length <= 8 && !labels.some(([a, b]) => Math.abs(a - x) < 22 && Math.abs(b - y) < 11)) {
           make("text", { x: x + 9, y: y - 6 }, svg, `${+(100 * cell.asked).toFixed(1)}`);
           labels.push([x, y]);
@@ -176,7 +184,7 @@
       const last = curve[kind].at(-1)[1];
       const line = make("polyline", { class: "mark tint", points: points.join(" "), fill: "none", stroke: look(curve.method)[0], "stroke-width": 1.6, opacity: 0.85 }, svg);
       const at = search ? `: ${curve[kind].at(-1)[0]} trials` : ` at ${+(100 * curve.asked).toFixed(2)} %`;
-      hover(line, `${curve.method}${at}\nends at ${kind === "loss" ? plain(last ?? NaN) : `${percent(last)} %`}`);
+      hover(line, `${curve.method}${at}\nends at ${kind === "loss" ? plain(last ?? NaN) : `${percent(last)} %`}`, curve.run);
     }
     box.querySelector("figcaption").textContent = clipped ? `${clipped} of ${own.length} curves leave the figure: values above ${plain(kind === "loss" ? limit : 100 * limit)}, or no numbers, are drawn at its top.` : "";
   }
