@@ -43,10 +43,11 @@ NOT_RUN = {
         "sweep sweeps/search.yaml --trials 40",
         "reproduce 0ea1",
     ],
-    "it needs servers of Optuna and MLflow": [
+    "it needs a server of Optuna or MLflow": [
         "sweep sweeps/an4.yaml --storage postgresql://cspbench@db/cspbench --tracking-uri http://mlflow:5000",
         "worker an4 --storage postgresql://cspbench@db/cspbench --tracking-uri http://mlflow:5000",
         "sync an4 --tracking-uri http://mlflow:5000",
+        "report smoke --mlflow http://127.0.0.1:5000",
     ],
     "it needs a GPU": ["trials run specs.jsonl --out results --device cuda"],
     "it needs a method that the reader writes": [
