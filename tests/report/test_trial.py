@@ -151,7 +151,7 @@ def test_a_noisy_latency_is_called_that(store: Store) -> None:
     rows = dict(zip(metrics[0].cells, zip(*(c.cells for c in metrics[1:]), strict=True), strict=True))
     assert [cell[:1] == "~" for cell in rows["latency_ms"]] == [True, False, True]
     assert "~" not in "".join(rows["size_bytes"])
-    assert verdicts(found)[0].startswith("~: the machine was too noisy")
+    assert verdicts(found)[0].startswith("~: latency too noisy")
 
 
 def test_a_difference_names_settings_metrics_and_layers(tmp_path: Path) -> None:

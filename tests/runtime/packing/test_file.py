@@ -168,6 +168,13 @@ def array(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Change:
     return apply
 
 
+def moved_to_the_end(bits: np.ndarray) -> np.ndarray:
+    """Make the first column that the first word keeps the last of its 64."""
+    first = int(bits.flat[0])
+    bits.flat[0] = first & (first - 1) | 2**63
+    return bits
+
+
 def put(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
     def change(x: np.ndarray) -> np.ndarray:
         x.reshape(-1)[index] = value
@@ -206,7 +213,7 @@ LIES = {
     "starts that do not ascend": (array("joint_output/starts", put(3, 60_000)), "does not ascend"),
     "starts beyond the values": (array("joint_output/starts", put(-1, 2**32 - 1)), "does not ascend"),
     "gaps beyond the row": (array("prediction.layers.0/gaps", put(0, 255)), "a column is"),
-    "bits beyond the columns": (array("encoder.layers.0/bits", put(0, 2**63)), "beyond 56"),
+    "bits beyond the columns": (array("encoder.layers.0/bits", moved_to_the_end), "and 56 columns"),
     "a weight that is not finite": (array("joint_output/values", put(0, np.inf)), "not finite"),
     "a bias that is not finite": (array("joint_output.bias", put(0, np.nan)), "not finite"),
     "a bias of another type": (array("joint_output.bias", lambda x: x.view(np.uint32)), "uint32"),
