@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from cspbench.report.table import PLACE
@@ -26,7 +28,7 @@ def mask_overlap(trials: pd.DataFrame, store: Store) -> pd.DataFrame:
     Returns:
         One row a pair of methods, in either direction: ``corpus``, ``schema``, ``sparsity_requested``, ``method``,
         ``other`` and ``overlap``: the fraction of the weights kept by `method` that `other` keeps as well. Trials whose
-        weights are not in the store are left out.
+        weights are not in the store are left out, and so are those whose file is damaged, with a warning.
     """
     pruned = trials[trials["sparsity_requested"] > 0]
     groups = pruned.groupby([*PLACE, "sparsity_requested", "dense_id"])
@@ -49,7 +51,11 @@ def _mask(trial: str, store: Store) -> Mask:
     folder = store.trial(trial)
     if not folder.weights.is_file():  # it was run elsewhere, and its records alone came back
         return {}
-    weights = load_file(folder.weights)
+    try:
+        weights = load_file(folder.weights)
+    except (SafetensorError, OSError) as error:
+        warnings.warn(f"{folder.weights}: damaged, left out where masks are compared ({error})", stacklevel=2)
+        return {}
     return {name: np.packbits(weights[name] != 0) for name in read_result(folder).layer_sparsity if name in weights}
 
 

@@ -35,3 +35,12 @@ def test_the_weights_that_two_methods_keep(tmp_path: Path) -> None:
         {"kept by": "magnitude 90 %", "also by csp": "50", "also by magnitude": "–"},
     ]
     assert overlap_rows(trials[trials["method"] == "csp"], store) == []
+
+
+def test_damaged_weights_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    store = write_study(tmp_path, methods=["csp", "magnitude"], sparsities=[0.5], seeds=[0])
+    trials = load_results("demo", store)
+    for row in trials.to_dict("records"):
+        store.trial(row["trial_id"]).weights.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged, left out where masks are compared"):
+        assert mask_overlap(trials, store).empty
