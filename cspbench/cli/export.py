@@ -90,7 +90,9 @@ def export(
     `cspbench export runs/trials/ID model --to sherpa-onnx`,
     `cspbench export runs/trials/ID model.pte --to executorch`
     """
-    from cspbench.report.card import facts_of, write_card, zero_fraction
+    from cspbench.asr.speech_model import prunable_weights
+    from cspbench.pruning.moments import overall_sparsity
+    from cspbench.report.card import facts_of, write_card
 
     done = {Runtime.onnx: _to_onnx, Runtime.sherpa_onnx: _to_sherpa, Runtime.executorch: _to_executorch}[to](
         model, out, sparse, values
@@ -107,7 +109,7 @@ def export(
         )
     if as_json:
         about: dict[str, Any] = {
-            "zeros": zero_fraction(trained.model),
+            "zeros": overall_sparsity(prunable_weights(trained.model)),
             "synthetic": bool(trained.note.get("synthetic_speech")),
             "provenance": dict(trained.note),
         }

@@ -13,6 +13,7 @@ from cspbench.asr.model import Transducer
 from cspbench.asr.speech_model import SpeechModel, prunable_weights
 from cspbench.asr.trained import TrainedModel
 from cspbench.errors import FileAccessError
+from cspbench.pruning.moments import layer_sparsity, overall_sparsity
 from cspbench.report.markdown import markdown_rows
 from cspbench.result import LatencyReport, TrialResult, WordErrors
 from cspbench.store import ModelFolder, read_object, write_atomic
@@ -98,12 +99,6 @@ def write_card(
     write_atomic(path, "".join([f"# {title}\n\n", _summary(trained, weights), *sections, "\n"]).encode())
 
 
-def zero_fraction(model: SpeechModel) -> float:
-    """Return the fraction of zeros among the weights of all prunable matrices."""
-    weights = prunable_weights(model).values()
-    return sum(_zeros(weight) for weight in weights) / sum(weight.numel() for weight in weights)
-
-
 def _summary(trained: TrainedModel, weights: Mapping[str, Tensor]) -> str:
     name, sizes = _network(trained.model)
     listed = ", ".join(f"{key.replace('_', ' ')} {size}" for key, size in sizes.items()) or "its own"
@@ -111,7 +106,7 @@ def _summary(trained: TrainedModel, weights: Mapping[str, Tensor]) -> str:
     cells = sum(weight.numel() for weight in weights.values())
     return (
         f"`{name}`: {trained.model.summary}. Sizes: {listed}. It has {trained.tokenizer.size} output units. "
-        f"Its matrices have {cells:,} weights, {zero_fraction(trained.model):.2%} of them zero. "
+        f"Its matrices have {cells:,} weights, {overall_sparsity(weights):.2%} of them zero. "
         f"It takes speech of {trained.sample_rate:,} Hz in steps of {features.hop_ms * features.stack:g} ms."
     )
 
@@ -149,18 +144,10 @@ def _errors(errors: Mapping[str, WordErrors]) -> str:
 
 def _sparsity(weights: Mapping[str, Tensor]) -> str:
     rows = [
-        {
-            "matrix": name,
-            "shape": " x ".join(map(str, weight.shape)),
-            "zeros": f"{_zeros(weight) / weight.numel():.2%}",
-        }
-        for name, weight in weights.items()
+        {"matrix": name, "shape": " x ".join(map(str, weights[name].shape)), "zeros": f"{zeros:.2%}"}
+        for name, zeros in layer_sparsity(weights).items()
     ]
     return markdown_rows(rows)
-
-
-def _zeros(weight: Tensor) -> int:
-    return weight.numel() - int(weight.count_nonzero())
 
 
 def _latency(report: LatencyReport | None) -> str:
