@@ -155,7 +155,7 @@ def _run_shared(config: SweepConfig, store: Store, display: Display, servers: Se
         study = open_study(plan, store, database)
         description = _description(plan, store)
         skip = executor.logged if servers.tracking is not None else None
-        logbook = Logbook(store, config.name, description, display.note, servers.tracking, skip)
+        logbook = Logbook(store, config.name, description, display.note, servers.tracking, skip, table.alone)
         logbook.begin()
         content = ours | {"config": config.model_dump(mode="json"), "tracking": description, "grace": table.grace}
         table.announce(content)

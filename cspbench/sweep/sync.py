@@ -131,7 +131,7 @@ class Logbook:
 
     def _open(self) -> Tracker:
         if self._tracker is None:
-            self._tracker = open_tracker(self._store, self._name, self._description, self._server)
+            self._tracker = open_tracker(self._store, self._name, self._description, self._server, alone=self._alone)
         return self._tracker
 
     def _try_last(self, action: Callable[[], None]) -> bool:

@@ -261,11 +261,15 @@ def test_a_trial_goes_on_unjudged_while_the_study_is_gone(
     event = Event("prune", 1, 2, evaluation={"epoch": 1.0, "dev_loss": 1.0})
     judge(specs[0].model_copy(update={"sparsity": 0.0}), event)
 
-    def gone(**_: Any) -> None:
+    asked = []
+
+    def gone(*, study_name: str, **_: Any) -> None:
+        asked.append(study_name)
         raise DatabaseError("it could not be reached")
 
     monkeypatch.setattr(optuna, "load_study", gone)
     judge(specs[0], event)
+    assert len(asked) == 1
 
 
 @pytest.mark.timeout(1800)  # half a minute on a quiet machine, two minutes with eight workers

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from support.fake_trial import calls
 
 from cspbench.config import SweepConfig
 from cspbench.store import Store
-from cspbench.sweep import sync
+from cspbench.sweep import runner, sync
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.tracking import open_client
 from cspbench.trials.progress import Lines
@@ -84,6 +86,21 @@ def test_mlflow_that_comes_back_is_told_everything(
     monkeypatch.setattr(sync, "open_client", open_later)
     run_sweep(configure(), store, display)
     assert runs_of(store) == {"sweep": ["FINISHED"], "trial": ["FINISHED"] * 4}
+
+
+def test_the_process_of_a_sweep_excludes_others_while_it_logs_the_dense_recogniser(
+    configure: Configure, store: Store, display: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        held.append(len(calls(store.root)))
+        yield
+
+    monkeypatch.setattr(runner, "Logbook", partial(sync.Logbook, alone=alone))
+    run_sweep(configure(), store, display)
+    assert held == [1]
 
 
 def test_nothing_to_sync_is_said(store: Store, tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
