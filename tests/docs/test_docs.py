@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from rich.console import Console
 from support.fake_studies import finish, record, result, spec, write_study
 from support.small_recognisers import untrained
@@ -158,12 +159,12 @@ def test_commands_run(
     words = command.replace("/ID", f"/{(STATELESS if 'sherpa-onnx' in command else LSTM).id}").split()
     if words[0] == "compare":
         words += ["--dry-run"]
-        for index, label in enumerate(["fsdd", "an4"]):
+        for index, part in enumerate(yaml.safe_load((ROOT / words[1]).read_text())["corpora"]):
             words += [
                 "--set",
                 f"corpora.{index}.corpus={json.dumps(corpus)}",
                 "--set",
-                f"corpora.{index}.label={label}",
+                f"corpora.{index}.label={part['corpus']['name']}",
             ]
     if words[:2] == ["trials", "export"]:
         words += ["--set", f"corpus={json.dumps(corpus)}"]
