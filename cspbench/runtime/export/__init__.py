@@ -1,1 +1,1 @@
-"""Recognisers as files of other runtimes: ONNX graphs of our own layout, and folders for sherpa-onnx."""
+"""Recognisers as files of other runtimes: ONNX graphs of our own, folders for sherpa-onnx, ExecuTorch programs."""

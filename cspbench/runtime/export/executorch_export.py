@@ -31,8 +31,6 @@ from cspbench.asr.transducer import State, TransducerBase
 from cspbench.runtime.export.files import ExportError, compare, facts_json
 from cspbench.store import write_atomic
 
-TOLERANCE = 1e-5
-"""Largest difference from torch, relative to the largest output: two orders of summation in fp32 differ by less."""
 CHECKED_STEPS = 20
 """Steps of noise on which an export is checked."""
 
@@ -74,7 +72,7 @@ def check_executorch(trained: TrainedModel, path: Path) -> dict[str, float]:
     Both get the same noise, step by step.
 
     Raises:
-        ExportError: a difference beyond `TOLERANCE`.
+        ExportError: a difference beyond `cspbench.runtime.export.files.TOLERANCE`.
     """
     model, program = _exportable(trained), ExecuTorchTransducer(path)
     rng = np.random.default_rng(0)
@@ -91,7 +89,7 @@ def check_executorch(trained: TrainedModel, path: Path) -> dict[str, float]:
     joined = torch.cat([program.joint(*pair) for pair in pairs], dim=1)
     found = {"encode": (encoded, theirs), "predict": (predicted, spoken), "joint": (joined, logits)}
     arrays = {name: (ours.numpy(), other.numpy()) for name, (ours, other) in found.items()}
-    return compare(arrays, TOLERANCE, "ExecuTorch")
+    return compare(arrays, runtime="ExecuTorch")
 
 
 class ExecuTorchTransducer:

@@ -1,4 +1,4 @@
-"""What all exports share: facts about the recogniser, its arrays, and a check against torch."""
+"""What all exports share: facts about the recogniser, and a check against torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
-    from cspbench.asr.speech_model import SpeechModel
     from cspbench.asr.trained import TrainedModel
+
+
+TOLERANCE = 1e-5
+"""Largest difference from torch, relative to the largest output: two orders of summation in fp32 differ by less."""
 
 
 class ExportError(CspbenchError):
@@ -34,11 +37,6 @@ def facts_json(trained: TrainedModel) -> str:
         "provenance": dict(trained.note),
     }
     return json.dumps(known, sort_keys=True)
-
-
-def arrays(model: SpeechModel) -> dict[str, np.ndarray]:
-    """Float32 arrays of all that recognition needs, by the names of the model."""
-    return {name: tensor.detach().cpu().float().numpy() for name, tensor in model.recogniser_state().items()}
 
 
 def import_onnxruntime() -> Any:
@@ -75,7 +73,7 @@ def open_session(path: Path, threads: int = 1) -> Any:
 
 
 def compare(
-    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], tolerance: float, runtime: str = "onnxruntime"
+    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], tolerance: float = TOLERANCE, runtime: str = "onnxruntime"
 ) -> dict[str, float]:
     """Largest difference of each network's outputs from those of torch, relative to the largest output.
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from cspbench.asr.tokenizer import BLANK
-from cspbench.runtime.export.files import ExportError, arrays, compare, facts_json, open_session
+from cspbench.runtime.export.files import ExportError, compare, facts_json, open_session
 from cspbench.runtime.packing.model import PackedModel
+from cspbench.runtime.packing.pack import float_state
 from cspbench.store import write_atomic
 
 PARTS = ("encoder", "prediction", "joint")
-TOLERANCE = 1e-5
-"""Largest difference from torch, relative to the largest output: two orders of summation in fp32 differ by less."""
 CHECKED = (2, 25)
 """Streams and frames (and labels) of noise on which an export is checked."""
 
@@ -41,7 +40,7 @@ def export_onnx(model: PackedModel, out: Path | str, *, sparse: bool = False) ->
     except ImportError as error:
         raise ExportError(f"exporting needs onnx ({error}); pip install 'cspbench[export]'") from error
     trained = model.trained()
-    metadata, state, shape = {"cspbench": facts_json(trained)}, arrays(trained.model), trained.transducer.shape
+    metadata, state, shape = {"cspbench": facts_json(trained)}, float_state(trained.model), trained.transducer.shape
     graphs = {
         "encoder": onnx_graphs.encoder_graph(shape, state, metadata, sparse),
         "prediction": onnx_graphs.prediction_graph(shape, state, metadata, sparse),
@@ -111,7 +110,7 @@ def check_export(model: PackedModel, out: Path | str) -> dict[str, float]:
     Both get the same noise, and the second half of it from the state that the first half left.
 
     Raises:
-        ExportError: a difference beyond `TOLERANCE`.
+        ExportError: a difference beyond `cspbench.runtime.export.files.TOLERANCE`.
     """
     import torch
 
@@ -135,4 +134,4 @@ def check_export(model: PackedModel, out: Path | str) -> dict[str, float]:
         spoken = reference.joint_prediction(reference.forward_prediction(torch.from_numpy(labels))[0])
         joined = reference.forward_joint(theirs, spoken).flatten(0, 1)
     pairs = {"encoder": (encoded, theirs), "prediction": (predicted, spoken), "joint": (logits, joined)}
-    return compare({part: (ours, other.numpy()) for part, (ours, other) in pairs.items()}, TOLERANCE)
+    return compare({part: (ours, other.numpy()) for part, (ours, other) in pairs.items()})

@@ -13,7 +13,8 @@ from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS, WORD_START, Tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.features import log_energies
 from cspbench.corpora.frames import ReferenceLevel
-from cspbench.runtime.export.files import ExportError, arrays, compare, facts_json, open_session
+from cspbench.runtime.export.files import ExportError, compare, facts_json, open_session
+from cspbench.runtime.packing.pack import float_state
 from cspbench.store import write_atomic
 
 NETWORKS = ("encoder", "decoder", "joiner")
@@ -48,7 +49,7 @@ def export_sherpa(trained: TrainedModel, folder: Path, *, sparse: bool = False) 
         raise ExportError(f"exporting needs onnx ({error}); pip install 'cspbench[export]'") from error
     _check_recogniser(trained)
     tokens = _tokens(trained.tokenizer)
-    metadata, state = {"cspbench": facts_json(trained)}, arrays(trained.model)
+    metadata, state = {"cspbench": facts_json(trained)}, float_state(trained.model)
     graphs = {
         "encoder": sherpa_graphs.encoder_graph(trained.features, state, metadata, sparse),
         "decoder": sherpa_graphs.decoder_graph(state, metadata, sparse),

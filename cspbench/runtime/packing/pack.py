@@ -21,6 +21,7 @@ from cspbench.runtime.packing.values import VALUE_TYPES, PackingError
 from cspbench.store import ModelFolder, read_object
 
 if TYPE_CHECKING:
+    from cspbench.asr.speech_model import SpeechModel
     from cspbench.asr.trained import TrainedModel
 
 MatrixOption = str | Mapping[str, str]
@@ -49,7 +50,7 @@ def pack_model(
             matches no matrix.
     """
     model = trained.transducer
-    state = {name: tensor.detach().cpu().float().numpy() for name, tensor in model.recogniser_state().items()}
+    state = float_state(model)
     names = list(matrix_shapes(model.shape))
     formats = assign(format, names, "auto", "format")
     types = assign(values, names, "fp32", "values")
@@ -175,12 +176,17 @@ def dense_bytes(trained: TrainedModel) -> int:
     return _bytes(trained, "dense")
 
 
+def float_state(model: SpeechModel) -> dict[str, np.ndarray]:
+    """Float32 arrays of all that recognition needs, by the names of the model."""
+    return {name: tensor.detach().cpu().float().numpy() for name, tensor in model.recogniser_state().items()}
+
+
 def _bytes(trained: TrainedModel, format: str) -> int:
     if trained.has_packed_file:
         return pack_model(replace(trained, note={}), format=format).file_bytes
     from cspbench.asr.speech_model import prunable_weights
 
-    state = {name: tensor.detach().cpu().float().numpy() for name, tensor in trained.model.recogniser_state().items()}
+    state = float_state(trained.model)
     matrices = [name for name in prunable_weights(trained.model) if name in state]
     arrays = ((name, state.pop(name)) for name in matrices)
     packed = sum(_pack(name, a.reshape(len(a), -1), format, "fp32", lambda _: None).bytes for name, a in arrays)
