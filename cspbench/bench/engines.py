@@ -36,7 +36,7 @@ QUICK: dict[str, Any] = {"models": ("S",), "zeros": (0.9,), "rounds": 2}
 """Arguments of `run` that finish within seconds: to see that it works."""
 
 CLAIMED: tuple[Precision, ...] = ("fp32", "int8")
-PACKAGES = ("numpy", "onnxruntime", "onnx", "openvino", "mkl")
+PACKAGES = ("numpy", "onnxruntime", "onnx", "openvino", "mkl", "sherpa-onnx")
 BANDWIDTH_SECONDS = 0.04
 
 Progress = Callable[[str], None]
@@ -270,6 +270,7 @@ def _protocol(races: Sequence[Sequence[Entry]], meter: _Bandwidth, task: str, ro
         "(MKL), an empty one is timed and subtracted; torch runs eagerly, whole; ours are timed natively, whole",
         "lookahead": "peers that take 50 steps a call and multiply all their inputs at once, which a stream cannot do",
         "falls": "ours at all sparsities, interleaved: the least ratio of neighbours, hot or cold; above 1 time falls",
+        "whole": end_to_end.RULE,
         "pruned": "S: a pruned encoder itself; L: zeros as uneven over rows and columns as in that encoder",
     }
 

@@ -103,8 +103,9 @@ def latency(
     }
     found = run(**(QUICK if quick else sizes), masks=masks, model=recogniser, path=path, progress=say)
     if not as_json:
-        shown = ("engine", "model", "zeros", "mask", "state", "median_us", "p95_us", "bytes", "over_bound", "protocol")
-        found = replace(found, rows=[{key: row.get(key) for key in shown} for row in found.rows])
+        shown = ("engine", "model", "zeros", "mask", "state", "median_us", "p95_us", "bytes", "over_bound")
+        checked = ("saturates", "label_edits", "protocol")
+        found = replace(found, rows=[{key: row.get(key) for key in (*shown, *checked)} for row in found.rows])
     print_benchmark(found, as_json)
 
 

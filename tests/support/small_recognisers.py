@@ -31,5 +31,20 @@ def untrained(name: str, features: FeatureSpec, tokenizer: Tokenizer, scale: flo
     return TrainedModel(model, tokenizer, features, 16_000)
 
 
+def talkative_stateless(features: FeatureSpec, tokenizer: Tokenizer) -> TrainedModel:
+    """An untrained ``stateless_transducer`` whose labels depend on what it is given, with several in some steps."""
+    trained = untrained("stateless_transducer", features, tokenizer)
+    model = trained.model
+    with torch.no_grad():
+        model.feature_mean.fill_(9.0 if features.level_fall is None else -5.0)
+        model.feature_scale.fill_(0.3)
+        for name, parameter in model.named_parameters():
+            parameter.mul_(1 if "prediction" in name else 4)
+        bias = model.get_parameter("joint_output.bias")
+        bias.zero_()
+        bias[0] = 1
+    return trained
+
+
 def small(name: str) -> ModelSpec:
     return ModelSpec(name=name, dropout=0.0, **SMALL[name])

@@ -134,15 +134,18 @@ def quantised(work: Work, graph: Callable[[Work], Any], words: str, signed: bool
     """
     runtime()
     model = quantised_model(graph(work), signed)
-    kinds = {node.op_type for node in model.graph.node}
-    if not kinds & QUANTISED or kinds & FLOAT:
-        raise AbsentError(f"ONNX Runtime left products unquantised: {sorted(kinds & (QUANTISED | FLOAT))}")
-    kind = "int8" if signed else "uint8"
-    return Session(work, model, f"{words}, quantize_dynamic to {kind}: {', '.join(sorted(kinds & QUANTISED))}", 1)
+    kinds = QUANTISED & {node.op_type for node in model.graph.node}
+    return Session(
+        work, model, f"{words}, quantize_dynamic to {'int8' if signed else 'uint8'}: {', '.join(sorted(kinds))}", 1
+    )
 
 
 def quantised_model(model: Any, signed: bool) -> Any:
-    """The model after dynamic quantisation, weights (un)signed int8 per tensor."""
+    """The model after dynamic quantisation, weights (un)signed int8 per tensor.
+
+    Raises:
+        AbsentError: a product was left in floating point.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -150,7 +153,11 @@ def quantised_model(model: Any, signed: bool) -> Any:
         before, after = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         onnx.save(model, str(before))
         quantize_dynamic(before, after, weight_type=QuantType.QInt8 if signed else QuantType.QUInt8)
-        return onnx.load(str(after))
+        made = onnx.load(str(after))
+    kinds = {node.op_type for node in made.graph.node}
+    if not kinds & QUANTISED or kinds & FLOAT:
+        raise AbsentError(f"ONNX Runtime left products unquantised: {sorted(kinds & (QUANTISED | FLOAT))}")
+    return made
 
 
 @contextmanager

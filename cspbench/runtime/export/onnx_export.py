@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from cspbench.runtime.export.files import ExportError, compare, facts_json, open
 from cspbench.runtime.packing.model import PackedModel
 from cspbench.runtime.packing.pack import float_state
 from cspbench.store import write_atomic
+
+if TYPE_CHECKING:
+    import onnx
+
+    from cspbench.asr.trained import TrainedModel
 
 PARTS = ("encoder", "prediction", "joint")
 CHECKED = (2, 25)
@@ -35,21 +41,30 @@ def export_onnx(model: PackedModel, out: Path | str, *, sparse: bool = False) ->
     Raises:
         ExportError: the packages of the extra ``export`` are not installed.
     """
-    try:
-        from cspbench.runtime.export import onnx_graphs
-    except ImportError as error:
-        raise ExportError(f"exporting needs onnx ({error}); pip install 'cspbench[export]'") from error
-    trained = model.trained()
-    metadata, state, shape = {"cspbench": facts_json(trained)}, float_state(trained.model), trained.transducer.shape
-    graphs = {
-        "encoder": onnx_graphs.encoder_graph(shape, state, metadata, sparse),
-        "prediction": onnx_graphs.prediction_graph(shape, state, metadata, sparse),
-        "joint": onnx_graphs.joint_graph(state, metadata, sparse),
-    }
+    graphs = transducer_graphs(model.trained(), sparse=sparse)
     paths = {part: part_path(Path(out), part) for part in PARTS}
     for part, path in paths.items():
         write_atomic(path, graphs[part].SerializeToString(deterministic=True))
     return paths
+
+
+def transducer_graphs(trained: TrainedModel, *, sparse: bool = False) -> dict[str, onnx.ModelProto]:
+    """Make the graphs of an ``lstm_transducer`` by the names in `PARTS`; see `export_onnx`.
+
+    Raises:
+        ExportError: the packages of the extra ``export`` are not installed.
+        CspbenchError: another recogniser.
+    """
+    try:
+        from cspbench.runtime.export import onnx_graphs
+    except ImportError as error:
+        raise ExportError(f"exporting needs onnx ({error}); pip install 'cspbench[export]'") from error
+    shape, state, metadata = trained.transducer.shape, float_state(trained.model), {"cspbench": facts_json(trained)}
+    return {
+        "encoder": onnx_graphs.encoder_graph(shape, state, metadata, sparse),
+        "prediction": onnx_graphs.prediction_graph(shape, state, metadata, sparse),
+        "joint": onnx_graphs.joint_graph(state, metadata, sparse),
+    }
 
 
 class OnnxTransducer:

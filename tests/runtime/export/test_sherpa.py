@@ -13,10 +13,10 @@ import pytest
 import torch
 from support.packed_models import pruned
 from support.packed_models import trained as packed_trained
-from support.small_recognisers import untrained
+from support.small_recognisers import talkative_stateless, untrained
 
 from cspbench.asr.decoding import greedy
-from cspbench.asr.tokenizer import CharacterTokenizer, Tokenizer, train_tokenizer
+from cspbench.asr.tokenizer import CharacterTokenizer, train_tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.audio import read_audio
 from cspbench.corpora.features import model_inputs
@@ -42,21 +42,6 @@ FRONT_ENDS = {
     "80 mels that follow the background": FeatureSpec(mels=80, stack=2, level_follows_background=True),
     "absolute": FeatureSpec(floor=None, level_fall=None, stack=4, flush_ms=0),
 }
-
-
-def talkative(features: FeatureSpec = FRONT_ENDS["default"], tokenizer: Tokenizer = LETTERS) -> TrainedModel:
-    """An untrained recogniser whose labels depend on what it is given, with several in some steps."""
-    trained = untrained("stateless_transducer", features, tokenizer)
-    model = trained.model
-    with torch.no_grad():
-        model.feature_mean.fill_(9.0 if features.level_fall is None else -5.0)
-        model.feature_scale.fill_(0.3)
-        for name, parameter in model.named_parameters():
-            parameter.mul_(1 if "prediction" in name else 4)
-        bias = model.get_parameter("joint_output.bias")
-        bias.zero_()
-        bias[0] = 1
-    return trained
 
 
 def our_labels(trained: TrainedModel, samples: np.ndarray) -> list[int]:
@@ -103,7 +88,7 @@ def assert_same_units(trained: TrainedModel, paths: dict[str, Path], utterances:
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("features", FRONT_ENDS.values(), ids=FRONT_ENDS)
 def test_sherpa_onnx_spells_sounds_as_we_do(features: FeatureSpec, sparse: bool, tmp_path: Path) -> None:
-    trained = talkative(features)
+    trained = talkative_stateless(features, LETTERS)
     paths = export_sherpa(trained, tmp_path / "m", sparse=sparse)
     assert max(check_sherpa(trained, tmp_path / "m").values()) < 1e-4
     assert_same_units(trained, paths, sounds())
@@ -111,7 +96,7 @@ def test_sherpa_onnx_spells_sounds_as_we_do(features: FeatureSpec, sparse: bool,
 
 @pytest.mark.parametrize("features", FRONT_ENDS.values(), ids=FRONT_ENDS)
 def test_sherpa_onnx_spells_real_speech_as_we_do(features: FeatureSpec, an4_path: Path, tmp_path: Path) -> None:
-    trained = talkative(features)
+    trained = talkative_stateless(features, LETTERS)
     paths = export_sherpa(trained, tmp_path / "m")
     lines = (an4_path / "manifest.jsonl").read_text().splitlines()[:6]
     assert_same_units(trained, paths, [read_audio(an4_path / json.loads(line)["audio"])[0] for line in lines])
@@ -120,7 +105,7 @@ def test_sherpa_onnx_spells_real_speech_as_we_do(features: FeatureSpec, an4_path
 def test_word_pieces_keep_their_spaces(tmp_path: Path) -> None:
     texts = ["one two three four five", "five four three", "two one four", "three five two one"]
     pieces = train_tokenizer(TokenizerSpec(kind="sentencepiece", vocab_size=18), texts)
-    trained, samples = talkative(tokenizer=pieces), sounds()[-1]
+    trained, samples = talkative_stateless(FeatureSpec(), pieces), sounds()[-1]
     paths = export_sherpa(trained, tmp_path / "m")
     assert paths["tokens"].read_text(encoding="utf-8").splitlines()[0] == "<blk> 0"
     units = their_units(loaded(trained, paths), [samples], tail_seconds(trained))[0]
@@ -131,7 +116,7 @@ def test_word_pieces_keep_their_spaces(tmp_path: Path) -> None:
 def test_the_card_says_how_to_load_the_folder(
     tmp_path: Path, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = talkative()
+    trained = talkative_stateless(FeatureSpec(), LETTERS)
     save_model(tmp_path / "t", trained)
     code, out, _ = run("export", tmp_path / "t", tmp_path / "m", "--to", "sherpa-onnx", "--licence", "MIT", "--json")
     assert code == 0
@@ -151,7 +136,7 @@ def test_the_card_says_how_to_load_the_folder(
 
 
 def test_a_difference_from_torch_does_not_pass(tmp_path: Path) -> None:
-    trained = talkative()
+    trained = talkative_stateless(FeatureSpec(), LETTERS)
     export_sherpa(trained, tmp_path / "m")
     with torch.no_grad():
         trained.model.get_parameter("encoder.layers.0.weight_hh_l0").mul_(1.1)
@@ -164,8 +149,10 @@ def test_recognisers_and_front_ends_that_sherpa_onnx_cannot_have_are_refused(tmp
     refused = {
         "those compute other features": packed_trained(pruned(0.5)),
         "takes 'stateless_transducer', not 'conformer_transducer'": other,
-        "every 10 ms; this recogniser was trained on frames of 32 ms": talkative(FeatureSpec(window_ms=32)),
-        "every 12.5 ms": talkative(FeatureSpec(hop_ms=12.5)),
+        "every 10 ms; this recogniser was trained on frames of 32 ms": talkative_stateless(
+            FeatureSpec(window_ms=32), LETTERS
+        ),
+        "every 12.5 ms": talkative_stateless(FeatureSpec(hop_ms=12.5), LETTERS),
     }
     for message, trained in refused.items():
         with pytest.raises(ExportError, match=re.escape(message)):
@@ -179,11 +166,11 @@ def test_recognisers_and_front_ends_that_sherpa_onnx_cannot_have_are_refused(tmp
 )
 def test_units_that_sherpa_onnx_would_spell_otherwise_are_refused(letters: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=re.escape(message)):
-        export_sherpa(talkative(tokenizer=CharacterTokenizer(letters)), tmp_path / "m")
+        export_sherpa(talkative_stateless(FeatureSpec(), CharacterTokenizer(letters)), tmp_path / "m")
 
 
 def test_what_the_command_cannot_do_is_said(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
-    save_model(tmp_path / "t", talkative())
+    save_model(tmp_path / "t", talkative_stateless(FeatureSpec(), LETTERS))
     pack_model(packed_trained(pruned(0.5)), format="smallest").save(tmp_path / "p.safetensors")
     (tmp_path / "file").touch()
     to = ("--to", "sherpa-onnx")
