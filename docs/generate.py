@@ -128,6 +128,7 @@ bench edges
 bench overhead
 bench recovery
 bench soak
+bench threads
 """.strip().splitlines()
 
 PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "PATH": "/usr/bin:/bin", "HOME": "/tmp"}  # noqa: S108

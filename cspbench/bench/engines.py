@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +72,7 @@ def run(
     Raises:
         ConfigError: an unknown size, a fraction of zeros outside [0, 1).
     """
-    _check(models, zeros)
+    check_work(models, zeros, (*SIZES, LINEAR))
     pruned = open_pruned(masks) if masks else None
     task = end_to_end.make_decoding(model, path)
     with _pinned() as processors:
@@ -91,10 +91,11 @@ def run(
     return Benchmark(rows + whole, ratios | further, protocol | {"alone": reserved.alone, "processors": processors})
 
 
-def _check(models: Sequence[str], zeros: Sequence[float]) -> None:
+def check_work(models: Sequence[str], zeros: Sequence[float], known: Collection[str]) -> None:
+    """Raise ConfigError for a model that is not among the `known`, or a fraction of zeros outside [0, 1)."""
     for name in models:
-        if name not in (*SIZES, LINEAR):
-            raise ConfigError(f"there is no model '{name}' ({', '.join((*SIZES, LINEAR))})")
+        if name not in known:
+            raise ConfigError(f"there is no model '{name}' ({', '.join(known)})")
     for fraction in zeros:
         if not 0 <= fraction < 1:
             raise ConfigError(f"a fraction of zeros lies in [0, 1), got {fraction:g}")

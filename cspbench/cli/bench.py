@@ -110,6 +110,33 @@ def latency(
 
 
 @app.command()
+def threads(
+    models: Annotated[str, typer.Option("--models", help="Of L (5 LSTM layers of 1024) and S (2 of 256).")] = "L,S",
+    zeros: Annotated[str, typer.Option("--zeros", help="Fractions of zeros, 0 to below 1.")] = "0,0.5,0.75,0.9,0.95",
+    counts: Annotated[str, typer.Option("--threads", help="Numbers of threads.")] = "1,2",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Measured rounds; all run in each.")] = 7,
+    quick: Annotated[bool, typer.Option("--quick", help="A run of seconds, on S at 90 %, to try it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time one step of a sparse LSTM on one thread and on several, beside reading its bytes.
+
+    Examples: `cspbench bench threads --quick`, `cspbench bench threads --models L --threads 1,2,4`
+    """
+    from cspbench.bench.threads import QUICK, run
+
+    def say(line: str) -> None:
+        messages().print(line, soft_wrap=True)
+
+    sizes = {
+        "models": [name.strip() for name in models.split(",")],
+        "zeros": _numbers("--zeros", zeros),
+        "rounds": rounds,
+    }
+    allowed = [int(number) for number in _numbers("--threads", counts)]
+    print_benchmark(run(**(QUICK if quick else sizes), threads=allowed, progress=say), as_json)
+
+
+@app.command()
 def soak(
     hours: Annotated[float, typer.Option("--hours", help="Hours of audio, all streams together.")] = 6.0,
     streams: Annotated[int, typer.Option("--streams", min=1, help="Decoded at the same time.")] = 16,

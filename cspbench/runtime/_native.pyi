@@ -64,6 +64,9 @@ class Matrix:
     def multiply(self, x: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """W x: (rows,) of x (columns,), or (batch, rows) of (batch, columns)."""
 
+    def useful_threads(self, most: int, batch: int = 1) -> int:
+        """Threads, at most `most`, that pay for a product with so many vectors; a recogniser's products take those."""
+
     def time(self, x: NDArray[np.float32], repeats: int, evict: int = 0, threads: int = 1) -> NDArray[np.float64]:
         """Seconds of each of so many products, the first without warm-up.
 

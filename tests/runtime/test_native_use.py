@@ -31,6 +31,24 @@ def test_threads_change_nothing(form, values, rows):
         assert np.array_equal(matrix.multiply(x, threads=threads), alone)
 
 
+def test_small_products_take_one_thread_and_large_ones_as_many_as_there_are():
+    small, large = (native.Matrix.pack(sparse(n, 512, 0.5, 4), "dense", "fp32") for n in (64, 1024))
+    assert small.bytes < 200_000 < 2_000_000 < large.bytes
+    assert small.useful_threads(2) == 1
+    assert small.useful_threads(2, batch=16) == 2
+    assert large.useful_threads(2) == 2
+    assert [large.useful_threads(most) for most in (1, 8, 256)] == [1, 8, large.bytes // (192 << 10)]
+
+
+def test_an_lstm_gives_the_same_on_any_number_of_threads():
+    layer = native.Matrix.pack(sparse(4 * 256, 120 + 256, 0.5, 5), "dense", "fp32"), np.full(4 * 256, 0.1, np.float32)
+    assert layer[0].useful_threads(3) == 3
+    x = inputs(20, 120, 5)
+    expected = native.Lstm([layer]).run(x)
+    for threads in (2, 3):
+        assert np.array_equal(native.Lstm([layer], threads).run(x), expected)
+
+
 def test_many_python_threads_share_a_matrix():
     matrix = native.Matrix.pack(sparse(300, 500, 0.2, 2), "bitmap", "fp32")
     xs = [inputs(1 + i % 3, 500, i) for i in range(6)]

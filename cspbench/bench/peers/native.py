@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -26,11 +27,17 @@ class Packed(StepEngine):
         matrices = [_pack(layer, format, values, index) for index, layer in enumerate(work.layers)]
         self.inputs = work.inputs
         self.bytes = sum(matrix.bytes for matrix in matrices)
-        pairs = [(m.native(), layer.bias) for m, layer in zip(matrices, work.layers, strict=True)]
-        self.lstm = module.Lstm(pairs)
+        self.layers = [(m.native(), layer.bias) for m, layer in zip(matrices, work.layers, strict=True)]
+        self.lstm = module.Lstm(self.layers)
         labels = [matrix.label for matrix in matrices]
         chosen = labels[0] if len(set(labels)) == 1 else ", ".join(labels)
         self.setting = f"{'chosen by the packer: ' if format == AUTO else ''}{chosen}; {module.current()}, native loop"
+
+    def on(self, threads: int) -> Packed:
+        """The same matrices on at most so many threads."""
+        other = copy(self)
+        other.lstm = _module().Lstm(self.layers, threads)
+        return other
 
     def outputs(self) -> np.ndarray:
         self.lstm.reset()

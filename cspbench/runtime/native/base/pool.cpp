@@ -53,6 +53,8 @@ bool spin_until(const Condition& holds) {
     return holds();
 }
 
+// Whoever is free takes the next part: a thread that the system does not run holds up nobody, as the caller does its
+// parts too. State that is written often lies in cache lines of its own.
 class Pool {
 public:
     void run(int parts, const std::function<void(int)>& task) {
@@ -62,65 +64,83 @@ public:
             return;
         }
         start(parts - 1);
-        begin(parts, task);
+        offer(parts, task);
         task(0);
-        finish();
+        int own = 1;
+        for (int part = take(); part > 0; part = take(), ++own) task(part);
+        finish(parts - own);
     }
 
 private:
+    // Parts of a product (at most 65535) and the next that is not taken, in one word: a part is taken at most once.
+    static uint64_t parts_of(uint64_t offer) { return offer >> 16 & 0xffff; }
+    static uint64_t next_of(uint64_t offer) { return offer & 0xffff; }
+
     void start(int workers) {
-        while (static_cast<int>(workers_.size()) < workers) {
-            const int part = static_cast<int>(workers_.size()) + 1;
-            workers_.emplace_back([this, part, seen = round_.load()] { work(part, seen); });
-        }
+        while (static_cast<int>(workers_.size()) < workers) workers_.emplace_back([this] { work(); });
     }
 
-    void begin(int parts, const std::function<void(int)>& task) {
-        std::lock_guard<std::mutex> lock(mutex_);
+    void offer(int parts, const std::function<void(int)>& task) {
         task_ = &task;
-        parts_ = parts;
         arithmetic_ = arithmetic();
-        // Every worker answers every round, also those without a part: none can then sleep through one and meet the
-        // next.
-        unfinished_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-        round_.fetch_add(1, std::memory_order_release);
+        done_.store(0, std::memory_order_relaxed);
+        offer_.store(++round_ << 32 | static_cast<uint64_t>(parts) << 16 | 1);
+        if (sleepers_.load() == 0) return;
+        std::lock_guard<std::mutex> lock(mutex_);
         wake_.notify_all();
     }
 
-    void finish() {
-        const auto done = [this] { return unfinished_.load(std::memory_order_acquire) == 0; };
-        if (spin_until(done)) return;
-        std::unique_lock<std::mutex> lock(mutex_);
-        finished_.wait(lock, done);
+    // A part, or 0 where none is left. `task_` and `arithmetic_` are those of its product until it is done.
+    int take() {
+        uint64_t offer = offer_.load(std::memory_order_acquire);
+        do {
+            if (next_of(offer) >= parts_of(offer)) return 0;
+        } while (!offer_.compare_exchange_weak(offer, offer + 1, std::memory_order_acq_rel, std::memory_order_acquire));
+        return static_cast<int>(next_of(offer));
     }
 
-    void work(int part, uint64_t seen) {
+    void finish(int others) {
+        const auto done = [this, others] { return done_.load() == others; };
+        if (spin_until(done)) return;
+        std::unique_lock<std::mutex> lock(mutex_);
+        waiting_.store(true);
+        finished_.wait(lock, done);
+        waiting_.store(false);
+    }
+
+    void work() {
+        const auto offered = [this] {
+            const uint64_t offer = offer_.load();
+            return next_of(offer) < parts_of(offer);
+        };
         for (;;) {
-            const auto called = [this, seen] { return round_.load(std::memory_order_acquire) != seen; };
-            if (!spin_until(called)) {
+            if (!spin_until(offered)) {
                 std::unique_lock<std::mutex> lock(mutex_);
-                wake_.wait(lock, called);
+                sleepers_.fetch_add(1);  // before it looks once more, as `offer` looks here after it offered
+                wake_.wait(lock, offered);
+                sleepers_.fetch_sub(1);
             }
-            ++seen;
-            if (part < parts_) {
+            for (int part = take(); part > 0; part = take()) {
                 set_arithmetic(arithmetic_);
                 (*task_)(part);
-            }
-            if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+                done_.fetch_add(1);
+                if (!waiting_.load()) continue;
                 std::lock_guard<std::mutex> lock(mutex_);
                 finished_.notify_one();
             }
         }
     }
 
+    alignas(64) std::atomic<uint64_t> offer_{0};
+    alignas(64) std::atomic<int> done_{0};
+    alignas(64) const std::function<void(int)>* task_ = nullptr;
+    unsigned arithmetic_ = 0;
+    uint64_t round_ = 0;
+    std::atomic<int> sleepers_{0};
+    std::atomic<bool> waiting_{false};
     std::mutex in_use_;
     std::mutex mutex_;
     std::condition_variable wake_, finished_;
-    std::atomic<uint64_t> round_{0};
-    std::atomic<int> unfinished_{0};
-    const std::function<void(int)>* task_ = nullptr;
-    int parts_ = 0;
-    unsigned arithmetic_ = 0;
     std::vector<std::thread> workers_;
 };
 

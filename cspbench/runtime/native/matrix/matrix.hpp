@@ -55,6 +55,8 @@ public:
     const Options& options() const;
     int64_t nonzeros() const;  // stored values that are not zero
     int64_t bytes() const;     // of all arrays
+    // Threads, of `most` >= 1, that pay for a product with `batch` vectors: to hand a part to another takes microseconds.
+    int useful_threads(int most, int batch) const;
 
     void dense(float* out) const;  // (rows, columns)
 

@@ -189,6 +189,8 @@ void bind_matrix(nb::module_& module) {
         .def("dense", dense, "Weights (rows, columns) as float32, zeros in their places.")
         .def("multiply", multiply, "x"_a, "threads"_a = 1,
              "y (rows,) or (batch, rows) of x (columns,) or (batch, columns).")
+        .def("useful_threads", &Matrix::useful_threads, "most"_a, "batch"_a = 1,
+             "Threads, at most `most`, that pay for a product with so many vectors; a recogniser's products take those.")
         .def("time", time, "x"_a, "repeats"_a, "evict"_a = 0, "threads"_a = 1,
              "Seconds of each of so many products, the first without any warm-up. evict > 0: so many bytes of other "
              "memory are read before each, untimed; more than the caches hold makes every product a cold one.")

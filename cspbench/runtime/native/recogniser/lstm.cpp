@@ -30,7 +30,7 @@ Affine::Affine(Matrix matrix, std::vector<float> bias) : matrix_(std::move(matri
 }
 
 void Affine::operator()(const float* x, float* y, int batch, int threads) const {
-    matrix_.multiply(x, y, batch, threads);
+    matrix_.multiply(x, y, batch, matrix_.useful_threads(threads, batch));
     if (bias_.empty()) return;
     const int32_t rows = outputs();
     for (int b = 0; b < batch; ++b, y += rows) {
@@ -77,8 +77,9 @@ const float* Lstm::hidden(const LstmState& state, int layer) const {
     return state.joined[static_cast<size_t>(layer)].data() + inputs_of(layer);
 }
 
-void Lstm::multiply(const Matrix& matrix, int layer, LstmState* const* states, int batch, int threads,
+void Lstm::multiply(const Matrix& matrix, int layer, LstmState* const* states, int batch, int most_threads,
                     Scratch& scratch) const {
+    const int threads = matrix.useful_threads(most_threads, batch);
     const auto index = static_cast<size_t>(layer);
     const int32_t columns = matrix.columns();
     scratch.sums.at_least(int64_t{batch} * matrix.rows());

@@ -53,13 +53,14 @@ public:
 
     LstmState start() const;  // zeros
     // One step for each of `batch` streams: copies the inputs() floats from x[b]. The result is `output` of the state.
+    // Of `threads` each product takes those that pay.
     void step(LstmState* const* states, const float* const* x, int batch, int threads, Scratch& scratch) const;
     const float* output(const LstmState& state) const { return hidden(state, layers() - 1); }
     float* hidden(LstmState& state, int layer) const;
     const float* hidden(const LstmState& state, int layer) const;
 
 private:
-    void multiply(const Matrix& matrix, int layer, LstmState* const* states, int batch, int threads,
+    void multiply(const Matrix& matrix, int layer, LstmState* const* states, int batch, int most_threads,
                   Scratch& scratch) const;
 
     std::vector<Layer> layers_;
