@@ -20,17 +20,27 @@ import numpy as np
 import torch
 
 from cspbench.bench import Benchmark, machine
-from cspbench.bench.peers import CONTESTANTS, Contestant, end_to_end
+from cspbench.bench.peers import CONTESTANTS, Contestant, block_kernels, end_to_end
 from cspbench.bench.peers.engine import Precision
 from cspbench.bench.peers.masks import open_pruned, pruned_work
 from cspbench.bench.peers.race import COUNTS, STATES, CacheState, Entry, Evictor, best, enter, lower, paired, race
-from cspbench.bench.peers.workload import LINEAR, SIZES, Work, random_work
+from cspbench.bench.peers.workload import (
+    BLOCK_SHAPES,
+    BLOCK_WORKS,
+    BLOCKS,
+    LINEAR,
+    SIZES,
+    Work,
+    block_work,
+    random_work,
+)
 from cspbench.errors import ConfigError
 from cspbench.machine.cpu import pinned, without_collection
 from cspbench.machine.lock import measuring
 from cspbench.runtime import extension
 from cspbench.runtime.packing.cost import last_cache_bytes
 
+MODELS = (*SIZES, LINEAR, BLOCKS)
 ZEROS = (0.0, 0.5, 0.75, 0.9, 0.95)
 QUICK: dict[str, Any] = {"models": ("S",), "zeros": (0.9,), "rounds": 2}
 """Arguments of `run` that finish within seconds: to see that it works."""
@@ -51,18 +61,20 @@ def run(
     masks: Path | None = None,
     model: Path | None = None,
     path: Path | None = None,
+    kernels: Path | None = None,
     contestants: Sequence[Contestant] = CONTESTANTS,
     progress: Progress = lambda _: None,
 ) -> Benchmark:
     """Measure.
 
     Args:
-        models: of `SIZES`, and ``linear``, a layer of 1024 x 4096 weights.
+        models: of `SIZES`; ``linear``, a layer of 1024 x 4096 weights; ``blocks``, products whose zeros fill blocks.
         zeros: fractions of zeros among the weights.
         rounds: measured rounds; every engine runs in each.
         masks: folder of a pruned model of the preset `small`, whose zeros are tried beside random ones.
         model: folder of a pruned model, for the whole recogniser; None takes random weights.
         path: folder of the AN4 corpus, which the recogniser decodes; None takes noise.
+        kernels: folder of libraries that take part in ``blocks``; see `block_kernels`.
         contestants: engines that take part.
         progress: called with status lines.
 
@@ -70,16 +82,22 @@ def run(
         Rows by engine, work and state; ratios as the protocol explains them.
 
     Raises:
-        ConfigError: an unknown size, a fraction of zeros outside [0, 1).
+        ConfigError: an unknown size, a fraction of zeros outside [0, 1), kernels that cannot be used.
     """
-    check_work(models, zeros, (*SIZES, LINEAR))
+    check_work(models, zeros, MODELS)
+    if kernels is not None:
+        if BLOCKS not in models:
+            raise ConfigError(f"the kernels in {kernels} take part in '{BLOCKS}': add it to the models")
+        contestants = [*contestants, *block_kernels.contestants(kernels)]
     pruned = open_pruned(masks) if masks else None
     task = end_to_end.make_decoding(model, path)
     with _pinned() as processors:
         evict = Evictor(4 * last_cache_bytes())
         meter, reserved = _Bandwidth(evict.bytes), _Reservations()
         rest = contestants, rounds, evict, meter, progress
-        races = [reserved(_race, random_work(model, fraction), *rest) for model in models for fraction in zeros]
+        races = [
+            reserved(_race, work, *rest) for model in models for fraction in zeros for work in _works(model, fraction)
+        ]
         rows, ratios = _results(races, "")
         ratios |= reserved(_falls, races, rounds, evict, progress)
         if pruned:
@@ -99,6 +117,12 @@ def check_work(models: Sequence[str], zeros: Sequence[float], known: Collection[
     for fraction in zeros:
         if not 0 <= fraction < 1:
             raise ConfigError(f"a fraction of zeros lies in [0, 1), got {fraction:g}")
+
+
+def _works(model: str, zeros: float) -> list[Work]:
+    if model == BLOCKS:
+        return [block_work(made, shape, zeros) for made in BLOCK_WORKS for shape in BLOCK_SHAPES]
+    return [random_work(model, zeros)]
 
 
 @contextmanager
@@ -181,6 +205,7 @@ def _row(entry: Entry, state: CacheState | None) -> dict[str, Any]:
         "state": state,
         "median_us": statistics.median(times) if times else None,
         "p95_us": float(np.quantile(times, 0.95)) if times else None,
+        "min_us": min(times, default=None),
         "bytes": entry.bytes,
         "over_bound": _over_bound(entry) if state == "cold" and entry.contestant.ours else None,
         "error": entry.error,
@@ -261,7 +286,8 @@ def _protocol(races: Sequence[Sequence[Entry]], meter: _Bandwidth, task: str, ro
         "interleaved": True,
         "recogniser": task,
         "work": "one time step, batch 1: L is 5 LSTM layers of 1024 and 640 inputs, S 2 of 256 and 120; linear is "
-        "nn.Linear(1024, 4096) on one vector, ours called from Python like torch, each less its call on 1 x 1",
+        "nn.Linear(1024, 4096) on one vector, ours called from Python like torch, each less its call on 1 x 1; "
+        "blocks: one product, no bias, without a call from Python",
         "ratios": "median over rounds of the peer's median step over ours; plain names: the lower of hot and cold; "
         "a time that cannot be told from an empty call's gives no ratio",
         "best": "the peer of that precision with the lowest median; each is checked against a 64-bit reference first",

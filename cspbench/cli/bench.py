@@ -75,7 +75,8 @@ def overhead(
 @app.command()
 def latency(
     models: Annotated[
-        str, typer.Option("--models", help="Of L (5 LSTM layers of 1024), S (2 of 256) and linear (1024 x 4096).")
+        str,
+        typer.Option("--models", help="Of L (5 LSTM layers of 1024), S (2 of 256), linear (1024 x 4096) and blocks."),
     ] = "L,S,linear",
     zeros: Annotated[str, typer.Option("--zeros", help="Fractions of zeros, 0 to below 1.")] = "0,0.5,0.75,0.9,0.95",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Measured rounds; every engine runs in each.")] = 11,
@@ -84,6 +85,9 @@ def latency(
         Path | None, typer.Option("--recogniser", help="Pruned model; the whole of it is measured.")
     ] = None,
     path: Annotated[Path | None, typer.Option("--path", help="Folder of the AN4 corpus.")] = None,
+    codec_kernels: Annotated[
+        Path | None, typer.Option("--codec-kernels", help="Folder of libraries that are raced on blocks.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A run of seconds, on S at 90 %, to try it.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -100,6 +104,7 @@ def latency(
         "models": [name.strip() for name in models.split(",")],
         "zeros": _numbers("--zeros", zeros),
         "rounds": rounds,
+        "kernels": codec_kernels,
     }
     found = run(**(QUICK if quick else sizes), masks=masks, model=recogniser, path=path, progress=say)
     if not as_json:

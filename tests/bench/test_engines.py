@@ -28,7 +28,17 @@ from cspbench.bench.peers import (
 from cspbench.bench.peers.engine import Evict, StepEngine, Stepping, seconds
 from cspbench.bench.peers.race import COUNTS, Counts, Entry, Evictor, enter, paired, race
 from cspbench.bench.peers.torch_peers import LSTM, quantise
-from cspbench.bench.peers.workload import STEPS, Layer, LinearWork, Size, Work, random_work
+from cspbench.bench.peers.workload import (
+    BLOCK_SHAPES,
+    LINEAR_WORKS,
+    STEPS,
+    Layer,
+    LinearWork,
+    Size,
+    Work,
+    block_work,
+    random_work,
+)
 from cspbench.errors import ConfigError
 from cspbench.machine.lock import Reservation
 from cspbench.runtime import extension
@@ -97,8 +107,14 @@ def test_the_reference_is_torchs_lstm_in_64_bits(work: Work) -> None:
 
 
 @pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda c: f"{c.kind}-{c.name}")
-def test_every_engine_computes_what_it_should(contestant: Contestant, work: Work, layer: LinearWork) -> None:
-    work = layer if contestant.kind == "linear" else work
+def test_every_engine_computes_what_it_should(
+    contestant: Contestant, work: Work, layer: LinearWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BLOCK_SHAPES, "tiny", (48, 40))
+    if contestant.kind == "linear":
+        work = layer
+    elif contestant.kind != "lstm":
+        work = block_work(LINEAR_WORKS[contestant.kind], "tiny", 0.75)
     entry = enter(contestant, work)
     if entry.absent and entry.error is None:
         pytest.skip(entry.absent)
@@ -401,7 +417,7 @@ def test_without_the_native_module_peers_are_measured_alone(monkeypatch: pytest.
 
 
 def test_requests_that_make_no_sense_are_refused(run: Callable[..., tuple[int, str, str]]) -> None:
-    with pytest.raises(ConfigError, match=r"there is no model 'M' \(L, S, linear\)"):
+    with pytest.raises(ConfigError, match=r"there is no model 'M' \(L, S, linear, blocks\)"):
         engines.run(models=["M"])
     with pytest.raises(ConfigError, match="lies in"):
         engines.run(zeros=[1.0])

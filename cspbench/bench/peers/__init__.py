@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cspbench.bench.peers import linear, mkl, native, onnx_runtime, openvino_peer, torch_peers
+from cspbench.bench.peers import block_kernels, linear, mkl, native, onnx_runtime, openvino_peer, torch_peers
 from cspbench.bench.peers.engine import AbsentError, Contestant, StepEngine
 
 CONTESTANTS: list[Contestant] = [
@@ -12,6 +12,7 @@ CONTESTANTS: list[Contestant] = [
     *openvino_peer.CONTESTANTS,
     *native.CONTESTANTS,
     *linear.CONTESTANTS,
+    *block_kernels.CONTESTANTS,
 ]
 """All, in the order of the table."""
 

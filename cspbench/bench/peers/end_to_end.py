@@ -218,6 +218,7 @@ def _row(runner: Runner, torch_runner: Runner, task: Decoding) -> dict[str, Any]
         "state": "hot" if engine else None,
         "median_us": 1e6 * float(np.median(runner.steps)) if runner.steps else None,
         "p95_us": 1e6 * float(np.quantile(runner.steps, 0.95)) if runner.steps else None,
+        "min_us": 1e6 * min(runner.steps) if runner.steps else None,
         "bytes": engine.weight_bytes if engine else None,
         "rtf": statistics.median(runner.rounds) / seconds if runner.rounds else None,
         "labels": sum(map(len, runner.labels)) if ran else None,

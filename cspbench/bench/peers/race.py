@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cspbench.bench.peers.engine import AbsentError, Contestant, StepEngine
-from cspbench.bench.peers.workload import LINEAR, Work, full_range_work
+from cspbench.bench.peers.workload import BLOCK_SHAPES, BLOCK_WORKS, LINEAR, Work, full_range_work
 
 CacheState = Literal["hot", "cold"]
 STATES: tuple[CacheState, ...] = ("hot", "cold")
@@ -34,6 +34,7 @@ class Counts:
 
 
 COUNTS = {"L": Counts(1, 3, 2), "S": Counts(20, 100, 10), LINEAR: Counts(3, 20, 5)}
+COUNTS |= {f"{work.kind}:{shape}": Counts(5, 40, 5) for work in BLOCK_WORKS for shape in BLOCK_SHAPES}
 
 
 class Evictor:

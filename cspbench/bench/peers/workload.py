@@ -1,4 +1,4 @@
-"""The work that engines compete in: one step of a stack of LSTM layers, or one linear layer, with zeros as weights."""
+"""The work that engines compete in: one step of a stack of LSTM layers, or one linear layer or product, with zeros."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ SIZES = {"L": Size(5, 1024, 640), "S": Size(2, 256, 120)}
 """L: the encoder of a large transducer, 40.4 M weights. S: that of the preset `small`, 0.92 M."""
 
 
-Kind = Literal["lstm", "linear"]
+Kind = Literal["lstm", "linear", "4x4", "8x4"]
 LINEAR = "linear"
 LINEAR_SHAPE = 4096, 1024
 """Rows and columns of `nn.Linear(1024, 4096)`: the first of a transformer's feed-forward block."""
+
+BLOCKS = "blocks"
+BLOCK_SHAPES = {"1024x512": (1024, 512), "4096x2016": (4096, 2016)}
+"""Matrices whose zeros fill blocks: one layer of S, and about one of L (Opus holds no more than 2024 columns)."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,44 @@ class LinearWork(Work):
         return self.inputs.astype(np.float64) @ layer.weight.T.astype(np.float64) + layer.bias
 
 
+@dataclass(frozen=True)
+class Blocks4x4Work(LinearWork):
+    """A linear layer whose zeros fill blocks of 4 rows and 4 columns."""
+
+    kind: ClassVar[Kind] = "4x4"
+
+
+@dataclass(frozen=True)
+class Blocks8x4Work(LinearWork):
+    """A linear layer whose zeros fill blocks of 8 rows and 4 columns."""
+
+    kind: ClassVar[Kind] = "8x4"
+
+
+BLOCK_WORKS = (Blocks4x4Work, Blocks8x4Work)
+LINEAR_WORKS: dict[Kind, type[LinearWork]] = {work.kind: work for work in (LinearWork, *BLOCK_WORKS)}
+
+
+def block_work(made: type[LinearWork], shape: str, zeros: float, seed: int = 0) -> LinearWork:
+    """Normal weights of a shape of `BLOCK_SHAPES` with ``round(zeros * n)`` of n blocks zero, at random places.
+
+    There is no bias, and inputs lie in (-1, 1), as a codec's do.
+    """
+    rng = np.random.default_rng(seed)
+    rows, columns = BLOCK_SHAPES[shape]
+    height, width = block_of(made.kind)
+    blocks = _random_mask(rng, (rows // height, columns // width), zeros)
+    layer = _layer(rng, np.repeat(np.repeat(blocks, height, 0), width, 1))
+    layers = (Layer(layer.weight, np.zeros(rows, np.float32)),)
+    return made(f"{made.kind}:{shape}", zeros, f"random blocks of {made.kind}", layers, np.tanh(_noise(rng, columns)))
+
+
+def block_of(kind: Kind) -> tuple[int, int]:
+    """Rows and columns of the blocks of a kind such as ``8x4``."""
+    height, width = map(int, kind.split("x"))
+    return height, width
+
+
 def random_work(model: str, zeros: float, seed: int = 0, size: Size | None = None) -> Work:
     """Normal weights with exactly ``round(zeros * n)`` zeros of the n of each matrix, at random places.
 
@@ -141,8 +183,8 @@ def full_range_work(kind: Kind) -> Work:
     columns = size.columns(0)
     weight = np.full((4 * size.width, columns), 0.5 / columns, np.float32)
     layers = (Layer(weight, np.zeros(len(weight), np.float32)),)
-    if kind == LINEAR:
-        return LinearWork(LINEAR, 0.0, "none", layers, np.ones((STEPS, columns), np.float32))
+    if kind != "lstm":
+        return LINEAR_WORKS[kind](kind, 0.0, "none", layers, np.ones((STEPS, columns), np.float32))
     return Work("S", 0.0, "none", layers, np.ones((STEPS, size.inputs), np.float32))
 
 
