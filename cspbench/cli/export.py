@@ -75,7 +75,7 @@ def export(
     values: Annotated[
         Choices,
         typer.Option(
-            "--values", help="onnx, for a folder: round weights to fp16, bf16 or int8 before; the files hold fp32."
+            "--values", help="onnx, for a folder: round weights to fp16, bf16, int8 or int4; the files hold fp32."
         ),
     ] = None,
     licence: Annotated[

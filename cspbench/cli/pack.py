@@ -31,7 +31,12 @@ def pack(
         ),
     ] = None,
     values: Annotated[
-        Choices, typer.Option("--values", help="fp32, fp16, bf16 or int8; PATTERN=VALUES for some matrices.")
+        Choices,
+        typer.Option(
+            "--values",
+            help="fp32, fp16, bf16, int8, or int4 (for windows; other formats take int8); PATTERN=VALUES for some "
+            "matrices.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -44,7 +44,7 @@ def transcribe(
         int | None, typer.Option(min=0, help="Decode this channel alone, from 0; unset: the average of all.")
     ] = None,
     values: Annotated[
-        str | None, typer.Option("--values", help="For a folder: fp32 (the default), fp16, bf16 or int8.")
+        str | None, typer.Option("--values", help="For a folder: fp32 (the default), fp16, bf16, int8 or int4.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of a product; for large models.")] = 1,
 ) -> None:

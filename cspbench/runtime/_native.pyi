@@ -23,7 +23,8 @@ def read_bandwidth(bytes: int, seconds: float = 0.15) -> float:
 class Matrix:
     """A packed matrix: immutable, safe to share between threads.
 
-    fp32 sums may come in any order; int8 results are the same bit for bit in every format and on every instruction set.
+    fp32 sums may come in any order; results of int8 and int4 are the same bit for bit in every format and on every
+    instruction set.
     """
 
     @staticmethod
@@ -33,7 +34,8 @@ class Matrix:
         Args:
             dense: finite weights.
             format: "dense", "bitmap", "csr16", "csr8", "window", "block" or "nm".
-            values: "fp32", "fp16", "bf16" or "int8" (a scale a row: max|w| / 127, rounded half to even).
+            values: "fp32", "fp16", "bf16", "int8" or, for the format "window" alone, "int4" (a scale a row:
+                max|w| / 127 or max|w| / 7, rounded half to even).
             options: block=(rows, columns), nm=(n, m), or what `options` of a matrix shows.
 
         Raises:
@@ -56,7 +58,7 @@ class Matrix:
         """
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What a file keeps: read-only views by name. bf16 comes as uint16."""
+        """What a file keeps: read-only views by name. bf16 comes as uint16, int4 as uint8, two a byte."""
 
     def dense(self) -> NDArray[np.float32]:
         """Weights (rows, columns), zeros in their places; of fp32 bit for bit what was packed."""

@@ -108,7 +108,7 @@ class Recogniser:
             path: file or folder.
             threads: see `Recogniser`.
             format: for a folder; see `cspbench.runtime.packing.pack_model`.
-            values: for a folder: fp32, fp16, bf16 or int8.
+            values: for a folder: fp32, fp16, bf16, int8 or int4.
             max_symbols: see `Recogniser`.
 
         Raises:

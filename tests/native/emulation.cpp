@@ -72,7 +72,7 @@ public:
         : x_(room(sizeof(float) * padded(m.columns))), q_(room(padded(m.columns))) {
         std::memcpy(x_.get(), x.data(), sizeof(float) * x.size());
         input.x = static_cast<float*>(x_.get());
-        if (m.value == Value::int8) {
+        if (has_scales(m.value)) {
             kernels.quantise(input.x, static_cast<int32_t>(padded(m.columns)) - kInputMargin,
                              static_cast<int8_t*>(q_.get()), &input.scale);
             input.q = static_cast<int8_t*>(q_.get());
@@ -155,7 +155,7 @@ void check(const Case& c, const Kernels& portable, const Kernels& emulated, Rand
     std::vector<std::vector<float>> xs(c.batch, std::vector<float>(c.columns));
     for (auto& x : xs)
         for (float& each : x) each = uniform(random) < 0.05 ? 0 : normal(random);
-    if (c.value == Value::int8 && uniform(random) < 0.3)  // the largest sums there can be
+    if (has_scales(c.value) && uniform(random) < 0.3)  // the largest sums there can be
         for (auto& x : xs)
             for (float& each : x) each = uniform(random) < 0.01 ? -1.0f : 1.0f;
     std::vector<float> stored(dense.size());
@@ -168,7 +168,7 @@ void check(const Case& c, const Kernels& portable, const Kernels& emulated, Rand
     for (int b = 0; b < c.batch; ++b)
         for (int32_t row = 0; row < stride; ++row) {
             const size_t at = static_cast<size_t>(b) * stride + row;
-            if (row >= c.rows || c.value == Value::int8) {
+            if (row >= c.rows || has_scales(c.value)) {
                 if (bits_of(is[at]) != bits_of(wanted[at]))
                     fail(c, row >= c.rows ? "beyond" : "bits", is[at], wanted[at]);
                 continue;
@@ -208,6 +208,7 @@ Case random_case(Random& random) {
            0,
            from_to(random, 1, 6),
            {}};
+    if (c.value == Value::int4) c.format = Format::window;
     const int32_t widest[] = {8, 70, 300, 700};
     c.columns = from_to(random, 1, widest[from_to(random, 0, 3)]);
     const double densities[] = {0, 0.02, 0.1, 0.5, 1};

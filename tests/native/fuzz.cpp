@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "base/values.hpp"
 #include "kernels/dispatch.hpp"
 #include "matrix/matrix.hpp"
 #include "recogniser/stream.hpp"
@@ -117,6 +118,7 @@ Case random_case(Random& random) {
     Case c{};
     c.format = static_cast<Format>(random.below(kFormats));
     c.value = static_cast<Value>(random.below(kValues));
+    if (c.value == Value::int4) c.format = Format::window;
     c.rows = size(random);
     c.columns = random.chance(0.1f) ? static_cast<int32_t>(random.between(300, 1500)) : size(random);
     c.options = options(random, c.format, c.columns);
@@ -140,7 +142,7 @@ Exact exact_product(Value value, const float* weights, const float* x, size_t co
         magnitude += std::fabs(weights[k]);
         largest = std::fmax(largest, std::fabs(x[k]));
     }
-    return {sum, 1e-5 * size + 1e-30 + (value == Value::int8 ? magnitude * largest / 250 : 0)};
+    return {sum, 1e-5 * size + 1e-30 + (has_scales(value) ? magnitude * largest / 250 : 0)};
 }
 
 void check_products(const Case& c, const Matrix& matrix, Random& random) {
@@ -161,8 +163,8 @@ void check_products(const Case& c, const Matrix& matrix, Random& random) {
         std::vector<float> y(exact.size(), -1.0f);
         matrix.multiply(x.data(), y.data(), batch, threads);
         if (first.empty()) first = y;
-        if (c.value == Value::int8 && std::memcmp(y.data(), first.data(), y.size() * sizeof(float)))
-            fail(c, "int8 differs");
+        if (has_scales(c.value) && std::memcmp(y.data(), first.data(), y.size() * sizeof(float)))
+            fail(c, "bits differ");
         for (size_t i = 0; i < y.size(); ++i)
             if (exact[i].error < 1e30 && !(std::fabs(y[i] - exact[i].value) <= exact[i].error))
                 fail(c, "row " + std::to_string(i % rows) + " is " + std::to_string(y[i]) + ", not " +
@@ -253,7 +255,8 @@ Matrix small_matrix(Random& random, int32_t rows, int32_t columns) {
                                Format::csr8,  Format::window, Format::block};
     const std::vector<float> dense = weights(random, rows, columns);
     const auto value = static_cast<Value>(random.below(kValues));
-    return Matrix::pack(dense.data(), rows, columns, kAny[random.below(6)], value, {});
+    const Format format = value == Value::int4 ? Format::window : kAny[random.below(6)];
+    return Matrix::pack(dense.data(), rows, columns, format, value, {});
 }
 
 Lstm small_lstm(Random& random, int32_t inputs, int32_t width) {

@@ -7,7 +7,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.native_matrices import BLOCKS, FORMATS, GROUPS, VALUES, every_instruction_set, inputs, nm_sparse, sparse
+from support.native_matrices import (
+    BLOCKS,
+    FORMATS,
+    GROUPS,
+    KINDS,
+    SCALED,
+    VALUES,
+    every_instruction_set,
+    inputs,
+    nm_sparse,
+    scaled_product,
+    sparse,
+)
 
 native = pytest.importorskip("cspbench.runtime._native", reason="NATIVE MODULE ABSENT: no compiler when installing")
 
@@ -28,25 +40,13 @@ def assert_product(matrix, x):
     for name in every_instruction_set():
         y = matrix.multiply(x)
         assert (y.dtype, y.shape) == (np.float32, (len(x), matrix.rows))
-        if matrix.values == "int8":
-            assert np.array_equal(y, int8_product(matrix, x)), name
+        if matrix.values in SCALED:
+            assert np.array_equal(y, scaled_product(matrix, x)), name
         else:
             assert (np.abs(y - exact) <= bound).all(), name
 
 
-def int8_product(matrix, x):
-    """The int8 product by its definition: exact integer sums, then two roundings."""
-    scales = matrix.arrays()["scales"]
-    weights = matrix.dense()
-    q = np.rint(weights / np.where(scales > 0, scales, 1)[:, None])
-    largest = np.abs(x).max(-1, keepdims=True)
-    x_q = np.rint(x * (np.float32(127) / np.where(largest > 0, largest, 1)))
-    sums = (x_q.astype(np.int64) @ q.astype(np.int64).T).astype(np.float32)
-    return (scales * (largest / np.float32(127))) * sums
-
-
-@pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("form", "values"), KINDS)
 @given(**SPARSE, batch=st.sampled_from([1, 1, 2, 3, 4, 5, 8, 9, 17]))
 @settings(max_examples=25)
 def test_product(form, values, rows, columns, density, seed, batch):
@@ -84,14 +84,14 @@ def test_one_vector_gives_one_row(form):
     assert np.array_equal([matrix.multiply(vector) for vector in x], matrix.multiply(x))
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("form", "values"), [kind for kind in KINDS if kind[1] in SCALED])
 @pytest.mark.parametrize("columns", [2048, 3000])
-def test_int8_is_the_same_everywhere_even_at_its_limits(form, columns):
-    """All weights and inputs as large as int8 has them: intermediate sums must not saturate."""
+def test_integers_give_the_same_bits_everywhere_even_at_their_limits(form, values, columns):
+    """All weights and inputs as large as int8 or int4 has them: intermediate sums must not saturate."""
     rng = np.random.default_rng(0)
     weights = np.where(rng.random((20, columns)) < 0.7, rng.choice([-1.0, 1.0], (20, columns)), 0).astype(np.float32)
     weights[3] = 1
-    matrix = native.Matrix.pack(weights, form, "int8", **FORMATS[form])
+    matrix = native.Matrix.pack(weights, form, values, **FORMATS[form])
     x = np.stack([np.ones(columns), -np.ones(columns), rng.choice([-1, 1], columns)]).astype(np.float32)
     assert_product(matrix, x)
 
@@ -102,16 +102,18 @@ def test_int8_is_the_same_everywhere_even_at_its_limits(form, columns):
 def test_weights_come_back_rounded_as_they_should(form, rows, columns, density, seed):
     weights = sparse(rows, columns, density, seed)
     weights[weights == 0] *= -1
-    scales = np.abs(weights).max(1, keepdims=True) / np.float32(127)
-    with np.errstate(invalid="ignore"):
-        int8 = np.where(scales > 0, np.rint(weights / scales) * scales, 0).astype(np.float32)
     expected = {
         "fp32": weights + 0,
         "fp16": weights.astype(np.float16).astype(np.float32) + 0,
         "bf16": torch.from_numpy(weights).bfloat16().float().numpy() + 0,
-        "int8": int8 + 0,
     }
+    for values, most in SCALED.items():
+        scales = np.abs(weights).max(1, keepdims=True) / np.float32(most)
+        with np.errstate(invalid="ignore"):
+            expected[values] = np.where(scales > 0, np.rint(weights / scales) * scales, 0).astype(np.float32) + 0
     for values, rounded in expected.items():
+        if (form, values) not in KINDS:
+            continue
         matrix = native.Matrix.pack(weights, form, values, **FORMATS[form])
         assert matrix.dense().tobytes() == rounded.tobytes()  # -0 has become 0 everywhere
         assert matrix.nonzeros == np.count_nonzero(rounded)
@@ -130,19 +132,18 @@ def test_every_half_precision_number_is_read_as_what_it_is(values):
         assert np.array_equal(matrix.multiply(np.ones(1, np.float32)), finite), name
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_rows_without_weights_give_zero_even_if_all_are(form):
-    for values in VALUES:
-        matrix = native.Matrix.pack(np.zeros((5, 70), np.float32), form, values, **FORMATS[form])
-        for name in every_instruction_set():
-            assert np.array_equal(matrix.multiply(np.ones((2, 70), np.float32)), np.zeros((2, 5))), name
-        assert matrix.nonzeros == 0
+@pytest.mark.parametrize(("form", "values"), KINDS)
+def test_rows_without_weights_give_zero_even_if_all_are(form, values):
+    matrix = native.Matrix.pack(np.zeros((5, 70), np.float32), form, values, **FORMATS[form])
+    for name in every_instruction_set():
+        assert np.array_equal(matrix.multiply(np.ones((2, 70), np.float32)), np.zeros((2, 5))), name
+    assert matrix.nonzeros == 0
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_what_is_not_finite_is_seen_in_int8(form):
+@pytest.mark.parametrize(("form", "values"), [kind for kind in KINDS if kind[1] in SCALED])
+def test_what_is_not_finite_is_seen_in_integers(form, values):
     """An input that int8 cannot express makes every result NaN, rather than a plausible number."""
-    matrix = native.Matrix.pack(np.eye(4, 70, dtype=np.float32), form, "int8", **FORMATS[form])
+    matrix = native.Matrix.pack(np.eye(4, 70, dtype=np.float32), form, values, **FORMATS[form])
     for name in every_instruction_set():
         for bad in (np.nan, np.inf, -np.inf):
             x = np.ones(70, np.float32)
@@ -152,9 +153,8 @@ def test_what_is_not_finite_is_seen_in_int8(form):
             assert np.array_equal(matrix.multiply(np.full(70, small, np.float32)), np.zeros(4)), name
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_large_matrix(form):
+@pytest.mark.parametrize(("form", "values"), KINDS)
+def test_a_large_matrix(form, values):
     """Larger than a huge page, and with rows long enough for every unrolled loop."""
     weights = sparse(700, 1664, 0.3, 5)
-    for values in VALUES:
-        assert_product(native.Matrix.pack(weights, form, values, **FORMATS[form]), inputs(2, 1664, 5))
+    assert_product(native.Matrix.pack(weights, form, values, **FORMATS[form]), inputs(2, 1664, 5))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.native_matrices import FORMATS, VALUES, every_instruction_set, inputs, sparse
+from support.native_matrices import FORMATS, SCALED, VALUES, every_instruction_set, inputs, sparse
+from support.native_matrices import KINDS as ALL_KINDS
 
 native = pytest.importorskip("cspbench.runtime._native", reason="NATIVE MODULE ABSENT: no compiler when installing")
 
-KINDS = pytest.mark.parametrize(("form", "values"), [(form, values) for form in FORMATS for values in VALUES])
+KINDS = pytest.mark.parametrize(("form", "values"), ALL_KINDS)
 
 
 def packed(form, values, rows=21, columns=150, density=0.15, seed=3):
@@ -242,7 +243,7 @@ def test_changed_arrays_are_refused_or_mean_what_they_say(form, values, rows, co
         weights = changed.dense().astype(np.float64)
         exact = x.astype(np.float64) @ weights.T
         bound = 1e-5 * (np.abs(x).astype(np.float64) @ np.abs(weights).T) + 1e-30
-        if values == "int8":  # of the inputs' rounding
+        if values in SCALED:  # of the inputs' rounding
             bound = bound + (np.abs(x).max(-1, keepdims=True) / 250) * np.abs(weights).sum(-1)
         for name in every_instruction_set():
             assert (np.abs(changed.multiply(x) - exact) <= bound)[bound < 1e30].all(), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.native_matrices import VALUES, every_instruction_set, inputs, sparse
+from support.native_matrices import VALUES, every_instruction_set, inputs, scaled_product, sparse
 
 native = pytest.importorskip("cspbench.runtime._native", reason="NATIVE MODULE ABSENT: no compiler when installing")
 
@@ -56,7 +56,40 @@ def test_int8_gives_the_same_bits_at_every_width(window, lanes):
 
 
 @pytest.mark.parametrize("lanes", [8, 16])
-@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("window", [64, 128, 256])
+@pytest.mark.parametrize("shape", [(8, 65), (1, 300), (37, 211), (64, 1000)])
+def test_int4_is_exact_at_every_width(shape, window, lanes):
+    matrix = packed(sparse(*shape, 0.15, 1), "int4", window=window, lanes=lanes)
+    x = inputs(5, shape[1], 2)
+    for name in every_instruction_set():
+        assert np.array_equal(matrix.multiply(x), scaled_product(matrix, x)), name
+
+
+def test_int4_lie_two_in_a_byte_the_first_in_its_lower_half():
+    weights = np.zeros((3, 9), np.float32)
+    weights[1, :4] = 7, -3, 1.4, -7  # of a row whose largest is 7: a scale of 1
+    arrays = packed(weights, "int4").arrays()
+    assert arrays["order"][0] == 1
+    assert arrays["values"].shape == (1, 8, SLOTS // 2)
+    assert arrays["values"].dtype == np.uint8
+    assert arrays["values"][0, 0].tolist() == [0xD7, 0x91]
+    assert arrays["scales"].tolist() == [0, 1, 0]
+    assert not arrays["values"][0, 1:].any()
+
+
+def test_int4_of_other_formats_and_minus_eight_are_refused():
+    for form in ("dense", "bitmap", "csr16", "csr8", "block", "nm"):
+        with pytest.raises(ValueError, match=f"for the format window, not for {form}"):
+            native.Matrix.pack(np.ones((2, 4), np.float32), form, "int4")
+    matrix = packed(np.ones((1, 4), np.float32), "int4")
+    arrays = {name: np.array(array) for name, array in matrix.arrays().items()}
+    arrays["values"][0, 0, 0] = 0x87
+    with pytest.raises(ValueError, match="int4 value is -8"):
+        native.Matrix.from_arrays("window", "int4", 1, 4, arrays, matrix.options)
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+@pytest.mark.parametrize("values", [*VALUES, "int4"])
 def test_weights_far_apart(values, lanes):
     """The base cannot reach the second one in a single advance of 255."""
     weights = np.zeros((3, 5000), np.float32)
@@ -77,6 +110,7 @@ def test_weights_far_apart(values, lanes):
         ("int8", {}, 1.12),
         ("fp32", {"window": 128, "lanes": 16}, 1.15),
         ("int8", {"window": 128, "lanes": 16}, 1.2),
+        ("int4", {"window": 128, "lanes": 16}, 1.2),
     ],
 )
 def test_few_slots_stay_empty(values, options, most):

@@ -21,7 +21,7 @@ from cspbench.runtime.pack_layers import load_packed, packed, packed_layers, set
 from cspbench.runtime.packing import PackingError
 
 pytestmark = pytest.mark.skipif(not extension.available(), reason="the native module is not built here")
-EXACT, INT8 = 1e-5, 0.02
+EXACT, INT8, INT4 = 1e-5, 0.02, 0.2
 """The stated errors of a layer, norm of the difference over norm of the outputs."""
 
 
@@ -83,6 +83,13 @@ def test_linear(shape: tuple[int, ...], values: str, error: float) -> None:
         found, expected = smaller(layer, values=values)(x), layer(x)
         assert found.shape == expected.shape
         assert not x.numel() or off(found, expected) < error
+
+
+def test_int4_is_within_its_stated_error_and_comes_back() -> None:
+    layer, x = sparse(nn.Sequential(nn.Linear(256, 64))), torch.randn(4, 256)
+    fast = smaller(layer, values="int4", format="window")
+    assert off(fast(x), layer(x)) < INT4
+    assert torch.equal(load_packed(layer, fast.state_dict())(x), fast(x))
 
 
 @pytest.mark.parametrize(("values", "error"), [("fp32", EXACT), ("int8", INT8)])

@@ -26,7 +26,7 @@ from cspbench.asr.decoding import greedy
 from cspbench.asr.model import Transducer
 from cspbench.corpora.features import log_mel, model_inputs
 from cspbench.runtime import Recogniser, extension
-from cspbench.runtime.packing import pack_model
+from cspbench.runtime.packing import PackedModel, pack_model
 from cspbench.runtime.recogniser import SNAPSHOT, RecogniserError
 from cspbench.training.checkpoint import save_model
 
@@ -154,14 +154,14 @@ def test_ties_go_to_the_first_label_as_in_torch() -> None:
 
 
 @needs_native
-@pytest.mark.parametrize("values", ["fp16", "bf16", "int8"])
+@pytest.mark.parametrize("values", ["fp16", "bf16", "int8", "int4"])
 def test_other_values_hear_what_their_rounded_weights_hear(values: str) -> None:
-    """fp16 and bf16 are the batch decoding of the rounded weights; int8 rounds the inputs as well."""
-    packed = pack_model(trained(talkative()), format="csr16", values=values)
+    """fp16 and bf16 are the batch decoding of the rounded weights; int8 and int4 round the inputs as well."""
+    packed = pack_model(trained(talkative()), format="window", values=values)
     samples = speech(2.0)
     heard = hear(Recogniser(packed), samples, [])
     expected = batch_labels(packed.trained().model, samples)
-    if values == "int8":
+    if values in ("int8", "int4"):
         assert len(heard) == pytest.approx(len(expected), rel=0.3)
     else:
         assert heard == expected
@@ -176,6 +176,23 @@ def test_int8_gives_the_same_bits_in_every_format_and_on_every_instruction_set()
         module.use(name)
         for format in ("dense", "bitmap", "csr16", "csr8", "window", "block:2x2"):
             recogniser = packed_recogniser(talkative(), format, "int8")
+            recogniser.accept(samples)
+            states.add(recogniser.snapshot())
+    module.use(before)
+    assert len(states) == 1
+
+
+@needs_native
+def test_int4_gives_the_same_bits_on_every_instruction_set_and_out_of_a_file(tmp_path: Path) -> None:
+    module = extension.require("this test")
+    samples, before = speech(1.0), module.current()
+    packed = pack_model(trained(talkative()), format="window:64x16", values="int4")
+    packed.save(tmp_path / "model.packed.safetensors")
+    states = set()
+    for name in module.instruction_sets():
+        module.use(name)
+        for source in (packed, PackedModel.load(tmp_path / "model.packed.safetensors")):
+            recogniser = Recogniser(source)
             recogniser.accept(samples)
             states.add(recogniser.snapshot())
     module.use(before)

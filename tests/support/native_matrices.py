@@ -20,6 +20,8 @@ FORMATS = {
 BLOCKS = [(1, 4), (1, 8), (4, 4), (8, 1), (16, 16), (4, 64)]
 GROUPS = [(2, 4), (1, 4), (4, 8), (2, 8), (3, 11), (4, 16)]
 VALUES = ["fp32", "fp16", "bf16", "int8"]
+SCALED = {"int8": 127, "int4": 7}  # largest magnitudes
+KINDS = [*((form, values) for form in FORMATS for values in VALUES), ("window", "int4")]
 
 
 def every_instruction_set():
@@ -50,6 +52,16 @@ def nm_sparse(rows, columns, n, m, seed):
     groups = -(-columns // m)
     kept = rng.random((rows, groups, m)).argsort(-1) < rng.integers(0, n + 1, (rows, groups, 1))
     return (kept * rng.standard_normal(kept.shape)).reshape(rows, -1)[:, :columns].astype(np.float32)
+
+
+def scaled_product(matrix, x):
+    """The product of int8 and int4 by its definition: exact integer sums, then two roundings."""
+    scales = matrix.arrays()["scales"]
+    q = np.rint(matrix.dense() / np.where(scales > 0, scales, 1)[:, None])
+    largest = np.abs(x).max(-1, keepdims=True)
+    x_q = np.rint(x * (np.float32(127) / np.where(largest > 0, largest, 1)))
+    sums = (x_q.astype(np.int64) @ q.astype(np.int64).T).astype(np.float32)
+    return (scales * (largest / np.float32(127))) * sums
 
 
 def inputs(batch, columns, seed):

@@ -5,6 +5,8 @@ itself (see `cost`), in the cache and out of it. A format that is slower than de
 never hurts. Of the others the one with the lowest geometric mean of both wins. Ratios within `TIE` are noise and decide
 nothing: of such formats the smallest is taken. Without the native module nothing can be measured, and ``auto`` is
 ``smallest``.
+
+With int4 values windows hold int4 and all other formats int8: both searches choose between them.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import numpy as np
 
 from cspbench.runtime import extension
 from cspbench.runtime.packing.cost import Cost, measured_costs
-from cspbench.runtime.packing.encode import IN_NUMPY, pack_matrix
+from cspbench.runtime.packing.encode import IN_NUMPY, pack_matrix, parse_format
 from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
-from cspbench.runtime.packing.values import PackingError
+from cspbench.runtime.packing.values import INT4_FORMAT, SCALED, PackingError
 
 TIE = 1.03
 BLOCKS = ("block:4x4", "block:8x1", "block:1x8")
@@ -35,8 +37,15 @@ Search = Callable[[np.ndarray, str, str, Callable[[str], None]], PackedMatrix]
 
 
 def smallest(weight: np.ndarray, values: str, name: str, say: Callable[[str], None]) -> PackedMatrix:
-    """The fewest bytes among the formats that every machine can pack, so that sizes are the same on all of them."""
-    return min(_possible(weight, list(IN_NUMPY), values, name).values(), key=lambda packed: packed.bytes)
+    """The fewest bytes among the formats that every machine can pack, so that sizes are the same on all of them.
+
+    For int4 windows are among them. They need the native module: NativeError where it is absent.
+    """
+    labels = list(IN_NUMPY)
+    if values == "int4":
+        extension.require("packing int4 values")
+        labels += WINDOWS
+    return min(_possible(weight, labels, values, name).values(), key=lambda packed: packed.bytes)
 
 
 def fastest(weight: np.ndarray, values: str, name: str, say: Callable[[str], None]) -> PackedMatrix:
@@ -62,7 +71,7 @@ def candidates(weight: np.ndarray, values: str, name: str) -> dict[str, PackedMa
     it is not far larger than a format that expects none.
     """
     labels = [f for f in FORMATS if f not in ("block", "nm", "window")] + list(WINDOWS)
-    found = _possible(weight, [*labels, BITMAP_OF_BYTES] if values == "int8" else labels, values, name)
+    found = _possible(weight, [*labels, BITMAP_OF_BYTES] if values in SCALED else labels, values, name)
     dense, least = found["dense"].bytes, min(m.bytes for m in found.values())
     for shapes in (list(BLOCKS), [f"nm:{_most(weight, m)}:{m}" for m in GROUPS]):
         shaped = sorted(_possible(weight, shapes, values, name).items(), key=lambda item: item[1].bytes)
@@ -73,13 +82,18 @@ def candidates(weight: np.ndarray, values: str, name: str) -> dict[str, PackedMa
 
 def _possible(weight: np.ndarray, labels: list[str], values: str, name: str) -> dict[str, PackedMatrix]:
     """The matrix in each format that takes it. What no format takes, e.g. NaN, dense refuses, and so do we."""
-    found = {"dense": pack_matrix(weight, "dense", values, name=name)} if "dense" in labels else {}
+    found = {"dense": pack_matrix(weight, "dense", _values_in("dense", values), name=name)} if "dense" in labels else {}
     for label in (x for x in labels if x != "dense"):
         try:
-            found[label] = pack_matrix(weight, label, values, name=name)
+            found[label] = pack_matrix(weight, label, _values_in(label, values), name=name)
         except PackingError:  # too many columns for it, or more non-zeros in a group than N
             continue
     return found
+
+
+def _values_in(label: str, values: str) -> str:
+    """The type of values in a format: where there are no int4, int8."""
+    return "int8" if values == "int4" and parse_format(label)[0] != INT4_FORMAT else values
 
 
 def _most(weight: np.ndarray, m: int) -> int:

@@ -69,7 +69,7 @@ def measured_costs(candidates: Mapping[str, PackedMatrix], before: Callable[[], 
         candidates: one matrix in several formats, "dense" among them, by label.
         before: called if they have to be measured.
     """
-    key = _key(candidates["dense"])
+    key = _key(candidates["dense"], " and ".join(sorted({m.values for m in candidates.values()})))
     with _cache() as entries:
         known = entries.get(key)
         if known is None or not known["quiet"] or not set(candidates) <= set(known["costs"]):
@@ -123,7 +123,7 @@ def _promising(rounds: Mapping[str, list[tuple[list[float], list[float]]]]) -> l
     return [label for label, c in costs.items() if label in always or c.hot * c.cold <= HOPELESS**2 * best]
 
 
-def _key(dense: PackedMatrix) -> str:
+def _key(dense: PackedMatrix, values: str) -> str:
     """What a cost depends on. Density in steps of 9 %, deviation of the rows' counts in tenths of their mean."""
     counts = np.count_nonzero(dense.arrays["values"], axis=1)
     density = counts.mean() / dense.columns
@@ -135,7 +135,7 @@ def _key(dense: PackedMatrix) -> str:
         "threads": THREADS,
         "pages": _pages(),
         "shape": [dense.rows, dense.columns],
-        "values": dense.values,
+        "values": values,
         "density": round(8 * math.log2(density)) if density else None,
         "uneven": round(10 * counts.std() / counts.mean()) if density else 0,
     }

@@ -10,7 +10,7 @@ import numpy as np
 from cspbench.errors import did_you_mean
 from cspbench.runtime import extension
 from cspbench.runtime.packing.matrix import FORMATS, PackedMatrix
-from cspbench.runtime.packing.values import VALUE_TYPES, PackingError, check_range, clean, round_to
+from cspbench.runtime.packing.values import INT4_FORMAT, VALUE_TYPES, PackingError, check_range, clean, round_to
 
 Options = dict[str, Any]
 
@@ -47,7 +47,7 @@ def pack_matrix(weight: np.ndarray, format: str, values: str = "fp32", *, name: 
     Args:
         weight: (rows, columns), finite; read as float32.
         format: as `parse_format` takes it.
-        values: fp32, fp16, bf16 or int8.
+        values: fp32, fp16, bf16, int8, or int4, which is for the format window alone.
         name: for messages and for the model.
 
     Raises:
@@ -58,6 +58,11 @@ def pack_matrix(weight: np.ndarray, format: str, values: str = "fp32", *, name: 
     if values not in VALUE_TYPES:
         raise PackingError(
             f"there are no values '{values}' ({', '.join(VALUE_TYPES)}){did_you_mean(values, VALUE_TYPES)}"
+        )
+    if values == "int4" and chosen != INT4_FORMAT:
+        raise PackingError(
+            f"{name} cannot be packed as {chosen} with int4 values, which are for windows; take the format window, "
+            "auto or smallest, or int8 values"
         )
     weight = clean(weight, name)
     if weight.ndim != 2 or not weight.size:

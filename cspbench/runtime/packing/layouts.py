@@ -232,7 +232,7 @@ EXTRA_ARRAYS = {
     "block": ("columns", "starts"),
     "nm": ("positions",),
 }
-"""Arrays of each format beside ``values`` and, for int8, ``scales``."""
+"""Arrays of each format beside ``values`` and, for int8 and int4, ``scales``."""
 OPTIONS = {
     "bitmap": {"lanes"},
     "block": {"block_rows", "block_columns"},

@@ -12,7 +12,16 @@ import numpy as np
 
 from cspbench.runtime import extension
 from cspbench.runtime.packing.layouts import EXTRA_ARRAYS, LANES, LARGEST, LAYOUTS, OPTIONS, Places
-from cspbench.runtime.packing.values import DTYPES, INT8, SCALES, VALUE_TYPES, PackingError, restore
+from cspbench.runtime.packing.values import (
+    DTYPES,
+    INT4_FORMAT,
+    SCALED,
+    SCALES,
+    VALUE_TYPES,
+    PackingError,
+    numbers,
+    restore,
+)
 
 if TYPE_CHECKING:
     from cspbench.runtime import _native
@@ -31,7 +40,7 @@ class PackedMatrix:
         rows: outputs.
         columns: inputs.
         options: parameters of the format by name, e.g. ``{"block_rows": 4, "block_columns": 4}``.
-        arrays: ``values``, for int8 ``scales`` (rows,), and what the format needs; see `layouts`.
+        arrays: ``values``, for int8 and int4 ``scales`` (rows,), and what the format needs; see `layouts`.
     """
 
     name: str
@@ -62,13 +71,17 @@ class PackedMatrix:
     @property
     def stored(self) -> int:
         """Values stored, padding included."""
-        return self.arrays["values"].size
+        return self._numbers.size
 
     @cached_property
     def nonzeros(self) -> int:
         """Values stored that are not zero. Rounding to fewer bits may have made zeros of weights that were none."""
-        stored = self.arrays["values"]
+        stored = self._numbers
         return int(np.count_nonzero(stored & 0x7FFF if self.values == "bf16" else stored))
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        return numbers(self.arrays["values"], self.values)
 
     @property
     def padding(self) -> float | None:
@@ -117,7 +130,7 @@ class PackedMatrix:
     def _weights(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, columns and weights of all that is not zero, every array checked."""
         row, column = self._places()
-        value = restore(self.arrays, self.values).reshape(-1)
+        value = restore(self._numbers, self.values).reshape(-1)
         there = value != 0
         if np.signbit(value[~there]).any():
             raise ValueError("a zero has a sign")
@@ -126,42 +139,45 @@ class PackedMatrix:
             raise ValueError("a value is not finite")
         if value.size and (column.max() >= self.columns or row.max() >= self.rows):
             raise ValueError(f"a weight lies outside the matrix of {self.rows} x {self.columns}")
-        return row, column, value * self._scales()[row] if self.values == "int8" else value
+        return row, column, value * self._scales()[row] if self.values in SCALED else value
 
     def _places(self) -> Places:
-        if self.format not in LAYOUTS or self.values not in VALUE_TYPES:
+        known = self.format in LAYOUTS and self.values in VALUE_TYPES
+        if not known or (self.values == "int4" and self.format != INT4_FORMAT):
             raise ValueError(f"there is no format '{self.format}' with values '{self.values}'")
         if not 0 < self.rows <= LARGEST or not 0 < self.columns <= LARGEST or self.rows * self.columns > LARGEST:
             raise ValueError(f"a matrix of {self.rows} x {self.columns} is out of the question")
         if odd := set(self.options) - OPTIONS.get(self.format, set()):
             raise ValueError(f"the format {self.format} has no option '{min(odd)}'")
-        expected = {"values", *EXTRA_ARRAYS[self.format], *([SCALES] if self.values == "int8" else [])}
+        expected = {"values", *EXTRA_ARRAYS[self.format], *([SCALES] if self.values in SCALED else [])}
         if set(self.arrays) != expected:
             raise ValueError(f"arrays {', '.join(sorted(self.arrays))} instead of {', '.join(sorted(expected))}")
         if self.arrays["values"].dtype != DTYPES[self.values]:
             raise ValueError(f"array 'values' is {self.arrays['values'].dtype}, not {DTYPES[self.values]}")
-        return LAYOUTS[self.format](self.arrays, self.rows, self.columns, self.options)
+        arrays = {**self.arrays, "values": self._numbers}
+        return LAYOUTS[self.format](arrays, self.rows, self.columns, self.options)
 
     def _scales(self) -> np.ndarray:
         scales = self.arrays[SCALES]
         if scales.dtype != np.dtype("<f4") or scales.shape != (self.rows,):
             raise ValueError(f"array 'scales' is {scales.dtype} {scales.shape}, not float32 {(self.rows,)}")
-        if not np.isfinite(scales).all() or (scales < 0).any() or (self.arrays["values"] < -INT8).any():
-            raise ValueError("scales must be finite and not negative, values not below -127")
+        if not np.isfinite(scales).all() or (scales < 0).any() or (self._numbers < -SCALED[self.values]).any():
+            raise ValueError(f"scales must be finite and not negative, values not below -{SCALED[self.values]}")
         return scales
 
 
 def information_bound(rows: int, columns: int, nonzeros: int, values: str) -> int:
     """Bytes that no way of storing such matrices can go below for all of them: ceil(bits / 8) of
 
-    ``nonzeros * value bits + log2 C(rows * columns, nonzeros)``, and the scales of int8, 32 bits a row. The logarithm
-    is the information in the places of the non-zeros; the values are taken as they are, not entropy-coded.
+    ``nonzeros * value bits + log2 C(rows * columns, nonzeros)``, and the scales of int8 and int4, 32 bits a row. The
+    logarithm is the information in the places of the non-zeros; the values are taken as they are, not entropy-coded.
     """
     cells = rows * columns
     places = math.lgamma(cells + 1) - math.lgamma(nonzeros + 1) - math.lgamma(cells - nonzeros + 1)
-    scales = 32 * rows if values == "int8" else 0
+    bits = 4 if values == "int4" else 8 * DTYPES[values].itemsize
+    scales = 32 * rows if values in SCALED else 0
     # A hair less than the logarithm: its rounding must not lift the bound above what is possible.
-    return math.ceil(nonzeros * DTYPES[values].itemsize + places / math.log(2) / 8 * (1 - 1e-9) - 1e-6) + scales // 8
+    return math.ceil(nonzeros * bits / 8 + places / math.log(2) / 8 * (1 - 1e-9) - 1e-6) + scales // 8
 
 
 __all__ = ["FORMATS", "PackedMatrix", "PackingError", "information_bound"]

@@ -42,7 +42,8 @@ def pack_model(
         format: ``auto`` takes for each matrix the format that costs the least time on this machine (see `choice`),
             ``smallest`` the one with the fewest bytes; otherwise a format as `parse_format` takes it. Matrices that no
             pattern of a mapping matches are left to ``auto``.
-        values: fp32, fp16, bf16 or int8; matrices that no pattern of a mapping matches stay fp32.
+        values: fp32, fp16, bf16, int8, or int4: where ``auto`` or ``smallest`` takes another format than a window it
+            holds int8. Matrices that no pattern of a mapping matches stay fp32.
         progress: called with status lines.
 
     Raises:

@@ -155,6 +155,7 @@ inline __m512i _mm512_castsi256_si512(__m256i a) {
     for (size_t i = 32; i < 64; ++i) bytes[i] = static_cast<uint8_t>(37 * i);
     return emulated::join<__m512i>(bytes);
 }
+inline __m256i _mm256_zextsi128_si256(__m128i a) { return emulated::part<__m256i>(a); }
 inline __m512i _mm512_zextsi256_si512(__m256i a) { return emulated::part<__m512i>(a); }
 
 inline __m128i _mm_cvtsi32_si128(int32_t v) {

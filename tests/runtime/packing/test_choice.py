@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.packed_models import pruned, trained
 
+from cspbench.errors import CspbenchError
 from cspbench.machine.lock import Reservation
 from cspbench.runtime import extension
 from cspbench.runtime.packing import PackedMatrix, PackingError, cost, pack_model
@@ -98,6 +99,26 @@ def test_a_window_may_take_hardly_more_bytes_than_dense() -> None:
     assert found["dense"].bytes < found["window:64x16"].bytes < 1.1 * found["dense"].bytes
     assert found["bitmap:4"].bytes < found["dense"].bytes
     assert not any(label.startswith("window") for label in candidates(sparse(0.7, 1024, 512), "int8", "m"))
+
+
+@needs_native
+def test_with_int4_windows_hold_int4_and_all_others_int8() -> None:
+    found = candidates(sparse(0.1, 512, 512), "int4", "m")
+    assert {m.values for m in found.values() if m.format == "window"} == {"int4"}
+    assert {m.values for m in found.values() if m.format != "window"} == {"int8"}
+    assert {"dense", "bitmap:4", "window:64x16"} <= set(found)
+    few, many = (smallest(sparse(d, 512, 512), "int4", "m", silent) for d in (0.1, 0.6))
+    assert (few.format, few.values) == ("window", "int4")
+    assert (many.format, many.values) == ("bitmap", "int8")
+    for values in ("fp32", "bf16", "int8"):
+        assert {m.values for m in candidates(sparse(0.1), values, "m").values()} == {values}
+
+
+@needs_native
+def test_costs_with_int4_are_not_those_of_int8(cache: Path, measured: list[list[str]]) -> None:
+    assert fastest(sparse(0.1, 512), "int4", "m", silent).values == "int4"
+    assert fastest(sparse(0.1, 512), "int8", "m", silent).values == "int8"
+    assert len(measured) == 2
 
 
 @needs_native
@@ -237,3 +258,12 @@ def test_without_the_native_module_auto_is_smallest(monkeypatch: pytest.MonkeyPa
     assert not cache.exists()
     with pytest.raises(PackingError, match="needs the native module"):
         pack_model(trained(pruned(0.5)), format="window")
+
+
+def test_without_the_native_module_int4_is_refused(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    absent = ImportError("not built")
+    monkeypatch.setattr("cspbench.runtime.extension.available", lambda: False)
+    monkeypatch.setattr("cspbench.runtime.extension._load", lambda: absent)
+    for format in ("auto", "smallest"):
+        with pytest.raises(CspbenchError, match="packing int4 values needs the native module"):
+            pack_model(trained(pruned(0.9)), format=format, values="int4")

@@ -255,7 +255,7 @@ def test_values_and_formats_are_chosen_by_pattern() -> None:
     with pytest.raises(PackingError, match="did you mean 'auto'"):
         packed(format="aut")
     with pytest.raises(PackingError, match="did you mean 'int8'"):
-        packed(values="int4")
+        packed(values="int9")
 
 
 def test_a_model_that_is_not_finite_is_refused() -> None:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from cspbench.runtime import extension
 from cspbench.runtime.packing import FORMATS, PackedMatrix, PackingError, information_bound, pack_matrix, parse_format
 from cspbench.runtime.packing.encode import IN_NUMPY
-from cspbench.runtime.packing.values import clean, restore, round_to
+from cspbench.runtime.packing.values import SCALED, clean, restore, round_to
 
 LABELS = ["dense", "bitmap", "bitmap:4", "csr16", "csr8", "window", "window:64x16"]
 LABELS += ["block:4x4", "block:1x8", "nm:4:4", "nm:16:16"]
 VALUES = ["fp32", "fp16", "bf16", "int8"]
+KINDS = [*((label, values) for label in LABELS for values in VALUES), ("window", "int4"), ("window:64x16", "int4")]
 HERE = [label for label in LABELS if extension.available() or label in IN_NUMPY]
 needs_native = pytest.mark.skipif(not extension.available(), reason="the native module was not built here")
 
@@ -79,16 +80,15 @@ def test_what_is_not_finite_is_refused_by_name(label: str, values: str, odd: flo
         pack_matrix(weight, label, values, name="layer 5")
 
 
-@pytest.mark.parametrize("values", ["fp16", "bf16", "int8"])
-@pytest.mark.parametrize("label", HERE)
+@pytest.mark.parametrize(("label", "values"), [(x, v) for x, v in KINDS if x in HERE and v != "fp32"])
 @settings(max_examples=25)
 @given(weight=matrices)
 def test_rounded_values_do_not_depend_on_the_format(label: str, values: str, weight: np.ndarray) -> None:
     packed = pack_matrix(weight, label, values)
     packed.check()
     rounded = round_to(clean(weight), values)
-    expected = restore(rounded, values)
-    if values == "int8":
+    expected = restore(rounded["values"], values)
+    if values in SCALED:
         expected = rounded["scales"][:, None] * expected
     assert np.array_equal(bits(packed.dense()), bits(expected))
     assert packed.nonzeros == np.count_nonzero(packed.dense()) <= np.count_nonzero(weight)
@@ -108,6 +108,23 @@ def test_int8_is_rounded_to_the_nearest_step_of_its_row() -> None:
     step = np.abs(weight).max(axis=1, keepdims=True) / 127
     assert (np.abs(packed.dense() - weight) <= step * 0.5001).all()
     assert np.abs(packed.arrays["values"]).max() == 127
+
+
+@needs_native
+def test_int4_is_rounded_to_the_nearest_step_of_its_row_and_takes_half_a_byte() -> None:
+    weight = random_matrix(64, 100, 0.5)
+    weight[5] = 0
+    packed, wider = (pack_matrix(weight, "window:64x16", values) for values in ("int4", "fp32"))
+    step = np.abs(weight).max(axis=1, keepdims=True) / 7
+    assert (np.abs(packed.dense() - weight) <= step * 0.5001).all()
+    assert packed.nonzeros < wider.nonzeros, "the smallest weights of a row become zero"
+    assert packed.arrays["values"].nbytes * 2 == packed.stored == packed.arrays["slots"].size
+
+
+@pytest.mark.parametrize("label", [label for label in LABELS if not label.startswith("window")])
+def test_int4_is_refused_outside_windows(label: str) -> None:
+    with pytest.raises(PackingError, match=r"layer 5 cannot be packed as .* with int4 values, which are for windows"):
+        pack_matrix(random_matrix(16, 64, 0.4), label, "int4", name="layer 5")
 
 
 def test_too_large_for_half_is_refused() -> None:
@@ -145,6 +162,7 @@ def test_the_bound_is_that_of_counting() -> None:
     assert information_bound(2, 5, 10, "fp32") == 40  # nothing to tell about places
     assert information_bound(2, 5, 0, "fp32") == 0
     assert information_bound(2, 5, 3, "fp32") == math.ceil((3 * 32 + math.log2(math.comb(10, 3))) / 8)
+    assert information_bound(20, 50, 100, "int4") == information_bound(20, 50, 100, "int8") - 50
     assert information_bound(20, 50, 100, "int8") == math.ceil((100 * 8 + math.log2(math.comb(1000, 100))) / 8) + 80
 
 
@@ -194,8 +212,7 @@ def test_numpy_packs_the_very_arrays_of_the_native_module(format: str, values: s
 
 
 @needs_native
-@pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize(("label", "values"), KINDS)
 @settings(max_examples=15)
 @given(weight=matrices)
 def test_both_decoders_agree(label: str, values: str, weight: np.ndarray) -> None:
@@ -216,7 +233,7 @@ def damaged(packed: PackedMatrix, name: str, index: int, value: int) -> PackedMa
 @settings(max_examples=150)
 @given(data=st.data())
 def test_arrays_that_lie_are_refused_by_both_or_mean_the_same_to_both(label: str, data: st.DataObject) -> None:
-    values = data.draw(st.sampled_from(["fp32", "int8"]))
+    values = data.draw(st.sampled_from(["fp32", *(v for v in SCALED if (label, v) in KINDS)]))
     packed = pack_matrix(random_matrix(18, 75, 0.2), label, values)
     name = data.draw(st.sampled_from(sorted(n for n, a in packed.arrays.items() if a.size)))
     array = packed.arrays[name]

@@ -12,9 +12,9 @@
 namespace cspbench {
 
 enum class Format : int32_t { dense, bitmap, csr16, csr8, window, block, nm };
-enum class Value : int32_t { fp32, fp16, bf16, int8 };
+enum class Value : int32_t { fp32, fp16, bf16, int8, int4 };  // int4: in the window format alone
 constexpr int kFormats = 7;
-constexpr int kValues = 4;
+constexpr int kValues = 5;
 
 // Every array of a matrix, and every input vector, starts at a multiple of so many bytes.
 constexpr int kAlignment = 64;
@@ -28,10 +28,12 @@ constexpr int kInputMargin = 128;
 // A view of one packed matrix. Which arrays are there depends on the format; the others are null. In files and in
 // Python, `places` is called "columns" and `nibbles` "positions".
 //
-//   values    float, uint16 (bits of fp16 or bf16) or int8 (never -128), by `value`
-//   scales    (rows,) for int8, else null: weight = scales[row] * value
-//   sums      (rows,) for int8, else null: what the values of a row add up to. Made when a matrix is loaded, as are
-//   lane_scales, lane_sums   for int8 in windows, else null: scales and sums in the order of lanes (base/window.hpp);
+//   values    float, uint16 (bits of fp16 or bf16), int8 (never -128), or bytes of two int4 (never -8), that of the
+//             even index in the low half; by `value`
+//   scales    (rows,) for int8 and int4, else null: weight = scales[row] * value
+//   sums      (rows,) for int8 and int4, else null: what the values of a row add up to. Made when a matrix is loaded,
+//             as are
+//   lane_scales, lane_sums   for these in windows, else null: scales and sums in the order of lanes (base/window.hpp);
 //             kSlack bytes of zeros follow all three
 //
 //   dense     values (rows, columns)
@@ -79,13 +81,14 @@ struct Packed {
 // What a kernel reads of one input vector, prepared once and used by every row.
 struct Input {
     const float* x;   // always there
-    const int8_t* q;  // for int8: x = scale * q, |q| <= 127, followed by zeros as x is; else null
+    const int8_t* q;  // for int8 and int4: x = scale * q, |q| <= 127, followed by zeros as x is; else null
     float scale;
     const void* extra;  // what the entry's own `prepare` made of this vector; else null
 };
 
-// Computes the row units [first, last) for `batch` >= 1 inputs: y[b * stride + row]. int8: sums are exact in int32 and
-// y = (scales[row] * scale) * float(sum), in this order, so that every format and instruction set gives the same bits.
+// Computes the row units [first, last) for `batch` >= 1 inputs: y[b * stride + row]. int8 and int4: sums are exact in
+// int32 and y = (scales[row] * scale) * float(sum), in this order, so that every format and instruction set gives the
+// same bits.
 using Kernel = void(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
                     ptrdiff_t stride);
 

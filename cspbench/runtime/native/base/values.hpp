@@ -49,13 +49,23 @@ namespace {
     return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
 }
 
-// A stored weight, by the type of the values; int8 without its row's scale.
+// Values with a scale a row.
+[[maybe_unused]] bool has_scales(Value value) { return value == Value::int8 || value == Value::int4; }
+
+// One of two int4 a byte.
+[[maybe_unused]] int32_t nibble_at(const uint8_t* values, int64_t index) {
+    const int32_t byte = values[index / 2];
+    return ((index % 2 ? byte >> 4 : byte & 15) ^ 8) - 8;
+}
+
+// A stored weight, by the type of the values; int8 and int4 without the scale of the row.
 [[maybe_unused]] float value_at(const Packed& m, int64_t index) {
     switch (m.value) {
         case Value::fp32: return static_cast<const float*>(m.values)[index];
         case Value::fp16: return fp16_to_float(static_cast<const uint16_t*>(m.values)[index]);
         case Value::bf16: return bf16_to_float(static_cast<const uint16_t*>(m.values)[index]);
         case Value::int8: return static_cast<const int8_t*>(m.values)[index];
+        case Value::int4: return static_cast<float>(nibble_at(static_cast<const uint8_t*>(m.values), index));
     }
     return 0;
 }

@@ -19,7 +19,7 @@
 //   starts        (groups + 1,): first step of each group
 //   advance       (steps,): base of a group's first step: its advance; of any other: the previous base + its advance
 //   slots         (steps, lanes, 4): for each lane, four columns relative to the base of the step, < window
-//   values        (steps, lanes, 4): the weights at these columns
+//   values        (steps, lanes, 4): the weights at these columns; (steps, lanes, 2) for int4
 //
 // Column base + slot < columns for every slot, and base + window <= padded(columns): a kernel may load a whole window
 // of the input at the base. The weights of a lane have strictly ascending columns (so int8 sums cannot overflow); an

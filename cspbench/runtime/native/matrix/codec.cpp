@@ -30,6 +30,7 @@ Type type_of(Value value) {
         case Value::fp16: return Type::f16;
         case Value::bf16: return Type::u16;
         case Value::int8: return Type::i8;
+        case Value::int4: return Type::u8;
     }
     throw std::invalid_argument("unknown type of values");
 }

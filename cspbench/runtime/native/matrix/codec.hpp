@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/values.hpp"
 #include "matrix/matrix.hpp"
 
 namespace cspbench {
@@ -16,13 +17,13 @@ struct Rounded {
     Value value;
     int32_t rows;
     int32_t columns;
-    std::vector<uint8_t> bits;  // (rows, columns) elements of 1, 2 or 4 bytes
-    std::vector<float> scales;  // int8: (rows,)
+    std::vector<uint8_t> bits;  // (rows, columns) elements of 1, 2 or 4 bytes; of 1 for int4
+    std::vector<float> scales;  // int8, int4: (rows,)
 
     // visit(const T* weights) with T uint8_t, uint16_t or uint32_t.
     template <class Visit>
     auto visit(const Visit& visit) const {
-        if (value == Value::int8) return visit(bits.data());
+        if (has_scales(value)) return visit(bits.data());
         if (value == Value::fp32) return visit(reinterpret_cast<const uint32_t*>(bits.data()));
         return visit(reinterpret_cast<const uint16_t*>(bits.data()));
     }

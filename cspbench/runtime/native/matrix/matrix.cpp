@@ -16,7 +16,7 @@ namespace cspbench {
 namespace {
 
 constexpr const char* kFormatNames[kFormats] = {"dense", "bitmap", "csr16", "csr8", "window", "block", "nm"};
-constexpr const char* kValueNames[kValues] = {"fp32", "fp16", "bf16", "int8"};
+constexpr const char* kValueNames[kValues] = {"fp32", "fp16", "bf16", "int8", "int4"};
 constexpr const char* kTypeNames[] = {"uint8", "int8", "uint16", "uint32", "uint64", "float16", "float32"};
 constexpr size_t kTypeSizes[] = {1, 1, 2, 4, 8, 2, 4};
 
@@ -38,12 +38,14 @@ int index_of(const char* const (&names)[N], const std::string& name, const char*
     throw std::invalid_argument(std::string(what) + " \"" + name + "\" is unknown; these are known: " + all);
 }
 
-void check_shape(Value value, int32_t rows, int32_t columns) {
+void check_shape(Format format, Value value, int32_t rows, int32_t columns) {
+    if (value == Value::int4 && format != Format::window)
+        throw std::invalid_argument(std::string("int4 values are for the format window, not for ") + name_of(format));
     if (rows < 1 || columns < 1 || rows > kMostRows || columns > kMostRows)
         throw std::invalid_argument("a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) +
                                     " cannot be packed: rows and columns must be 1 to " + std::to_string(kMostRows));
-    if (value == Value::int8 && columns > kMostInt8Columns)
-        throw std::invalid_argument("int8 sums are exact up to " + std::to_string(kMostInt8Columns) +
+    if (has_scales(value) && columns > kMostInt8Columns)
+        throw std::invalid_argument("sums of int8 and int4 are exact up to " + std::to_string(kMostInt8Columns) +
                                     " columns; there are " + std::to_string(columns));
 }
 
@@ -56,6 +58,7 @@ int64_t count_nonzeros(const Packed& m) {
 bool sound(const Packed& m, int64_t i) {
     switch (m.value) {
         case Value::int8: return static_cast<const int8_t*>(m.values)[i] != -128;
+        case Value::int4: return value_at(m, i) != -8;
         case Value::fp16: return (static_cast<const uint16_t*>(m.values)[i] & 0x7c00) != 0x7c00;
         default: return std::isfinite(value_at(m, i));
     }
@@ -64,8 +67,9 @@ bool sound(const Packed& m, int64_t i) {
 void check_values(const Packed& m) {
     for (int64_t i = 0; i < m.stored; ++i)
         if (!sound(m, i))
-            throw std::invalid_argument(m.value == Value::int8 ? "an int8 value is -128, outside -127 to 127"
-                                                               : "a value is not finite");
+            throw std::invalid_argument(m.value == Value::int8   ? "an int8 value is -128, outside -127 to 127"
+                                        : m.value == Value::int4 ? "an int4 value is -8, outside -7 to 7"
+                                                                 : "a value is not finite");
 }
 
 // What the values of each row add up to, and zeros up to kSlack: the product with a vector of ones. Floats hold such
@@ -99,10 +103,10 @@ void describe(const Codec& codec, const std::vector<Array>& arrays, const Option
         for (size_t j = 0; j < i; ++j)
             if (arrays[i].name == arrays[j].name)
                 throw std::invalid_argument("array \"" + arrays[i].name + "\" is given twice");
-    const bool scaled = m.value == Value::int8;
+    const bool scaled = has_scales(m.value);
     const auto scales =
         std::find_if(arrays.begin(), arrays.end(), [](const Array& each) { return each.name == "scales"; });
-    require(scaled || scales == arrays.end(), "only int8 values have scales");
+    require(scaled || scales == arrays.end(), "only int8 and int4 values have scales");
     if (scaled) {
         m.scales = Given(arrays).data<float>("scales", Type::f32, {m.rows});
         for (int32_t row = 0; row < m.rows; ++row) require(std::isfinite(m.scales[row]), "a scale is not finite");
@@ -153,20 +157,20 @@ int64_t Matrix::bytes() const {
 
 Matrix Matrix::pack(const float* dense, int32_t rows, int32_t columns, Format format, Value value,
                     const Options& options) {
-    check_shape(value, rows, columns);
+    check_shape(format, value, rows, columns);
     const Codec& codec = codec_of(format);
     Options complete = codec.complete(options, rows, columns);
     const Rounded rounded = round_weights(dense, rows, columns, value);
     const std::vector<Made> made = codec.encode(rounded, complete);
     std::vector<Array> arrays;
     for (const Made& each : made) arrays.push_back({each.name, each.type, each.shape, each.data.data()});
-    if (value == Value::int8) arrays.push_back({"scales", Type::f32, {rows}, rounded.scales.data()});
+    if (has_scales(value)) arrays.push_back({"scales", Type::f32, {rows}, rounded.scales.data()});
     return from_arrays(format, value, rows, columns, arrays, complete);
 }
 
 Matrix Matrix::from_arrays(Format format, Value value, int32_t rows, int32_t columns, const std::vector<Array>& arrays,
                            const Options& options) {
-    check_shape(value, rows, columns);
+    check_shape(format, value, rows, columns);
     const Codec& codec = codec_of(format);
     auto body = std::make_shared<Body>();
     body->options = codec.complete(options, rows, columns);
@@ -188,11 +192,11 @@ Matrix Matrix::from_arrays(Format format, Value value, int32_t rows, int32_t col
     packed.rows = rows;
     packed.columns = columns;
     describe(codec, body->arrays, body->options, packed);
-    if (value == Value::int8) {
+    if (has_scales(value)) {
         body->sums = sums_of_rows(packed);
         packed.sums = body->sums.data();
     }
-    if (value == Value::int8 && format == Format::window) {
+    if (has_scales(value) && format == Format::window) {
         body->lane_sums = by_lane(packed, packed.sums);
         body->lane_scales = by_lane(packed, packed.scales);
         packed.lane_sums = body->lane_sums.data();
@@ -247,7 +251,7 @@ public:
         : m_(m), kernels_(kernels), entry_(kernels.at[static_cast<int>(m.format)][static_cast<int>(m.value)]) {
         const auto length = static_cast<size_t>(padded(m.columns));
         floats_ = aligned(sizeof(float) * length) + kGuard;
-        bytes_ = m.value == Value::int8 ? aligned(length) + kGuard : 0;
+        bytes_ = has_scales(m.value) ? aligned(length) + kGuard : 0;
         extra_ = entry_.extra_bytes ? aligned(entry_.extra_bytes(m)) + kGuard : 0;
         memory_ = scratch(static_cast<size_t>(batch) * (floats_ + bytes_ + extra_));
     }

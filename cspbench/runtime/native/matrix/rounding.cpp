@@ -1,4 +1,4 @@
-// Weights as they are stored: fp32, fp16, bf16, or int8 with a scale a row.
+// Weights as they are stored: fp32, fp16, bf16, or int8 and int4 with a scale a row.
 #include <cmath>
 #include <cstring>
 
@@ -28,19 +28,20 @@ void round_half(Rounded& to, const float* dense) {
     }
 }
 
-void round_int8(Rounded& to, const float* dense) {
+void round_scaled(Rounded& to, const float* dense) {
+    const float most = to.value == Value::int8 ? 127 : 7;
     to.scales.assign(static_cast<size_t>(to.rows), 0.0f);
     for (int32_t row = 0; row < to.rows; ++row) {
         const float* from = dense + int64_t{row} * to.columns;
         auto* q = reinterpret_cast<int8_t*>(to.bits.data()) + int64_t{row} * to.columns;
         float largest = 0;
         for (int32_t c = 0; c < to.columns; ++c) largest = std::fmax(largest, std::fabs(from[c]));
-        const float scale = largest / 127;
+        const float scale = largest / most;
         if (scale == 0) continue;
         to.scales[static_cast<size_t>(row)] = scale;
-        // A subnormal scale is coarse, and the quotient may exceed 127.
+        // A subnormal scale is coarse, and the quotient may be larger.
         for (int32_t c = 0; c < to.columns; ++c)
-            q[c] = static_cast<int8_t>(std::nearbyint(std::fmax(-127.0f, std::fmin(127.0f, from[c] / scale))));
+            q[c] = static_cast<int8_t>(std::nearbyint(std::fmax(-most, std::fmin(most, from[c] / scale))));
     }
 }
 
@@ -55,8 +56,8 @@ Rounded round_weights(const float* dense, int32_t rows, int32_t columns, Value v
     if (value == Value::fp32) {
         auto* to = reinterpret_cast<float*>(rounded.bits.data());
         for (int64_t i = 0; i < count; ++i) to[i] = plain(dense[i]);
-    } else if (value == Value::int8) {
-        round_int8(rounded, dense);
+    } else if (has_scales(value)) {
+        round_scaled(rounded, dense);
     } else {
         round_half(rounded, dense);
     }

@@ -17,9 +17,12 @@ int32_t lanes_of(const Options& options) { return option(options, "lanes", kPart
 
 int32_t groups_of(int32_t rows, int32_t lanes) { return (rows + lanes - 1) / lanes; }
 
+// Elements of the array of values for a lane in a step: int4 come two a byte.
+int64_t values_of_lane(Value value) { return value == Value::int4 ? kWindowSlots / 2 : kWindowSlots; }
+
 // The widest window that a matrix may use. Files that do not tell are older than the choice of the encoder below.
 int32_t widest(const Options& options, Value value, int32_t columns) {
-    return option(options, "window", value == Value::int8 || padded(columns) < 256 ? 128 : 256);
+    return option(options, "window", has_scales(value) || padded(columns) < 256 ? 128 : 256);
 }
 
 Options complete(const Options& given, int32_t rows, int32_t columns) {
@@ -158,6 +161,14 @@ Plan plan_of(const Places& places, const Rounded& all, const Options& options) {
     return narrow.steps * 8 <= wide.steps * 9 ? narrow : wide;
 }
 
+// Two int4 a byte: see base/format.hpp.
+template <class T>
+void halve(std::vector<T>& values) {
+    for (size_t i = 0; i < values.size(); i += 2)
+        values[i / 2] = static_cast<T>((values[i] & 15) | (values[i + 1] & 15) << 4);
+    values.resize(values.size() / 2);
+}
+
 template <class T>
 std::vector<Made> windows_of(const T* weights, const Rounded& all, Options& options) {
     const Places places = places_of(weights, all.rows, all.columns);
@@ -186,9 +197,10 @@ std::vector<Made> windows_of(const T* weights, const Rounded& all, Options& opti
         require(advance.size() <= UINT32_MAX, "more than 2^32 - 1 steps do not fit this format");
         starts.push_back(static_cast<uint32_t>(advance.size()));
     }
+    if (all.value == Value::int4) halve(values);
     const auto steps = static_cast<int64_t>(advance.size()), units = static_cast<int64_t>(starts.size());
     return {made("slots", Type::u8, {steps, lanes, kWindowSlots}, slots),
-            made("values", type_of(all.value), {steps, lanes, kWindowSlots}, values),
+            made("values", type_of(all.value), {steps, lanes, values_of_lane(all.value)}, values),
             made("advance", Type::u8, {steps}, advance), made("order", Type::u16, {all.rows}, order),
             made("starts", Type::u32, {units}, starts)};
 }
@@ -254,7 +266,7 @@ void describe(const std::vector<Array>& arrays, const Options& options, Packed& 
     require(steps <= UINT32_MAX, "more than 2^32 - 1 steps do not fit this format");
     m.advance = static_cast<const uint8_t*>(advance.data);
     m.slots = given.data<uint8_t>("slots", Type::u8, {steps, lanes, kWindowSlots});
-    m.values = given.data<void>("values", type_of(m.value), {steps, lanes, kWindowSlots});
+    m.values = given.data<void>("values", type_of(m.value), {steps, lanes, values_of_lane(m.value)});
     m.stored = steps * lanes * kWindowSlots;
     m.parameter[0] = window_of(m.slots, m.stored);
     require(m.parameter[0] <= widest(options, m.value, m.columns), "a slot lies outside the window");

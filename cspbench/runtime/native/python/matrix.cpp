@@ -185,7 +185,8 @@ void bind_matrix(nb::module_& module) {
                     "options"_a = Options{},
                     "A matrix of what `arrays()` and `options` gave, copied and then checked entirely: ValueError if "
                     "anything in it is not as the format has it.")
-        .def("arrays", arrays_of, "What a file keeps: read-only views, by name. bf16 comes as uint16.")
+        .def("arrays", arrays_of, "What a file keeps: read-only views, by name. bf16 comes as uint16, int4 as uint8, two "
+             "a byte.")
         .def("dense", dense, "Weights (rows, columns) as float32, zeros in their places.")
         .def("multiply", multiply, "x"_a, "threads"_a = 1,
              "y (rows,) or (batch, rows) of x (columns,) or (batch, columns).")

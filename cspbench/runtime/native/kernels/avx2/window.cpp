@@ -2,7 +2,7 @@
 //
 // Floating point: look-ups in registers are too narrow (eight floats), so inputs are loaded one by one, at addresses
 // that come straight from the slots; loads, not arithmetic, are what this costs. Slots are read four at a time to save
-// loads. int8: a window of 16 columns fits pshufb; several of them are looked up and the right one is blended in by
+// loads. int8 and int4: a window of 16 columns fits pshufb; several of them are looked up and the right one is blended in by
 // the slot's upper bits.
 #include "base/window.hpp"
 
@@ -85,7 +85,29 @@ void multiply(const Packed& m, const Input* inputs, int batch, int32_t first, in
     });
 }
 
-// ---- int8
+// ---- bytes
+
+// `load` gives thirty-two weights from the slot on, times 2^kShift; none is beyond 127, as add_products wants it.
+struct Int8Weights {
+    static constexpr int kShift = 0;
+    static __m256i load(const Packed& m, int64_t slot) {
+        const auto* at = static_cast<const int8_t*>(m.values) + slot;
+        prefetch(at, kAhead);
+        return load_bytes(at);
+    }
+};
+
+// A weight in the upper half of a byte is signed as it is, and 16 times itself.
+struct Int4Weights {
+    static constexpr int kShift = 4;
+    static __m256i load(const Packed& m, int64_t slot) {
+        const auto* at = static_cast<const uint8_t*>(m.values) + slot / 2;
+        prefetch(at, kAhead);
+        const __m256i pairs = _mm256_cvtepu8_epi16(load_half(at));
+        const __m256i both = _mm256_or_si256(_mm256_slli_epi16(pairs, 4), _mm256_slli_epi16(pairs, 8));
+        return _mm256_and_si256(both, _mm256_set1_epi8(-16));
+    }
+};
 
 // The upper bits of 32 slots, each moved to where a blend looks for it; the bits beside it do not matter.
 struct Slots {
@@ -126,38 +148,38 @@ __m256i look_up(const int8_t* q, __m256i slots) {
     return look_up_256(q, slots);
 }
 
-template <int kWindow>
-void multiply_part_int8(const Packed& m, const Input& input, int32_t group, const Part& part, float* y) {
-    const uint8_t* slots = m.slots + part.slot;
-    const auto* values = static_cast<const int8_t*>(m.values) + part.slot;
+template <class W, int kWindow>
+void multiply_part_of_bytes(const Packed& m, const Input& input, int32_t group, const Part& part, float* y) {
     const int8_t* q = input.q;
+    int64_t slot = part.slot;
     __m256i lanes = _mm256_setzero_si256();
-    for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step, slots += part.step, values += part.step) {
+    for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step, slot += part.step) {
         q += m.advance[step];
+        const uint8_t* slots = m.slots + slot;
         prefetch(slots, kAhead);
-        prefetch(values, kAhead);
-        lanes = add_products(lanes, load_bytes(values), look_up<kWindow>(q, load_bytes(slots)));
+        lanes = add_products(lanes, W::load(m, slot), look_up<kWindow>(q, load_bytes(slots)));
     }
     alignas(32) float sums[kPartLanes];
-    _mm256_store_ps(sums, _mm256_cvtepi32_ps(lanes));
+    _mm256_store_ps(sums, _mm256_cvtepi32_ps(_mm256_srai_epi32(lanes, W::kShift)));
     for (int lane = 0; lane < part.lanes; ++lane)
         y[part.rows[lane]] = result(m, part.rows[lane], input, sums[lane]);
 }
 
-template <int kWindow>
+template <class W, int kWindow>
 void multiply_window(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
                      ptrdiff_t stride) {
     for_each_part(m, batch, first, last, [&](int32_t group, const Part& part, int b) {
-        multiply_part_int8<kWindow>(m, inputs[b], group, part, y + b * stride);
+        multiply_part_of_bytes<W, kWindow>(m, inputs[b], group, part, y + b * stride);
     });
 }
 
-void multiply_int8(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
-                   ptrdiff_t stride) {
+template <class W>
+void multiply_bytes(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
+                    ptrdiff_t stride) {
     switch (m.parameter[0]) {
-        case 64: return multiply_window<64>(m, inputs, batch, first, last, y, stride);
-        case 128: return multiply_window<128>(m, inputs, batch, first, last, y, stride);
-        default: return multiply_window<256>(m, inputs, batch, first, last, y, stride);
+        case 64: return multiply_window<W, 64>(m, inputs, batch, first, last, y, stride);
+        case 128: return multiply_window<W, 128>(m, inputs, batch, first, last, y, stride);
+        default: return multiply_window<W, 256>(m, inputs, batch, first, last, y, stride);
     }
 }
 
@@ -167,7 +189,8 @@ void avx2::add_window(Kernels& kernels) {
     set(kernels, Format::window, Value::fp32, {multiply<Fp32>});
     set(kernels, Format::window, Value::fp16, {multiply<Fp16>});
     set(kernels, Format::window, Value::bf16, {multiply<Bf16>});
-    set(kernels, Format::window, Value::int8, {multiply_int8});
+    set(kernels, Format::window, Value::int8, {multiply_bytes<Int8Weights>});
+    set(kernels, Format::window, Value::int4, {multiply_bytes<Int4Weights>});
 }
 
 }  // namespace cspbench

@@ -138,8 +138,41 @@ __m512i look_up(const uint8_t* x, __m512i columns) {
     return _mm512_mask_mov_epi8(near, _mm512_movepi8_mask(columns), far);
 }
 
+// Weights of a step come times 2^kShift, which leaves room for all sums: see kMostInt8Columns (matrix/matrix.cpp).
+struct Int8Weights {
+    static constexpr int kShift = 0;
+    template <int Parts>
+    static __m512i of_step(const Packed& m, int64_t step) {
+        const int8_t* w = values_of<int8_t>(m) + step * Parts * kPartSlots;
+        prefetch(w, kAhead);
+        return step_of<Parts>(w);
+    }
+};
+
+// The bytes of a step, two weights each; zeros where the second part would be if there is none.
+template <int Parts>
+__m256i nibbles_of(const uint8_t* from) {
+    return Parts == 2 ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))
+                      : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+
+// A weight in the upper half of a byte is signed as it is, and 16 times itself.
+struct Int4Weights {
+    static constexpr int kShift = 4;
+    template <int Parts>
+    static __m512i of_step(const Packed& m, int64_t step) {
+        const uint8_t* w = values_of<uint8_t>(m) + step * Parts * kPartSlots / 2;
+        prefetch(w, kAhead);
+        // Each byte of two weights is widened to 16 bits. Of each 64 bits, byte 2 i then takes those from 16 i - 4 on and
+        // byte 2 i + 1 those from 16 i on, so that the upper half of each is its weight.
+        const __m512i places = _mm512_set1_epi64(0x302c201c100c003c);
+        const __m512i spread = _mm512_multishift_epi64_epi8(places, _mm512_cvtepu8_epi16(nibbles_of<Parts>(w)));
+        return _mm512_and_si512(spread, _mm512_set1_epi8(-16));
+    }
+};
+
 // Steps alternate between two sums: vpdpbusd waits four cycles for the one before it.
-template <int Window, int Parts, int B>
+template <class W, int Window, int Parts, int B>
 class ByteSums {
 public:
     ByteSums(const Packed& m, const Input* inputs) : m_(m) {
@@ -151,11 +184,9 @@ public:
     void add(int64_t step, int chain) {
         constexpr int kStep = Parts * kPartSlots;
         base_ += m_.advance[step];
-        const int8_t* w = values_of<int8_t>(m_) + step * kStep;
         const uint8_t* slots = m_.slots + step * kStep;
-        prefetch(w, kAhead);
         prefetch(slots, kAhead);
-        const __m512i weights = opaque(step_of<Parts>(w)), columns = step_of<Parts>(slots);
+        const __m512i weights = opaque(W::template of_step<Parts>(m_, step)), columns = step_of<Parts>(slots);
         for (int b = 0; b < B; ++b)
             sums_[b][chain] = _mm512_dpbusd_epi32(sums_[b][chain], look_up<Window>(x_[b] + base_, columns), weights);
     }
@@ -171,10 +202,10 @@ private:
     __m512i sums_[B][kChains];
 };
 
-template <int Window, int Parts, int B>
+template <class W, int Window, int Parts, int B>
 void byte_group(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
     constexpr int kGroup = Parts * kPartLanes;
-    ByteSums<Window, Parts, B> all(m, inputs);
+    ByteSums<W, Window, Parts, B> all(m, inputs);
     int64_t step = m.starts[group];
     for (; step + 2 <= m.starts[group + 1]; step += 2) {
         all.add(step, 0);
@@ -183,11 +214,11 @@ void byte_group(const Packed& m, const Input* inputs, int32_t group, float* y, p
     if (step < m.starts[group + 1]) all.add(step, 0);
     const int32_t top = group * kGroup;
     const __m512 scales = _mm512_loadu_ps(m.lane_scales + top);
-    const __m512i own = _mm512_slli_epi32(_mm512_loadu_si512(m.lane_sums + top), 7);
+    const __m512i own = _mm512_slli_epi32(_mm512_loadu_si512(m.lane_sums + top), 7 + W::kShift);
     for (int b = 0; b < B; ++b) {
-        const __m512 sums = _mm512_cvtepi32_ps(_mm512_sub_epi32(all.result(b), own));
-        const __m512 results = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(inputs[b].scale)), sums);
-        scatter(m, top, kGroup, results, y + b * stride);
+        const __m512i sums = _mm512_srai_epi32(_mm512_sub_epi32(all.result(b), own), W::kShift);
+        const __m512 scale = _mm512_mul_ps(scales, _mm512_set1_ps(inputs[b].scale));
+        scatter(m, top, kGroup, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums)), y + b * stride);
     }
 }
 
@@ -201,11 +232,11 @@ struct Floats {
     }
 };
 
-template <int Window, int Parts>
+template <class W, int Window, int Parts>
 struct Bytes {
     template <int B>
     static void group(const Packed& m, const Input* inputs, int32_t group, float* y, ptrdiff_t stride) {
-        byte_group<Window, Parts, B>(m, inputs, group, y, stride);
+        byte_group<W, Window, Parts, B>(m, inputs, group, y, stride);
     }
 };
 
@@ -215,10 +246,10 @@ Kernel* floats_for(int32_t window) {
     return window == 128 ? run_groups<Floats<V, 128, Parts>> : run_groups<Floats<V, 256, Parts>>;
 }
 
-template <int Parts>
+template <class W, int Parts>
 Kernel* bytes_for(int32_t window) {
-    if (window == 64) return run_groups<Bytes<64, Parts>>;
-    return window == 128 ? run_groups<Bytes<128, Parts>> : run_groups<Bytes<256, Parts>>;
+    if (window == 64) return run_groups<Bytes<W, 64, Parts>>;
+    return window == 128 ? run_groups<Bytes<W, 128, Parts>> : run_groups<Bytes<W, 256, Parts>>;
 }
 
 template <class V>
@@ -228,9 +259,10 @@ void run_floats(const Packed& m, const Input* inputs, int batch, int32_t first, 
     kernels(m.parameter[0])(m, inputs, batch, first, last, y, stride);
 }
 
+template <class W>
 void run_bytes(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
                ptrdiff_t stride) {
-    const auto kernels = m.parameter[1] == kPartLanes ? bytes_for<1> : bytes_for<2>;
+    const auto kernels = m.parameter[1] == kPartLanes ? bytes_for<W, 1> : bytes_for<W, 2>;
     kernels(m.parameter[0])(m, inputs, batch, first, last, y, stride);
 }
 
@@ -240,7 +272,8 @@ void avx512::add_window(Kernels& kernels) {
     set(kernels, Format::window, Value::fp32, {run_floats<Fp32>, planes_bytes, prepare_planes});
     set(kernels, Format::window, Value::fp16, {run_floats<Fp16>, planes_bytes, prepare_planes});
     set(kernels, Format::window, Value::bf16, {run_floats<Bf16>, planes_bytes, prepare_planes});
-    set(kernels, Format::window, Value::int8, {run_bytes, unsigned_bytes, prepare_unsigned});
+    set(kernels, Format::window, Value::int8, {run_bytes<Int8Weights>, unsigned_bytes, prepare_unsigned});
+    set(kernels, Format::window, Value::int4, {run_bytes<Int4Weights>, unsigned_bytes, prepare_unsigned});
 }
 
 }  // namespace cspbench

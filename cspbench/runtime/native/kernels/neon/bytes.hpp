@@ -96,7 +96,31 @@ int8x16x4_t table_at(const int8_t* q) {
     return {{vld1q_s8(q), vld1q_s8(q + kBytes), vld1q_s8(q + 2 * kBytes), vld1q_s8(q + 3 * kBytes)}};
 }
 
+// Sixteen weights each. `load` gives those from the slot on, times 2^kShift.
+struct Weights {
+    int8x16_t first, second;
+};
+
+struct Int8Weights {
+    static constexpr int kShift = 0;
+    static Weights load(const Packed& m, int64_t slot) {
+        const int8_t* at = values_of<int8_t>(m) + slot;
+        return {vld1q_s8(at), vld1q_s8(at + kBytes)};
+    }
+};
+
+// A weight in the upper half of a byte is signed as it is, and 16 times itself.
+struct Int4Weights {
+    static constexpr int kShift = 4;
+    static Weights load(const Packed& m, int64_t slot) {
+        const int8x16_t pairs = vld1q_s8(values_of<int8_t>(m) + slot / 2);
+        const int8x16_t even = vshlq_n_s8(pairs, 4), odd = vandq_s8(pairs, vdupq_n_s8(-16));
+        return {vzip1q_s8(even, odd), vzip2q_s8(even, odd)};
+    }
+};
+
 // One part of a group: see base/window.hpp.
+template <class W>
 void byte_part(const Packed& m, const Input& input, int32_t group, int32_t part, float* y) {
     FourRows upper, lower;
     const int8_t* q = input.q;
@@ -104,7 +128,7 @@ void byte_part(const Packed& m, const Input& input, int32_t group, int32_t part,
         q += m.advance[step];
         const int64_t at = step * m.parameter[1] * kWindowSlots + part * kPartSlots;
         const uint8_t* slots = m.slots + at;
-        const int8_t* weights = values_of<int8_t>(m) + at;
+        const Weights weights = W::load(m, at);
         uint8x16_t first = vld1q_u8(slots), second = vld1q_u8(slots + kBytes);
         int8x16_t x = vdupq_n_s8(0), more = x;
         for (int32_t left = 0; left < m.parameter[0]; left += kWord) {
@@ -114,8 +138,8 @@ void byte_part(const Packed& m, const Input& input, int32_t group, int32_t part,
             first = vsubq_u8(first, vdupq_n_u8(kWord));  // smaller ones become larger than any table
             second = vsubq_u8(second, vdupq_n_u8(kWord));
         }
-        upper.add(vld1q_s8(weights), x);
-        lower.add(vld1q_s8(weights + kBytes), more);
+        upper.add(weights.first, x);
+        lower.add(weights.second, more);
     }
     int32_t sums[kPartLanes];
     vst1q_s32(sums, upper.rows());
@@ -123,17 +147,18 @@ void byte_part(const Packed& m, const Input& input, int32_t group, int32_t part,
     const int32_t top = group * m.parameter[1] + part * kPartLanes;
     for (int lane = 0; lane < kPartLanes && top + lane < m.rows; ++lane) {
         const int32_t row = m.order[top + lane];
-        y[row] = result(m, input, row, sums[lane]);
+        y[row] = result(m, input, row, sums[lane] >> W::kShift);
     }
 }
 
 // A group is read for one input after the other: by the second it is in the fastest cache.
+template <class W>
 void run_groups(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
                 ptrdiff_t stride) {
     const int32_t parts = m.parameter[1] / kPartLanes;
     for (int32_t group = first; group < last; ++group)
         for (int32_t part = 0; part < parts; ++part)
-            for (int b = 0; b < batch; ++b) byte_part(m, inputs[b], group, part, y + b * stride);
+            for (int b = 0; b < batch; ++b) byte_part<W>(m, inputs[b], group, part, y + b * stride);
 }
 
 void run_bitmap(const Packed& m, const Input* inputs, int batch, int32_t first, int32_t last, float* y,
@@ -146,7 +171,8 @@ void run_bitmap(const Packed& m, const Input* inputs, int batch, int32_t first, 
 void add_byte_kernels(Kernels& kernels) {
     set(kernels, Format::dense, Value::int8, {run_rows<Int8, ByteRow<PlainBytes>>});
     set(kernels, Format::bitmap, Value::int8, {run_bitmap});
-    set(kernels, Format::window, Value::int8, {run_groups});
+    set(kernels, Format::window, Value::int8, {run_groups<Int8Weights>});
+    set(kernels, Format::window, Value::int4, {run_groups<Int4Weights>});
 }
 
 }  // namespace

@@ -6,6 +6,19 @@
 namespace cspbench {
 namespace {
 
+struct Int4 : Int8 {};  // two a byte
+
+// The number stored for a slot.
+template <class V>
+typename V::Number stored_at(const Packed& m, int64_t slot) {
+    return V::decode(static_cast<const typename V::Stored*>(m.values)[slot]);
+}
+
+template <>
+int32_t stored_at<Int4>(const Packed& m, int64_t slot) {
+    return nibble_at(static_cast<const uint8_t*>(m.values), slot);
+}
+
 template <class V>
 void multiply_group(const Packed& m, const Input& input, int32_t group, float* y) {
     const auto* x = V::vector(input);
@@ -13,9 +26,8 @@ void multiply_group(const Packed& m, const Input& input, int32_t group, float* y
     typename V::Number sums[kMostWindowSlots] = {};  // one a slot, for short chains of additions
     for (int64_t step = m.starts[group]; step < m.starts[group + 1]; ++step) {
         x += m.advance[step];
-        const uint8_t* slots = m.slots + step * slots_of_step;
-        const auto* values = static_cast<const typename V::Stored*>(m.values) + step * slots_of_step;
-        for (int i = 0; i < slots_of_step; ++i) sums[i] += V::decode(values[i]) * x[slots[i]];
+        const int64_t top = step * slots_of_step;
+        for (int i = 0; i < slots_of_step; ++i) sums[i] += stored_at<V>(m, top + i) * x[m.slots[top + i]];
     }
     for (int lane = 0; lane < lanes && group * lanes + lane < m.rows; ++lane) {
         const auto* four = sums + lane * kWindowSlots;
@@ -39,6 +51,7 @@ void portable::add_window(Kernels& kernels) {
     set(kernels, Format::window, Value::fp16, {multiply<Fp16>});
     set(kernels, Format::window, Value::bf16, {multiply<Bf16>});
     set(kernels, Format::window, Value::int8, {multiply<Int8>});
+    set(kernels, Format::window, Value::int4, {multiply<Int4>});
 }
 
 }  // namespace cspbench
