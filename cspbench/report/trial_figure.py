@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -10,26 +11,46 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 _COLOUR, _OTHER = "#0072B2", "#D55E00"
 
+WIDTH = 9.0
+"""Inches of the picture of a trial."""
 
-def trial_figure(
+MOST_NAMES = 0.4
+"""Fraction of it that the names of layers take at most."""
+
+NAME_SIZE = 7
+"""Points of the names of layers."""
+
+
+def trial_picture(
     layers: Mapping[str, float], curve: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]] = ()
-) -> Figure:
-    """Draw layers and curve side by side.
+) -> bytes:
+    """Draw layers and curve side by side, as a PNG.
+
+    Margins follow from the longest name: a layout engine would measure every text several times, and `savefig` would
+    draw everything twice. A sweep draws one picture for each trial.
 
     Args:
         layers: fraction of zeros by weight matrix.
         curve: records of the training curve, see `cspbench.report.load_curve`.
         steps: losses of single steps, where they were recorded; else the curve's are drawn.
     """
-    picture = Figure(figsize=(9, 0.9 + max(1.8, 0.24 * len(layers))), layout="constrained")
-    FigureCanvasAgg(picture)
-    left, right = picture.subplots(1, 2)
-    _draw_layers(left, layers)
-    _draw_curve(right, curve, steps)
-    return picture
+    height = 0.9 + max(1.8, 0.24 * len(layers))
+    picture = Figure(figsize=(WIDTH, height))
+    canvas = FigureCanvasAgg(picture)
+    names = _inches(max(layers, key=len, default=""), canvas)
+    bottom, top = 0.5 / height, 1 - 0.15 / height
+    left = min(0.2 + names, MOST_NAMES * WIDTH) / WIDTH
+    middle = (left + 1) / 2
+    _draw_layers(picture.add_axes((left, bottom, middle - left - 0.04, top - bottom)), layers)
+    _draw_curve(picture.add_axes((middle + 0.05, bottom, 0.88 - middle, top - bottom)), curve, steps)
+    png = BytesIO()
+    canvas.print_png(png)
+    return png.getvalue()
 
 
 def layer_figure(layers: pd.DataFrame, title: str) -> Figure:
@@ -54,13 +75,20 @@ def layer_figure(layers: pd.DataFrame, title: str) -> Figure:
     return picture
 
 
+def _inches(text: str, canvas: FigureCanvasAgg) -> float:
+    """Return the width of a text in the size of the names of layers."""
+    width, _, _ = canvas.get_renderer().get_text_width_height_descent(text, FontProperties(size=NAME_SIZE), False)
+    return width / canvas.figure.dpi
+
+
 def _draw_layers(axes: Axes, layers: Mapping[str, float]) -> None:
-    names = list(layers)[::-1]
-    values = [100 * layers[name] for name in names]
-    bars = axes.barh(names, values, color=_COLOUR, height=0.7)
-    axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=7)
+    places = range(len(layers) - 1, -1, -1)
+    values = [100 * zeros for zeros in layers.values()]
+    axes.barh(places, values, color=_COLOUR, height=0.7)
+    for place, value in zip(places, values, strict=True):
+        axes.text(value + 1, place, f"{value:.0f}", va="center", fontsize=NAME_SIZE)
     axes.set(xlim=(0, 108), xlabel="zeros (%)")
-    axes.tick_params(axis="y", labelsize=7)
+    axes.set_yticks(places, list(layers), fontsize=NAME_SIZE)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -70,8 +98,12 @@ def _draw_curve(axes: Axes, curve: Sequence[Mapping[str, Any]], steps: Sequence[
     axes.spines["top"].set_visible(False)
     if losses:
         axes.plot([row["step"] for row in losses], [row["loss"] for row in losses], color=_COLOUR, linewidth=1)
-        if min(row["loss"] for row in losses) > 0:
+        lowest, highest = (limit(row["loss"] for row in losses) for limit in (min, max))
+        if lowest > 0:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < 1000 * lowest else (1,)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
     decoded = [row for row in curve if row.get("dev_wer") is not None]
     if decoded:
         errors = axes.twinx()

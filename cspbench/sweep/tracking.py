@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cspbench.result import ALIASES, TrialResult
 from cspbench.spec import CorpusSpec, TrialSpec, content_id
@@ -46,6 +47,9 @@ HTTP = {
 
 FIGURE = "layers_and_curve.png"
 """Artifact of a trial: sparsity of its layers and its training curve."""
+
+HYPOTHESES = "hypotheses.json"
+"""Artifact of a trial: reference and hypothesis of each utterance of test, as a table."""
 
 CLIPS = "worst utterances"
 """Folder of a trial's artifacts: audio of the utterances with the most errors."""
@@ -103,6 +107,13 @@ def open_client(store: Store, server: str | None = None) -> MlflowClient:
     return client
 
 
+class _Logged(NamedTuple):
+    """A trial's run, and its state as MLflow calls it."""
+
+    run_id: str
+    status: str
+
+
 class Tracker:
     """Logs one sweep.
 
@@ -135,7 +146,8 @@ class Tracker:
         self._source = source_tags()
         self._experiment = self._open_experiment(name)
         self.parent = self._open_parent(name) if only is None else self._known_parent()
-        self._logged = {run.data.tags[TRIAL]: run for run in self._children(only) if TRIAL in run.data.tags}
+        children = (run for run in self._children(only) if TRIAL in run.data.tags)
+        self._logged = {run.data.tags[TRIAL]: _Logged(run.info.run_id, run.info.status) for run in children}
         self._dense: set[str] = set()
         if only is None:
             share_view(client, name)
@@ -144,9 +156,9 @@ class Tracker:
         """Log how a trial ended; returns False if that was logged already. Half-logged and failed runs are replaced."""
         known = self._logged.get(outcome.spec.id)
         if known is not None:
-            if known.info.status == "FINISHED" or (known.info.status == STATUS[outcome.state] != "FINISHED"):
+            if known.status in ("FINISHED", STATUS[outcome.state]):
                 return False
-            self._client.delete_run(known.info.run_id)
+            self._client.delete_run(known.run_id)
         if outcome.result is not None and not self._has_dense(outcome.spec.dense.id):
             with self._alone():
                 self._log_dense(outcome.spec, outcome.result)
@@ -154,7 +166,7 @@ class Tracker:
         if outcome.result is not None:
             self._log_result(run_id, outcome.spec, outcome.result)
         self._client.set_terminated(run_id, STATUS[outcome.state])
-        self._logged[outcome.spec.id] = self._client.get_run(run_id)
+        self._logged[outcome.spec.id] = _Logged(run_id, STATUS[outcome.state])
         return True
 
     def finish(self, status: str, metrics: Mapping[str, float] | None = None, files: Iterable[Path] = ()) -> None:
@@ -181,7 +193,7 @@ class Tracker:
         """Register the best models of the study; see `register_best`."""
         from cspbench.report.results import load_results
 
-        runs = {id: run.info.run_id for id, run in self._logged.items()}
+        runs = {id: run.run_id for id, run in self._logged.items()}
         register_best(self._client, self._name, load_results(self._name, self._store), runs)
 
     def log_sweep(self, params: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
@@ -311,19 +323,15 @@ class Tracker:
             self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
     def _log_result(self, run_id: str, spec: TrialSpec, result: TrialResult) -> None:
+        from mlflow.entities import RunTag
+
         folder = self._store.trial(spec.id)
         self._log_metrics(run_id, trial_metrics(result), folder, rows_of(folder.usage))
-        figure = self._log_figure(run_id, result, folder)
-        self._client.set_tag(run_id, NOTE, trial_note(spec, result, self._store, run_id, figure))
-        hypotheses = rows_of(folder.hypotheses)
-        if hypotheses:
-            # The UI compares runs by the first column unless told otherwise.
-            first = ("hypothesis", "reference")
-            columns = [*first, *(key for key in hypotheses[0] if key not in first)]
-            table = {"columns": columns, "data": [[row.get(key) for key in columns] for row in hypotheses]}
-            self._client.log_dict(run_id, table, "hypotheses.json")
-            # What `log_table` writes, less its detour through pandas.
-            self._client.set_tag(run_id, "mlflow.loggedArtifacts", '[{"path": "hypotheses.json", "type": "table"}]')
+        with TemporaryDirectory(prefix="cspbench-") as made:
+            tags = _write_artifacts(Path(made), result, folder)
+            self._client.log_artifacts(run_id, made)
+        tags[NOTE] = trial_note(spec, result, self._store, run_id, FIGURE)
+        self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         for clip in folder.clips:
             self._client.log_artifact(run_id, str(clip), CLIPS)
         places = {folder.weights: "checkpoint", folder.model: "checkpoint", folder.spec: None, folder.result: None}
@@ -331,13 +339,27 @@ class Tracker:
             if path.is_file():
                 self._client.log_artifact(run_id, str(path), place)
 
-    def _log_figure(self, run_id: str, result: TrialResult, folder: TrialFolder) -> str:
-        """Draw layers and curve of a trial; return the name of the artifact."""
-        from cspbench.report.trial_figure import trial_figure
 
-        picture = trial_figure(result.layer_sparsity, rows_of(folder.curve), rows_of(folder.steps))
-        self._client.log_figure(run_id, picture, FIGURE)
-        return FIGURE
+def _write_artifacts(place: Path, result: TrialResult, folder: TrialFolder) -> dict[str, str]:
+    """Write the artifacts of a trial that are made for MLflow: the picture and the table of hypotheses.
+
+    Returns:
+        Tags that the run needs for them.
+    """
+    from cspbench.report.trial_figure import trial_picture
+
+    picture = trial_picture(result.layer_sparsity, rows_of(folder.curve), rows_of(folder.steps))
+    (place / FIGURE).write_bytes(picture)
+    hypotheses = rows_of(folder.hypotheses)
+    if not hypotheses:
+        return {}
+    # The UI compares runs by the first column unless told otherwise.
+    first = ("hypothesis", "reference")
+    columns = [*first, *(key for key in hypotheses[0] if key not in first)]
+    table = {"columns": columns, "data": [[row.get(key) for key in columns] for row in hypotheses]}
+    (place / HYPOTHESES).write_text(json.dumps(table), encoding="utf-8")
+    # As `log_table` does, less its detour through pandas.
+    return {"mlflow.loggedArtifacts": json.dumps([{"path": HYPOTHESES, "type": "table"}])}
 
 
 def trial_params(spec: TrialSpec) -> dict[str, Any]:
