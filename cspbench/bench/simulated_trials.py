@@ -64,7 +64,7 @@ class SimulatedTrials:
     def wait(self) -> Outcome:
         spec = self._submitted.popleft()
         result = simulated_result(spec)
-        _write(self._store, spec, result)
+        write_trial(self._store, spec, result)
         self.seconds += result.seconds
         return Outcome(spec, result)
 
@@ -126,7 +126,7 @@ def _latency(median_ms: float, file_bytes: int, engine: str) -> Latency:
     )
 
 
-def _write(store: Store, spec: TrialSpec, result: TrialResult) -> None:
+def write_trial(store: Store, spec: TrialSpec, result: TrialResult) -> None:
     """Write the files of a trial, as long as those of a real one but for the weights."""
     folder = store.trial(spec.id)
     assert result.test is not None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cspbench.cli.options import AsJson, Root, messages, print_rows
+from cspbench.cli.options import AsJson, Root, Storage, messages, print_rows
 from cspbench.errors import ConfigError, CspbenchError, FileAccessError
 
 if TYPE_CHECKING:
@@ -212,19 +213,24 @@ def faults(
     )
 
 
-@app.command()
-def scale(
-    trials: Annotated[str, typer.Option("--trials", help="Numbers of trials, the smallest first.")] = "100,1000",
+@app.command("overhead-sweep")
+def overhead_sweep(
+    trials: Annotated[
+        str, typer.Option("--trials", help="Numbers of trials that take no time, the smallest first.")
+    ] = "100,1000,10000",
     sampler: Annotated[str, typer.Option("--sampler", help="As in a sweep file: random, tpe, ...")] = "random",
-    no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Do not log to MLflow.")] = False,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Trials under way at a time.")] = 4,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Log these to MLflow as well: as long again, many times.")
+    ] = False,
+    storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Drive SIMULATED trials through a real sweep; print what study, MLflow, report and memory cost by their number.
+    """Drive SIMULATED trials through real sweeps; print the time between trials, the speed-up, and costs by number.
 
-    Examples: `cspbench bench scale --trials 10,100`, `cspbench bench scale --trials 100,1000,10000 --no-mlflow --json`
+    Examples: `cspbench bench overhead-sweep --trials 100`, `cspbench bench overhead-sweep --storage postgresql://me@db/x`
     """
-    from cspbench.bench.scale import run
+    from cspbench.bench.overhead_sweep import run
+    from cspbench.sweep.servers import Servers
 
     def say(line: str) -> None:
         messages().print(line, soft_wrap=True)
@@ -232,7 +238,8 @@ def scale(
     counts = [int(number) for number in _numbers("--trials", trials)]
     if min(counts) < 1 or counts != sorted(counts):
         raise ConfigError(f"--trials takes numbers from 1, the smallest first, got '{trials}'")
-    print_benchmark(run(trials=counts, sampler=sampler, mlflow=not no_mlflow, workers=workers, say=say), as_json)
+    database = Servers.of(storage, None).storage
+    print_benchmark(run(trials=counts, sampler=sampler, mlflow=mlflow, storage=database, say=say), as_json)
 
 
 @app.command()
@@ -286,10 +293,12 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 def print_benchmark(benchmark: Benchmark, as_json: bool) -> None:
-    """Print one JSON object, or tables."""
+    """Print one JSON object, or tables; rows of other columns than those before are a table of their own."""
     if as_json:
         typer.echo(json.dumps(asdict(benchmark), indent=2))
         return
-    print_rows([{k: v if not isinstance(v, float) else f"{v:.4g}" for k, v in row.items()} for row in benchmark.rows])
+    rows = [{k: v if not isinstance(v, float) else f"{v:.4g}" for k, v in row.items()} for row in benchmark.rows]
+    for _, table in groupby(rows, key=list):
+        print_rows(list(table))
     print_rows([{"ratio": name, "value": f"{value:.3g}"} for name, value in benchmark.ratios.items()])
     print_rows([{"protocol": name, "": value} for name, value in benchmark.protocol.items()])

@@ -211,6 +211,15 @@ class JobTable:
         """Close the sweep: workers leave."""
         self._do(lambda c: c.execute(update(_sweeps).where(_sweeps.c.name == self.sweep).values(state="done")))
 
+    def remove(self) -> None:
+        """Remove the sweep, its jobs and its workers from the database."""
+
+        def delete(connection: Connection) -> None:
+            for table, name in ((_jobs, _jobs.c.sweep), (_workers, _workers.c.sweep), (_sweeps, _sweeps.c.name)):
+                connection.execute(table.delete().where(name == self.sweep))
+
+        self._do(delete)
+
     def submit(self, spec: TrialSpec) -> None:
         """Add a trial unless it is there; one that failed is to be run again."""
         values = {"spec": spec.model_dump_json(), "state": WAITING, "attempts": 0}
