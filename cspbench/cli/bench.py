@@ -50,6 +50,7 @@ def overhead(
     method: Annotated[list[str] | None, typer.Option("--method", help="Only this one; may be repeated.")] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Pruning budget that mask updates spread over.")] = 500,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Real training steps of every method.")] = 16,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Utterances of a step.")] = 8,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of torch.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="A run of seconds, on a tiny model, to try it.")] = False,
     as_json: AsJson = False,
@@ -66,7 +67,8 @@ def overhead(
 
     check_threads(threads)
     sizes = QUICK if quick else {"steps": steps, "rounds": rounds}
-    found = run(corpus=corpus, path=path, names=method or None, threads=threads, progress=say, **sizes)
+    where = {"corpus": corpus, "path": path, "batch_size": batch_size}
+    found = run(**where, names=method or None, threads=threads, progress=say, **sizes)
     if not as_json:  # hyperparameters would not fit into a table
         rows = [{key: value for key, value in row.items() if key != "params"} for row in found.rows]
         found = replace(found, rows=rows)
