@@ -11,7 +11,7 @@ from cspbench.errors import CspbenchError
 from cspbench.spec import FeatureSpec
 
 if TYPE_CHECKING:
-    from cspbench.asr.model import Transducer
+    from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
     from cspbench.asr.speech_model import SpeechModel
     from cspbench.asr.tokenizer import Tokenizer
 
@@ -37,12 +37,12 @@ class TrainedModel:
     @property
     def has_packed_file(self) -> bool:
         """True for a recogniser that the native runtime runs from a packed file."""
-        from cspbench.asr.model import Transducer
+        from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
 
-        return isinstance(self.model, Transducer)
+        return isinstance(self.model, LSTMTransducer)
 
     @property
-    def transducer(self) -> Transducer:
+    def transducer(self) -> LSTMTransducer:
         """The network, of a recogniser that the native runtime runs.
 
         Raises:
@@ -54,7 +54,7 @@ class TrainedModel:
                 f"{name} has no packed file: the native runtime runs 'lstm_transducer' alone. Its trials measure it in "
                 "torch, on packed layers; `cspbench.runtime.packed` makes them"
             )
-        return cast("Transducer", self.model)
+        return cast("LSTMTransducer", self.model)
 
     @property
     def pace(self) -> Pace:

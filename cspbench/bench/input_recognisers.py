@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, Shape
 from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.spec import FeatureSpec
@@ -21,7 +21,7 @@ def random_recogniser() -> TrainedModel:
     tokenizer = CharacterTokenizer(" abcdefg")
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        model = Transducer(Shape(60, tokenizer.size, 2, 32, 1, 16, 24), mels=20).eval()
+        model = LSTMTransducer(Shape(60, tokenizer.size, 2, 32, 1, 16, 24), mels=20).eval()
         for parameter in model.parameters():
             parameter.mul_(4.0)
         model.joint_output.bias.zero_()
@@ -41,7 +41,7 @@ def counting_recogniser() -> TrainedModel:
     (letter,), (space,) = tokenizer.encode("a"), tokenizer.encode(" ")
     features = FeatureSpec(mels=20)
     size = features.mels * features.stack
-    model = Transducer(Shape(size, tokenizer.size, 1, 8, 1, 8, 8), mels=features.mels).eval()
+    model = LSTMTransducer(Shape(size, tokenizer.size, 1, 8, 1, 8, 8), mels=features.mels).eval()
     weights = {name: torch.zeros_like(weight) for name, weight in model.state_dict().items()}
     weights["feature_scale"].fill_(1)
     for stack in ("encoder", "prediction"):  # of the gates of 8 cells each: input, forget, cell, output

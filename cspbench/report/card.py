@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import Tensor
 
-from cspbench.asr.model import Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
 from cspbench.asr.speech_model import SpeechModel, prunable_weights
 from cspbench.asr.trained import TrainedModel
 from cspbench.errors import FileAccessError
@@ -113,7 +113,7 @@ def _summary(trained: TrainedModel, weights: Mapping[str, Tensor]) -> str:
 
 def _network(model: SpeechModel) -> tuple[str, dict[str, int]]:
     """Registered name of a recogniser, and its sizes by name."""
-    if isinstance(model, Transducer):
+    if isinstance(model, LSTMTransducer):
         return "lstm_transducer", asdict(model.shape)
     assert model.spec is not None, "build_model sets it"
     return model.spec.name, model.sizes(model.spec) if model.presets else {}

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from cspbench.asr.model import LSTMStack
+from cspbench.asr.recognisers.lstm_transducer import LSTMStack
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 from cspbench.asr.trained import TrainedModel
 from cspbench.runtime.online_features import OnlineFeatures

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from cspbench.asr.model import Transducer
 from cspbench.asr.recognisers import SpeechModel, build_model
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
 from cspbench.asr.tokenizer import Tokenizer, load_tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError
@@ -41,7 +41,7 @@ def save_model(folder: Path, trained: TrainedModel) -> None:
     """
     files, model = ModelFolder(folder), trained.model
     save_tensors(files.weights, model.state_dict())
-    if isinstance(model, Transducer):
+    if isinstance(model, LSTMTransducer):
         kind, description = TRANSDUCER, model.config()
     else:
         assert model.spec is not None, "build_model sets it"
@@ -94,7 +94,7 @@ def model_config(folder: ModelFolder) -> dict[str, Any]:
 
 def _model(config: Mapping[str, Any], features: FeatureSpec, tokenizer: Tokenizer) -> SpeechModel:
     if config["format"] == TRANSDUCER:
-        return Transducer.from_config(config["model"])
+        return LSTMTransducer.from_config(config["model"])
     return build_model(ModelSpec.model_validate(config["model"]), features, tokenizer.size)
 
 

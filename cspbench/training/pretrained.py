@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from cspbench.asr.model import PRESETS
+from cspbench.asr.recognisers.lstm_transducer import PRESETS
 from cspbench.asr.tokenizer import Tokenizer, load_tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.errors import ConfigError, CspbenchError, FileAccessError

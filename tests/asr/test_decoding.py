@@ -9,19 +9,19 @@ import torch
 
 from cspbench.asr.decoding import StreamingGreedy, beam_search, greedy
 from cspbench.asr.loss import transducer_loss
-from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, Shape
 from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS
 
 
-def lattice(model: Transducer, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def lattice(model: LSTMTransducer, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     output = model(features, targets)
     return model.forward_joint(output.encoded[:, :, None], output.predicted[:, None])  # (N, T, U + 1, V)
 
 
-def talkative(units: int = 7, seed: int = 0) -> Transducer:
+def talkative(units: int = 7, seed: int = 0) -> LSTMTransducer:
     """A random recogniser that emits labels often enough to test with."""
     torch.manual_seed(seed)
-    model = Transducer(Shape(12, units, 2, 16, 2, 12, 16), mels=4).eval()
+    model = LSTMTransducer(Shape(12, units, 2, 16, 2, 12, 16), mels=4).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4.0)

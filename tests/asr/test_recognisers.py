@@ -6,8 +6,8 @@ import pytest
 import torch
 from support.small_recognisers import SMALL, small
 
-from cspbench.asr.model import Transducer
 from cspbench.asr.recognisers import build_model, prunable_shapes, recognisers, with_options
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
 from cspbench.asr.speech_model import SpeechModel, prunable_weights
 from cspbench.corpora.batches import Batch
 from cspbench.errors import ConfigError
@@ -48,7 +48,7 @@ def test_the_default_recogniser_is_no_part_of_the_identity() -> None:
     """Ids of results from before there were others: `name` and `options` with their defaults are left out."""
     plain, named = DenseSpec(), DenseSpec(model=ModelSpec(name="lstm_transducer", options={}))
     assert plain.id == named.id == "c2c0f539e0238db4"
-    assert isinstance(build_model(plain.model, plain.features, UNITS), Transducer)
+    assert isinstance(build_model(plain.model, plain.features, UNITS), LSTMTransducer)
 
 
 def test_an_unknown_recogniser_is_named_with_the_known_ones() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, Shape
 from cspbench.asr.speech_model import prunable_weights
 from cspbench.bench import overhead
 from cspbench.bench.torch_prune import TorchPrune
@@ -143,7 +143,7 @@ def test_a_budget_that_is_too_short_is_refused() -> None:
 
 def test_the_peer_prunes_along_the_ramp_and_the_recogniser_feels_it() -> None:
     torch.manual_seed(0)
-    model = Transducer(Shape(8, 6, 2, 12, 1, 8, 10), mels=4)
+    model = LSTMTransducer(Shape(8, 6, 2, 12, 1, 8, 10), mels=4)
     names = set(prunable_weights(model))
     peer = TorchPrune(model, PruningContext(prunable_weights(model), 0.9, 40))
     zeros = []

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from support.talkative_model import FEATURES, RATE, TOKENIZER, talkative, trained
 
 from cspbench.asr.decoding import greedy
-from cspbench.asr.model import Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
 from cspbench.corpora.features import log_mel, model_inputs
 from cspbench.runtime import Recogniser, extension
 from cspbench.runtime.packing import PackedModel, pack_model
@@ -42,14 +42,16 @@ def speech(seconds: float = 1.0, seed: int = 0, rate: int = RATE) -> np.ndarray:
     return (0.2 * (np.sin(2 * np.pi * 3 * time) ** 2 * noise * 0.3 + 0.7 * tone)).astype(np.float32)
 
 
-def batch_labels(model: Transducer, samples: np.ndarray) -> list[int]:
+def batch_labels(model: LSTMTransducer, samples: np.ndarray) -> list[int]:
     inputs = model_inputs(samples, FEATURES, RATE)
     if not len(inputs):
         return []
     return greedy(model, model.normalise(torch.from_numpy(inputs)[None]), torch.tensor([len(inputs)]))[0]
 
 
-def packed_recogniser(model: Transducer, format: str = "csr16", values: str = "fp32", threads: int = 1) -> Recogniser:
+def packed_recogniser(
+    model: LSTMTransducer, format: str = "csr16", values: str = "fp32", threads: int = 1
+) -> Recogniser:
     return Recogniser(pack_model(trained(model), format=format, values=values), threads)
 
 
@@ -566,7 +568,7 @@ def test_a_packed_file_has_the_values_it_has(run: Run, folder: Path) -> None:
     assert "is a packed file" in err
 
 
-def collapsed() -> Transducer:
+def collapsed() -> LSTMTransducer:
     """All weights are zero but for the bias of one label, which wins always: a recogniser that was pruned too far."""
     model = talkative()
     with torch.no_grad():

@@ -10,7 +10,7 @@ import torch
 from support.talkative_model import FEATURES, talkative, trained
 
 from cspbench.asr.decoding import greedy
-from cspbench.asr.model import Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
 from cspbench.corpora import load_corpus
 from cspbench.corpora.audio import read_audio
 from cspbench.corpora.features import model_inputs
@@ -26,7 +26,7 @@ def real_speech(an4_path: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
     return corpus.split("test")[:6]
 
 
-def batch_labels(model: Transducer, samples: np.ndarray) -> list[int]:
+def batch_labels(model: LSTMTransducer, samples: np.ndarray) -> list[int]:
     inputs = model_inputs(samples, FEATURES, 16_000)
     return greedy(model, model.normalise(torch.from_numpy(inputs)[None]), torch.tensor([len(inputs)]))[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, Shape
 from cspbench.asr.speech_model import prunable_weights
 from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.asr.trained import TrainedModel
@@ -16,10 +16,10 @@ TOKENIZER = CharacterTokenizer("abcdefg ")
 RATE = 16_000
 
 
-def talkative(seed: int = 0, sparsity: float = 0.8, width: int = 32) -> Transducer:
+def talkative(seed: int = 0, sparsity: float = 0.8, width: int = 32) -> LSTMTransducer:
     """An untrained model that emits something, and in some steps as much as it may."""
     torch.manual_seed(seed)
-    model = Transducer(Shape(60, TOKENIZER.size, 2, width, 2, 16, 24), mels=20).eval()
+    model = LSTMTransducer(Shape(60, TOKENIZER.size, 2, width, 2, 16, 24), mels=20).eval()
     with torch.no_grad():
         model.feature_mean.fill_(10.0)
         model.feature_scale.fill_(0.3)
@@ -31,5 +31,5 @@ def talkative(seed: int = 0, sparsity: float = 0.8, width: int = 32) -> Transduc
     return model
 
 
-def trained(model: Transducer, features: FeatureSpec = FEATURES) -> TrainedModel:
+def trained(model: LSTMTransducer, features: FeatureSpec = FEATURES) -> TrainedModel:
     return TrainedModel(model, TOKENIZER, features, RATE)

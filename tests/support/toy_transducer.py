@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, Shape
 from cspbench.asr.speech_model import prunable_weights
 from cspbench.corpora.features import FeatureSet
 from cspbench.corpora.utterance import Utterance
@@ -29,9 +29,9 @@ def some_data() -> TrainingData:
     return TrainingData({1.0: features}, [rng.integers(1, 6, 3).tolist() for _ in range(UTTERANCES)])
 
 
-def some_model(device: str = "cpu") -> Transducer:
+def some_model(device: str = "cpu") -> LSTMTransducer:
     torch.manual_seed(0)
-    return Transducer(Shape(8, 6, 2, 12, 1, 8, 10), mels=4, dropout=0.2).to(device)
+    return LSTMTransducer(Shape(8, 6, 2, 12, 1, 8, 10), mels=4, dropout=0.2).to(device)
 
 
 def some_run(folder: Path | None, method: str | None = None, device: str = "cpu", **spec: object) -> TrainingRun:
@@ -51,7 +51,7 @@ def some_run(folder: Path | None, method: str | None = None, device: str = "cpu"
     )
 
 
-def make(name: str, model: Transducer, steps: int) -> PruningMethod:
+def make(name: str, model: LSTMTransducer, steps: int) -> PruningMethod:
     weights = prunable_weights(model)
     start = {k: v.clone() for k, v in model.state_dict().items()}
     context = PruningContext(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cspbench.asr.model import Shape, Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, Shape
 from cspbench.asr.tokenizer import CharacterTokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.errors import CspbenchError
@@ -19,7 +19,7 @@ from cspbench.training.checkpoint import load_checkpoint, load_model, save_check
 
 
 def test_a_model_comes_back_whole(tmp_path: Path) -> None:
-    model = Transducer(Shape(12, 4, 2, 8, 1, 8, 8), mels=4)
+    model = LSTMTransducer(Shape(12, 4, 2, 8, 1, 8, 8), mels=4)
     model.feature_mean.uniform_()
     note = {"synthetic_speech": True}
     save_model(tmp_path, TrainedModel(model, CharacterTokenizer("abc"), FeatureSpec(mels=8), 16_000, note))
@@ -73,7 +73,7 @@ def test_a_model_of_version_1_keeps_its_front_end(tmp_path: Path) -> None:
     save_model(
         tmp_path,
         TrainedModel(
-            Transducer(Shape(24, 5, 1, 8, 1, 8, 8), mels=8), CharacterTokenizer("abcd"), FeatureSpec(mels=8), 16_000
+            LSTMTransducer(Shape(24, 5, 1, 8, 1, 8, 8), mels=8), CharacterTokenizer("abcd"), FeatureSpec(mels=8), 16_000
         ),
     )
     config = json.loads((tmp_path / "model.json").read_text())

@@ -13,7 +13,7 @@ from torch import nn
 import cspbench
 from cspbench.asr.ctc import ctc_loss
 from cspbench.asr.loss import joint_transducer_loss
-from cspbench.asr.model import Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
 from cspbench.asr.speech_model import prunable_weights
 from cspbench.asr.tokenizer import BLANK
 from cspbench.corpora.batches import Batch
@@ -41,7 +41,7 @@ def rate(step: int, steps: int = STEPS) -> float:
     return one_cycle(step, steps, SPEC.learning_rate, SPEC.warmup)
 
 
-def calibration(model: Transducer) -> Iterator[object]:
+def calibration(model: LSTMTransducer) -> Iterator[object]:
     for batch in (make() for make in DATA.batches(SPEC, SEED, 0)[:2]):
         output = model(model.normalise(batch.features), batch.targets)
         yield model.forward_joint(output.encoded[:, :, None], output.predicted[:, None])
@@ -72,7 +72,7 @@ def swept(name: str, params: dict[str, Any], sparsity: float) -> TrainingRun:
     return run
 
 
-def losses(model: Transducer, batch: Batch, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(model: LSTMTransducer, batch: Batch, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
     features = model.normalise(batch.features)
     if epoch >= SPEC.augment.start_epoch:
         features = spec_augment(features, batch.frames, model.mels, SPEC.augment)
@@ -84,7 +84,7 @@ def losses(model: Transducer, batch: Batch, epoch: int) -> tuple[torch.Tensor, t
     return own, SPEC.ctc_weight * ctc_loss(out.ctc, batch.targets, batch.frames, batch.labels)
 
 
-def plain_loop(model: Transducer, name: str, params: dict[str, Any], sparsity: float) -> cspbench.Pruner:
+def plain_loop(model: LSTMTransducer, name: str, params: dict[str, Any], sparsity: float) -> cspbench.Pruner:
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decayed, "weight_decay": SPEC.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cspbench.asr.model import LSTMStack, Transducer, resolve_shape
+from cspbench.asr.recognisers.lstm_transducer import LSTMStack, LSTMTransducer, resolve_shape
 from cspbench.asr.speech_model import prunable_weights, valid
 from cspbench.asr.transducer import CALIBRATION_STRIDE, started
 from cspbench.bench.random_speech import SpeechShape, random_speech
@@ -27,12 +27,12 @@ LONG = SpeechShape(24, 60, 100)
 """So many lattice nodes in a batch that inputs of the joint would be more than one chunk."""
 
 
-def some_model(speech: Speech) -> Transducer:
+def some_model(speech: Speech) -> LSTMTransducer:
     torch.manual_seed(0)
-    return Transducer(resolve_shape(SPEC.model, SPEC.features, speech.tokenizer.size), SPEC.features.mels)
+    return LSTMTransducer(resolve_shape(SPEC.model, SPEC.features, speech.tokenizer.size), SPEC.features.mels)
 
 
-def multiplied(model: Transducer, batch: Batch) -> dict[str, Tensor]:
+def multiplied(model: LSTMTransducer, batch: Batch) -> dict[str, Tensor]:
     """Inputs (n, in) of every matrix on a normalised batch, in the order of utterances, then frames and labels."""
     inside = valid(batch.frames, batch.features.shape[1])
     spoken = valid(batch.labels + 1, batch.targets.shape[1] + 1)
@@ -54,7 +54,7 @@ def multiplied(model: Transducer, batch: Batch) -> dict[str, Tensor]:
     return found
 
 
-def plain_grams(model: Transducer, speech: Speech) -> Callable[..., dict[str, Tensor]]:
+def plain_grams(model: LSTMTransducer, speech: Speech) -> Callable[..., dict[str, Tensor]]:
     """Second moments without hooks."""
 
     def grams(utterances: int = 192, skip: int = 0) -> dict[str, Tensor]:

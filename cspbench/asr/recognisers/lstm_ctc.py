@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from cspbench.asr.ctc_model import CtcBase, CtcOutput, CtcStream
-from cspbench.asr.model import LSTMStack
+from cspbench.asr.recognisers.lstm_transducer import LSTMStack
 from cspbench.asr.speech_model import LabelStream, register
 from cspbench.asr.transducer import State
 from cspbench.corpora.batches import Batch

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cspbench.asr.model import LSTMStack
+from cspbench.asr.recognisers.lstm_transducer import LSTMStack
 from cspbench.asr.speech_model import register
 from cspbench.asr.tokenizer import BLANK
 from cspbench.asr.transducer import State, TransducerBase

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cspbench.asr.model import Transducer, resolve_shape
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, resolve_shape
 from cspbench.asr.speech_model import prunable_weights
 from cspbench.asr.tokenizer import train_tokenizer
 from cspbench.asr.trained import TrainedModel
@@ -96,7 +96,7 @@ def random_recogniser(preset: str = "small", seed: int = 0) -> TrainedModel:
     features, spec = FeatureSpec(), ModelSpec.model_validate({"preset": preset})
     before = torch.get_rng_state()
     torch.manual_seed(seed)
-    model = Transducer(resolve_shape(spec, features, tokenizer.size), features.mels).eval()
+    model = LSTMTransducer(resolve_shape(spec, features, tokenizer.size), features.mels).eval()
     for weight in prunable_weights(model).values():
         weight.data.mul_((torch.rand_like(weight) >= RANDOM_ZEROS) / (1 - RANDOM_ZEROS) ** 0.5)
     torch.set_rng_state(before)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cspbench.asr.model import Transducer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
 from cspbench.asr.recognisers.stateless import StatelessTransducer
 from cspbench.asr.tokenizer import BLANK
 from cspbench.asr.trained import TrainedModel
@@ -181,7 +181,7 @@ def _modules(trained: TrainedModel) -> dict[str, tuple[nn.Module, tuple[Tensor, 
 
 
 def _exportable(trained: TrainedModel) -> TransducerBase:
-    if not isinstance(trained.model, Transducer | StatelessTransducer):
+    if not isinstance(trained.model, LSTMTransducer | StatelessTransducer):
         name = trained.model.spec.name if trained.model.spec else type(trained.model).__name__
         raise ExportError(f"export to ExecuTorch takes 'lstm_transducer' and 'stateless_transducer', not '{name}'")
     return trained.model

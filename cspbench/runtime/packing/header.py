@@ -29,7 +29,7 @@ class MatrixHeader(Frozen):
 
 
 class ShapeHeader(Frozen):
-    """Sizes of the networks, as `cspbench.asr.model.Shape` has them."""
+    """Sizes of the networks, as `cspbench.asr.recognisers.lstm_transducer.Shape` has them."""
 
     inputs: Size
     units: Size
@@ -41,7 +41,7 @@ class ShapeHeader(Frozen):
 
 
 class ModelHeader(Frozen):
-    """Configuration of a model, as `Transducer.from_config` takes it."""
+    """Configuration of a model, as `LSTMTransducer.from_config` takes it."""
 
     shape: ShapeHeader
     mels: Size
@@ -128,7 +128,7 @@ def _stack_shapes(name: str, layers: int, inputs: int, width: int) -> dict[str, 
 
 
 def vector_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of what is not packed, by the names the Transducer has for it."""
+    """Shapes of what is not packed, by the names the LSTMTransducer has for it."""
     shape = model.shape
     biases = {
         f"{stack}.layers.{i}.bias_{kind}_l0": (4 * width,)

@@ -34,7 +34,7 @@ class PackedModel:
         header: what is known about it; see `PackedHeader`.
         matrices: packed, by name: ``encoder.layers.0`` (4H, in + H), gates i f g o, ..., ``prediction.layers.0``,
             ``joint_encoder``, ``joint_prediction``, ``joint_output``.
-        vectors: biases, embedding and statistics of the features, float32, by the Transducer's names.
+        vectors: biases, embedding and statistics of the features, float32, by the LSTMTransducer's names.
     """
 
     header: PackedHeader
@@ -95,7 +95,7 @@ class PackedModel:
         return load_tokenizer(self.header.tokenizer)
 
     def state(self) -> dict[str, Tensor]:
-        """Dense fp32 tensors by the Transducer's names: for fp32 values bit for bit those that were packed."""
+        """Dense fp32 tensors by the LSTMTransducer's names: for fp32 values bit for bit those that were packed."""
         import torch
 
         tensors = {name: torch.from_numpy(np.array(vector)) for name, vector in self.vectors.items()}
@@ -111,12 +111,12 @@ class PackedModel:
 
     def trained(self) -> TrainedModel:
         """The recogniser in torch, dense and in evaluation mode; its auxiliary head, of training only, is zero."""
-        from cspbench.asr.model import Transducer
+        from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
         from cspbench.asr.trained import TrainedModel
 
-        model = Transducer.from_config(self.header.model.model_dump())
+        model = LSTMTransducer.from_config(self.header.model.model_dump())
         state = self.state()
-        rest = {name: t.zero_() for name, t in model.state_dict().items() if name.startswith(Transducer.AUXILIARY)}
+        rest = {name: t.zero_() for name, t in model.state_dict().items() if name.startswith(LSTMTransducer.AUXILIARY)}
         model.load_state_dict(state | rest)
         header = self.header
         note = header.provenance | {"synthetic_speech": header.synthetic}
@@ -177,7 +177,7 @@ def matrix_header(matrix: PackedMatrix) -> MatrixHeader:
 
 
 def joined(state: Mapping[str, Any], name: str) -> Any:
-    """The matrix of one name from a Transducer's state: a layer's input and recurrent matrix side by side."""
+    """The matrix of one name from an LSTMTransducer's state: a layer's input and recurrent matrix side by side."""
     if ".layers." in name:
         return np.concatenate([state[f"{name}.weight_ih_l0"], state[f"{name}.weight_hh_l0"]], axis=1)
     return state[f"{name}.weight"]

@@ -57,9 +57,9 @@ def test_what_needs_a_device_says_so() -> None:
 @needs_cuda
 def test_the_protocol_runs_on_the_device() -> None:
     """Matrices large enough for 2:4 products, whose rows and columns are multiples of 64."""
-    from cspbench.asr.model import Shape, Transducer
+    from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, Shape
 
-    model = Transducer(Shape(192, TOKENIZER.size, 2, 128, 1, 64, 64), mels=64).eval()
+    model = LSTMTransducer(Shape(192, TOKENIZER.size, 2, 128, 1, 64, 64), mels=64).eval()
     features = FEATURES.model_copy(update={"mels": 64})
     layouts: list[Layout] = ["dense", "csr", "2:4"]
     recogniser = TrainedModel(model, TOKENIZER, features, 16_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cspbench.asr.model import PRESETS, Shape, Transducer, resolve_shape
+from cspbench.asr.recognisers.lstm_transducer import PRESETS, LSTMTransducer, Shape, resolve_shape
 from cspbench.asr.speech_model import prunable_weights
 from cspbench.spec import FeatureSpec, ModelSpec
 
@@ -13,7 +13,7 @@ from cspbench.spec import FeatureSpec, ModelSpec
 def weights_of(preset: str) -> int:
     shape = resolve_shape(ModelSpec(preset=preset), FeatureSpec(), units=28)
     with torch.device("meta"):
-        model = Transducer(shape, 40)
+        model = LSTMTransducer(shape, 40)
     return sum(p.numel() for n, p in model.named_parameters() if not n.startswith("ctc."))
 
 
@@ -31,14 +31,14 @@ def test_what_is_given_overrides_the_preset() -> None:
 
 
 def test_every_matrix_but_embedding_and_auxiliary_head_is_prunable() -> None:
-    model = Transducer(Shape(12, 7, 2, 16, 2, 12, 10), mels=4)
+    model = LSTMTransducer(Shape(12, 7, 2, 16, 2, 12, 10), mels=4)
     names = set(prunable_weights(model))
     lstm = {f"{s}.layers.{i}.weight_{k}_l0" for s in ("encoder", "prediction") for i in (0, 1) for k in ("ih", "hh")}
     assert names == lstm | {"joint_encoder.weight", "joint_prediction.weight", "joint_output.weight"}
 
 
 def test_normalise_scales_every_mel_of_every_stacked_frame() -> None:
-    model = Transducer(Shape(6, 4, 1, 8, 1, 8, 8), mels=2)
+    model = LSTMTransducer(Shape(6, 4, 1, 8, 1, 8, 8), mels=2)
     model.feature_mean.copy_(torch.tensor([1.0, 2.0]))
     model.feature_scale.copy_(torch.tensor([10.0, 100.0]))
     normalised = model.normalise(torch.tensor([[[1.0, 2.0, 2.0, 3.0, 3.0, 4.0]]]))
@@ -46,7 +46,7 @@ def test_normalise_scales_every_mel_of_every_stacked_frame() -> None:
 
 
 def test_a_model_is_rebuilt_from_its_config() -> None:
-    model = Transducer(Shape(12, 7, 2, 16, 2, 12, 10), mels=4, dropout=0.3)
-    copy = Transducer.from_config(model.config())
+    model = LSTMTransducer(Shape(12, 7, 2, 16, 2, 12, 10), mels=4, dropout=0.3)
+    copy = LSTMTransducer.from_config(model.config())
     copy.load_state_dict(model.state_dict())
     assert copy.config() == model.config()

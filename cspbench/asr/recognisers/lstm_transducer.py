@@ -79,7 +79,7 @@ class LSTMStack(nn.Module):
 
 
 @register("lstm_transducer")
-class Transducer(TransducerBase):
+class LSTMTransducer(TransducerBase):
     """RNN-T with LSTM encoder and prediction network; the one that the native runtime runs."""
 
     summary = "LSTM encoder and LSTM prediction network; runs natively from packed files"
@@ -96,7 +96,7 @@ class Transducer(TransducerBase):
         self.make_joint(shape.encoder_width, shape.prediction_width, shape.joint_width, shape.units)
 
     @classmethod
-    def build(cls, spec: ModelSpec, features: FeatureSpec, units: int) -> Transducer:
+    def build(cls, spec: ModelSpec, features: FeatureSpec, units: int) -> LSTMTransducer:
         return cls(resolve_shape(spec, features, units), features.mels, spec.dropout)
 
     def forward_encoder(self, features: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -114,6 +114,6 @@ class Transducer(TransducerBase):
         return {"shape": asdict(self.shape), "mels": self.mels}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Transducer:
+    def from_config(cls, config: dict[str, Any]) -> LSTMTransducer:
         """Make a model with fresh weights and without dropout."""
         return cls(Shape(**config["shape"]), config["mels"])
