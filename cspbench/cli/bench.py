@@ -66,9 +66,8 @@ def overhead(
         messages().print(line, soft_wrap=True)
 
     check_threads(threads)
-    sizes = QUICK if quick else {"steps": steps, "rounds": rounds}
-    where = {"corpus": corpus, "path": path, "batch_size": batch_size}
-    found = run(**where, names=method or None, threads=threads, progress=say, **sizes)
+    sizes = QUICK if quick else {"steps": steps, "rounds": rounds, "batch_size": batch_size}
+    found = run(corpus=corpus, path=path, names=method or None, threads=threads, progress=say, **sizes)
     if not as_json:  # hyperparameters would not fit into a table
         rows = [{key: value for key, value in row.items() if key != "params"} for row in found.rows]
         found = replace(found, rows=rows)
