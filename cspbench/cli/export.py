@@ -61,7 +61,7 @@ def export(
     to: Annotated[
         Runtime,
         typer.Option(
-            "--to", help="onnx takes lstm_transducer, sherpa-onnx takes stateless_transducer, executorch takes both."
+            "--to", help="All take lstm_transducer; sherpa-onnx and executorch take stateless_transducer, too."
         ),
     ] = Runtime.onnx,
     sparse: Annotated[

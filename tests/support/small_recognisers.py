@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from cspbench.asr.recognisers import build_model
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, Shape
 from cspbench.asr.tokenizer import Tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.spec import FeatureSpec, ModelSpec
@@ -33,10 +34,21 @@ def untrained(name: str, features: FeatureSpec, tokenizer: Tokenizer, scale: flo
 
 def talkative_stateless(features: FeatureSpec, tokenizer: Tokenizer) -> TrainedModel:
     """An untrained ``stateless_transducer`` whose labels depend on what it is given, with several in some steps."""
-    trained = untrained("stateless_transducer", features, tokenizer)
+    return _talkative(untrained("stateless_transducer", features, tokenizer))
+
+
+def talkative_lstm(features: FeatureSpec, tokenizer: Tokenizer) -> TrainedModel:
+    """An ``lstm_transducer`` of the same kind, with two layers in the prediction network."""
+    torch.manual_seed(0)
+    shape = Shape(features.mels * features.stack, tokenizer.size, 2, 64, 2, 32, 48)
+    model = LSTMTransducer(shape, features.mels).eval()
+    return _talkative(TrainedModel(model, tokenizer, features, 16_000))
+
+
+def _talkative(trained: TrainedModel) -> TrainedModel:
     model = trained.model
     with torch.no_grad():
-        model.feature_mean.fill_(9.0 if features.level_fall is None else -5.0)
+        model.feature_mean.fill_(9.0 if trained.features.level_fall is None else -5.0)
         model.feature_scale.fill_(0.3)
         for name, parameter in model.named_parameters():
             parameter.mul_(1 if "prediction" in name else 4)

@@ -134,14 +134,16 @@ def quantised(work: Work, graph: Callable[[Work], Any], words: str, signed: bool
     """
     runtime()
     model = quantised_model(graph(work), signed)
-    kinds = QUANTISED & {node.op_type for node in model.graph.node}
+    kinds = QUANTISED & _kinds(model)
     return Session(
         work, model, f"{words}, quantize_dynamic to {'int8' if signed else 'uint8'}: {', '.join(sorted(kinds))}", 1
     )
 
 
 def quantised_model(model: Any, signed: bool) -> Any:
-    """The model after dynamic quantisation, weights (un)signed int8 per tensor.
+    """The model after dynamic quantisation, weights (un)signed int8 per tensor; as it is if it has no product.
+
+    The quantiser leaves graphs inside nodes (`Loop`, `If`) as they are, if their weights lie outside.
 
     Raises:
         AbsentError: a product was left in floating point.
@@ -149,15 +151,21 @@ def quantised_model(model: Any, signed: bool) -> Any:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    if not _kinds(model) & FLOAT:
+        return model
     with tempfile.TemporaryDirectory() as folder, _less_said():
         before, after = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         onnx.save(model, str(before))
-        quantize_dynamic(before, after, weight_type=QuantType.QInt8 if signed else QuantType.QUInt8)
+        kind = QuantType.QInt8 if signed else QuantType.QUInt8
+        quantize_dynamic(before, after, weight_type=kind)
         made = onnx.load(str(after))
-    kinds = {node.op_type for node in made.graph.node}
-    if not kinds & QUANTISED or kinds & FLOAT:
-        raise AbsentError(f"ONNX Runtime left products unquantised: {sorted(kinds & (QUANTISED | FLOAT))}")
+    if left := _kinds(made) & FLOAT:
+        raise AbsentError(f"ONNX Runtime left products unquantised: {sorted(left)}")
     return made
+
+
+def _kinds(model: Any) -> set[str]:
+    return {node.op_type for node in model.graph.node}
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Whole recognisers on the runtimes of others: one stream on one thread, from samples to labels.
 
 The weights are those of the recogniser, as `cspbench export` writes them. In int8 ONNX Runtime's dynamic quantisation
-has been applied to every network.
+has been applied to every network. Of an ``lstm_transducer`` in sherpa-onnx it leaves joint and prediction network in
+floating point, as they are part of the search.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ from cspbench.bench.peers.engine import AbsentError, Precision
 from cspbench.bench.peers.onnx_runtime import make_session, quantised_model, runtime
 from cspbench.corpora.frames import flush
 from cspbench.errors import CspbenchError
+from cspbench.runtime.export.files import STATE
 from cspbench.runtime.export.onnx_export import transducer_graphs
 from cspbench.runtime.export.sherpa_export import NETWORKS, export_sherpa, recognizer_options, tail_seconds
 from cspbench.runtime.latency.engine import Engine, wall_clock
 from cspbench.runtime.online_features import OnlineFeatures
-
-STATE = ("hidden", "cell")
 
 
 class Network:
@@ -129,7 +129,7 @@ class OnnxEngine:
 
 
 class SherpaEngine:
-    """A ``stateless_transducer`` in sherpa-onnx: its front end, search and runtime, all native.
+    """An ``lstm_transducer`` or ``stateless_transducer`` in sherpa-onnx: mel energies, networks and search, all native.
 
     Raises:
         AbsentError: sherpa-onnx, onnx or onnxruntime is not installed, or a recogniser that cannot be exported.
@@ -159,7 +159,7 @@ class SherpaEngine:
             self._recogniser = sherpa_onnx.OnlineRecognizer.from_transducer(
                 **{part: str(path) for part, path in paths.items()}, num_threads=1, **recognizer_options(trained)
             )
-        self.name, self.description = name, f"sherpa-onnx, {_words(precision)}, greedy search"
+        self.name, self.description = name, f"sherpa-onnx, {_words(precision)}{_search(trained, precision)}"
         self.weight_bytes, self.state_bytes = weight_bytes(graphs), state_bytes(graphs)
         units = trained.tokenizer
         self._labels = {units.decode_more([i], "before"): i for i in range(1, units.size)}
@@ -234,6 +234,12 @@ def _sizes(value: Any) -> list[int]:
 
 def _words(precision: Precision) -> str:
     return "fp32" if precision == "fp32" else "quantize_dynamic to int8"
+
+
+def _search(trained: TrainedModel, precision: Precision) -> str:
+    if not trained.has_packed_file:
+        return ", its greedy search"
+    return ", greedy search within the encoder" + (" in fp32" if precision == "int8" else "")
 
 
 def _shape(value: Any) -> list[int]:

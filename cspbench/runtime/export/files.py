@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5
 """Largest difference from torch, relative to the largest output: two orders of summation in fp32 differ by less."""
 
+STATE = ("hidden", "cell")
+"""Inputs with the state of an LSTM; the outputs end in ``_out``."""
+
 
 class ExportError(CspbenchError):
     """A model that cannot be exported, or exported files that cannot be used."""

@@ -6,19 +6,20 @@ initialisers: the file is smaller, and onnxruntime makes them dense when it load
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from cspbench.runtime.export.files import STATE
+
 OPSET = 17
 IR_VERSION = 8
 GATES = (0, 3, 1, 2)  # torch has input, forget, cell, output; ONNX input, output, forget, cell
 SPARSE_BYTES = 4 + 8  # a weight and its place, which the standard has as int64
-
-STATE = ("hidden", "cell")
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -66,14 +67,31 @@ class Graph:
         for kind in STATE:
             self.node("Concat", f"{kind}_out", [f"{kind}_out.{i}" for i in range(parts)], axis=0)
 
-    def lstm(self, name: str, x: str, state: Tensors, layers: int) -> str:
-        """LSTM layers over x (N, T, C): layer i goes from ``hidden.i`` and ``cell.i`` to ``hidden_out.i``, ..."""
+    @contextmanager
+    def branch(self) -> Iterator[list[onnx.NodeProto]]:
+        """Collect the nodes added within, for the graph of an ``If`` or ``Loop`` node; weights stay outside."""
+        outer, self.nodes = self.nodes, []
+        try:
+            yield self.nodes
+        finally:
+            self.nodes = outer
+
+    def lstm(self, name: str, x: str, state: Tensors, layers: int, prefix: str = "") -> str:
+        """LSTM layers over x (N, T, C): layer i goes from ``hidden.i`` and ``cell.i`` to ``hidden_out.i``, ...
+
+        Args:
+            name: of the stack, in `state` and in the graph.
+            x: name of the input.
+            state: weights by the names of the model.
+            layers: of the stack.
+            prefix: of the names of the states.
+        """
         x = self.node("Transpose", f"{name}.by_time", [x], perm=[1, 0, 2])
         for i in range(layers):
-            x = self._layer(f"{name}.layers.{i}", x, i, state)
+            x = self._layer(f"{name}.layers.{i}", x, i, state, prefix)
         return self.node("Transpose", f"{name}.by_stream", [x], perm=[1, 0, 2])
 
-    def _layer(self, name: str, x: str, index: int, state: Tensors) -> str:
+    def _layer(self, name: str, x: str, index: int, state: Tensors, prefix: str) -> str:
         def gates(kind: str) -> np.ndarray:
             own = state[f"{name}.{kind}_l0"]
             return own.reshape(4, -1, *own.shape[1:])[list(GATES)].reshape(own.shape)
@@ -85,10 +103,10 @@ class Graph:
             self.weight(f"{name}.recurrent", gates("weight_hh")[None]),
             self.weight(f"{name}.bias", np.concatenate([gates("bias_ih"), gates("bias_hh")])[None]),
             "",  # all of a batch have the same length
-            f"hidden.{index}",
-            f"cell.{index}",
+            f"{prefix}hidden.{index}",
+            f"{prefix}cell.{index}",
         ]
-        outputs = [f"{name}.y", f"hidden_out.{index}", f"cell_out.{index}"]
+        outputs = [f"{name}.y", f"{prefix}hidden_out.{index}", f"{prefix}cell_out.{index}"]
         y = self.node("LSTM", name, inputs, outputs, hidden_size=hidden)  # (T, directions, N, H)
         axis = self.weight(f"{name}.axis", np.array([1], np.int64))
         return self.node("Squeeze", f"{name}.squeezed", [y, axis])

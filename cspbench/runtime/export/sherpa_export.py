@@ -1,10 +1,11 @@
-"""Export of transducers with a stateless prediction network as folders that the package sherpa-onnx loads."""
+"""Export of transducers with an LSTM encoder as folders that the package sherpa-onnx loads."""
 
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -13,9 +14,22 @@ from cspbench.asr.tokenizer import BLANK, MAX_SYMBOLS, WORD_START, Tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.features import log_energies
 from cspbench.corpora.frames import ReferenceLevel
-from cspbench.runtime.export.files import ExportError, compare, facts_json, open_session
+from cspbench.runtime.export.files import (
+    STATE,
+    ExportError,
+    compare,
+    facts_json,
+    import_onnxruntime,
+    open_session,
+)
 from cspbench.runtime.packing.pack import float_state
 from cspbench.store import write_atomic
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor
+
+    from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer
 
 NETWORKS = ("encoder", "decoder", "joiner")
 TOKENS = "tokens.txt"
@@ -30,10 +44,10 @@ CHECKED = (3, 20)
 
 
 def export_sherpa(trained: TrainedModel, folder: Path, *, sparse: bool = False) -> dict[str, Path]:
-    """Write ``encoder.onnx``, ``decoder.onnx``, ``joiner.onnx`` and ``tokens.txt``; see `sherpa_graphs`.
+    """Write ``encoder.onnx``, ``decoder.onnx``, ``joiner.onnx`` and ``tokens.txt``.
 
     Args:
-        trained: a ``stateless_transducer``.
+        trained: a ``stateless_transducer``, see `sherpa_graphs`, or an ``lstm_transducer``, see `sherpa_search`.
         folder: made if it is not there.
         sparse: store matrices with many zeros as sparse initialisers.
 
@@ -43,24 +57,49 @@ def export_sherpa(trained: TrainedModel, folder: Path, *, sparse: bool = False) 
     Raises:
         ExportError: a recogniser, front end or unit that sherpa-onnx cannot have, or onnx is not installed.
     """
-    try:
-        from cspbench.runtime.export import onnx_graphs, sherpa_graphs
-    except ImportError as error:
-        raise ExportError(f"exporting needs onnx ({error}); pip install 'cspbench[export]'") from error
     _check_recogniser(trained)
     tokens = _tokens(trained.tokenizer)
-    metadata, state = {"cspbench": facts_json(trained)}, float_state(trained.model)
-    graphs = {
-        "encoder": sherpa_graphs.encoder_graph(trained.features, state, metadata, sparse),
-        "decoder": sherpa_graphs.decoder_graph(state, metadata, sparse),
-        "joiner": onnx_graphs.joint_graph(state, metadata, sparse),
-    }
+    graphs = _graphs(trained, sparse)
     folder.mkdir(exist_ok=True)
     paths = {part: folder / f"{part}.onnx" for part in NETWORKS} | {"tokens": folder / TOKENS}
     for part, graph in graphs.items():
         write_atomic(paths[part], graph.SerializeToString(deterministic=True))
     write_atomic(paths["tokens"], tokens.encode())
     return paths
+
+
+def _graphs(trained: TrainedModel, sparse: bool) -> dict[str, onnx.ModelProto]:
+    try:
+        from cspbench.runtime.export import onnx_graphs, sherpa_graphs, sherpa_search
+    except ImportError as error:
+        raise ExportError(f"exporting needs onnx ({error}); pip install 'cspbench[export]'") from error
+    metadata, state = {"cspbench": facts_json(trained)}, float_state(trained.model)
+    if trained.has_packed_file:
+        units, first = trained.tokenizer.size, _first(trained.transducer)
+        return {
+            "encoder": sherpa_search.encoder_graph(trained.features, state, first, metadata, sparse),
+            "decoder": sherpa_search.decoder_graph(units, metadata),
+            "joiner": sherpa_search.joiner_graph(units, metadata),
+        }
+    return {
+        "encoder": sherpa_graphs.encoder_graph(trained.features, state, metadata, sparse),
+        "decoder": sherpa_graphs.decoder_graph(state, metadata, sparse),
+        "joiner": onnx_graphs.joint_graph(state, metadata, sparse),
+    }
+
+
+def _first(model: LSTMTransducer) -> dict[str, np.ndarray]:
+    """State and output of the prediction network with which an utterance begins, by their names in `sherpa_search`."""
+    import torch
+
+    from cspbench.runtime.export.sherpa_search import NETWORK, OUTPUT
+
+    with torch.no_grad():
+        predicted, states = model.forward_prediction(torch.tensor([[BLANK]]))
+        found = {OUTPUT: model.joint_prediction(predicted)}
+    for index, layer in enumerate(states):
+        found |= {f"{NETWORK}{kind}.{index}": part for kind, part in zip(STATE, layer, strict=True)}
+    return {name: tensor.float().numpy() for name, tensor in found.items()}
 
 
 def recognizer_options(trained: TrainedModel) -> dict[str, Any]:
@@ -97,6 +136,8 @@ def usage(trained: TrainedModel) -> str:
         f"Timestamps and the trailing silence of endpoint rules are {time_factor(trained):.4g} times as long as in "
         f"truth: {MAX_SYMBOLS} outputs of the encoder are one step.",
     ]
+    if trained.has_packed_file:
+        notes.append("The search is part of the encoder: beam search, hotwords and `blank_penalty` do not work.")
     return "\n".join([*code, "", *notes])
 
 
@@ -110,32 +151,83 @@ def check_sherpa(trained: TrainedModel, folder: Path) -> dict[str, float]:
     """
     import torch
 
-    model, features = cast("StatelessTransducer", trained.model), trained.features
+    features = trained.features
     sessions = {part: open_session(folder / f"{part}.onnx") for part in NETWORKS}
-    rng = np.random.default_rng(0)
     streams, steps = CHECKED
-    energies = rng.uniform(0, 20, (streams, steps * features.stack, features.mels)).astype(np.float32)
-    labels = rng.integers(-1, trained.tokenizer.size, (streams, model.prediction.context))
+    energies = np.random.default_rng(0).uniform(0, 20, (streams, steps * features.stack, features.mels))
+    given = energies.astype(np.float32)
+    encoded = _encoded(sessions["encoder"], given, features.stack)
+    inputs = [ReferenceLevel(features).relate(log_energies(np.exp(one), features.floor)) for one in energies]
+    stacked = torch.from_numpy(np.stack(inputs).astype(np.float32)).view(streams, steps, -1)
+    with torch.no_grad():
+        if trained.has_packed_file:
+            talking = _encoded(_talking(folder / "encoder.onnx"), given, features.stack)
+            found = [_check_searched(trained.transducer, logits, stacked) for logits in (encoded, talking)]
+            return {"encoder": max(found)}
+        return _check_networks(cast("StatelessTransducer", trained.model), sessions, encoded, stacked)
 
-    encoded = _encoded(sessions["encoder"], energies, features.stack)
+
+def _check_networks(
+    model: StatelessTransducer, sessions: Mapping[str, Any], encoded: np.ndarray, stacked: Tensor
+) -> dict[str, float]:
+    """Compare all networks; the encoder made (N, steps * MAX_SYMBOLS, J) of stacked features (N, steps, C)."""
+    import torch
+
+    labels = np.random.default_rng(1).integers(
+        -1, model.joint_output.out_features, (len(encoded), model.prediction.context)
+    )
     predicted = sessions["decoder"].run(None, {"y": labels})[0]
     logits = sessions["joiner"].run(None, {"encoded": encoded[:, 0], "predicted": predicted})[0]
-    inputs = [ReferenceLevel(features).relate(log_energies(np.exp(one), features.floor)) for one in energies]
-    with torch.no_grad():
-        stacked = torch.from_numpy(np.stack(inputs)).view(streams, steps, -1)
-        theirs = model.joint_encoder(model.forward_encoder(model.normalise(stacked))[0])
-        last = model.forward_prediction(torch.from_numpy(labels).clamp(min=BLANK))[0][:, -1]
-        spoken = model.joint_prediction(last)
-        joined = model.forward_joint(theirs[:, 0], spoken)
-    repeated = theirs.repeat_interleave(MAX_SYMBOLS, 1)
+    theirs = model.joint_encoder(model.forward_encoder(model.normalise(stacked))[0])
+    last = model.forward_prediction(torch.from_numpy(labels).clamp(min=BLANK))[0][:, -1]
+    spoken = model.joint_prediction(last)
+    joined = model.forward_joint(theirs[:, 0], spoken)
     return compare(
         {
-            "encoder": (encoded, repeated.numpy()),
+            "encoder": (encoded, theirs.repeat_interleave(MAX_SYMBOLS, 1).numpy()),
             "decoder": (predicted, spoken.numpy()),
             "joiner": (logits, joined.numpy()),
         },
         TOLERANCE,
     )
+
+
+def _talking(encoder: Path) -> Any:
+    """Session of an encoder that holds the search, without a blank: noise makes a trained recogniser say little."""
+    import onnx
+
+    model = onnx.load(encoder)
+    (bias,) = (each for each in model.graph.initializer if each.name == "joint_output.bias")
+    values = onnx.numpy_helper.to_array(bias).copy()
+    values[BLANK] = -np.inf
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    return import_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def _check_searched(model: LSTMTransducer, logits: np.ndarray, stacked: Tensor) -> float:
+    """Compare logits (N, steps * MAX_SYMBOLS, V) for stacked features (N, steps, C), up to the first blank of a step.
+
+    Raises:
+        ExportError: a difference beyond `TOLERANCE`, or a label after a blank.
+    """
+    import torch
+
+    encoded = model.joint_encoder(model.forward_encoder(model.normalise(stacked))[0])
+    labels, places = logits.argmax(-1), np.arange(logits.shape[1])
+    emits = labels != BLANK
+    ended = np.roll(~emits, 1, axis=1) & (places % MAX_SYMBOLS > 0)
+    if (ended & emits).any():
+        raise ExportError("the encoder emits a label after a blank of the same step")
+    expected = logits.copy()
+    for stream, live in enumerate(~ended):
+        history = torch.from_numpy(np.append(BLANK, labels[stream, emits[stream]]))[None]
+        spoken = model.joint_prediction(model.forward_prediction(history)[0])[0]
+        known = emits[stream].cumsum() - emits[stream]  # labels before each place
+        joined = model.forward_joint(encoded[stream, places // MAX_SYMBOLS], spoken[known]).numpy()
+        expected[stream, live] = joined[live]
+    without_blank = np.isinf(logits[..., BLANK]).any()
+    kept = slice(BLANK + 1 if without_blank else 0, None)
+    return compare({"encoder": (logits[..., kept], expected[..., kept])}, TOLERANCE)["encoder"]
 
 
 def _encoded(session: Any, energies: np.ndarray, frames: int) -> np.ndarray:
@@ -152,14 +244,16 @@ def _encoded(session: Any, energies: np.ndarray, frames: int) -> np.ndarray:
 
 def _check_recogniser(trained: TrainedModel) -> None:
     if trained.has_packed_file:
-        raise ExportError(
-            "sherpa-onnx has a state for the prediction network in its NeMo model types alone, and those compute other "
-            "features (librosa's mels, Hann windows) than the ones that this recogniser was trained on; train a "
-            "recogniser with model: {name: stateless_transducer}"
-        )
-    if not isinstance(trained.model, StatelessTransducer):
+        shape = trained.transducer.shape
+        if shape.encoder_width < max(shape.prediction_width, shape.joint_width):
+            raise ExportError(
+                "for sherpa-onnx the encoder must be at least as wide as the prediction network and the joint: its "
+                f"state has a place for theirs; this recogniser has {shape.encoder_width}, {shape.prediction_width} "
+                f"and {shape.joint_width}"
+            )
+    elif not isinstance(trained.model, StatelessTransducer):
         name = trained.model.spec.name if trained.model.spec else type(trained.model).__name__
-        raise ExportError(f"export to sherpa-onnx takes 'stateless_transducer', not '{name}'")
+        raise ExportError(f"export to sherpa-onnx takes 'lstm_transducer' and 'stateless_transducer', not '{name}'")
     found = (trained.features.window_ms, trained.features.hop_ms)
     if found != FRAME_MS:
         raise ExportError(

@@ -30,10 +30,25 @@ def encoder_graph(features: FeatureSpec, state: Tensors, metadata: Mapping[str, 
     `_relative`. sherpa-onnx begins with zeros.
     """
     graph = Graph(sparse)
-    joint, width = state["joint_encoder.weight"].shape
-    layers = sum(name.endswith("weight_hh_l0") for name in state)
-    parts = layers + (features.level_fall is not None)
+    parts = encoder_parts(features, state)
     graph.split_state(parts)
+    x = encode(graph, features, state)
+    graph.join_state(parts)
+    graph.node("Concat", "encoder_out", [x] * MAX_SYMBOLS, axis=1)
+    joint, width = state["joint_encoder.weight"].shape
+    return encoder_model(graph, features, parts, width, joint, metadata)
+
+
+def encoder_parts(features: FeatureSpec, state: Tensors) -> int:
+    """Parts of the state that `encode` uses: one for each layer of the encoder, and one for the reference level."""
+    layers = sum(name.startswith("encoder.") and name.endswith("weight_hh_l0") for name in state)
+    return layers + (features.level_fall is not None)
+
+
+def encode(graph: Graph, features: FeatureSpec, state: Tensors) -> str:
+    """Add what maps log mel energies ``x`` (N, stack, mels) of one step to its encoding (N, 1, J)."""
+    width, parts = state["joint_encoder.weight"].shape[1], encoder_parts(features, state)
+    layers = parts - (features.level_fall is not None)
     x = "x" if features.floor is None else _floored(graph, "x", features.floor)
     if features.level_fall is not None:
         x = _relative(graph, x, features, layers, width)
@@ -42,11 +57,22 @@ def encoder_graph(features: FeatureSpec, state: Tensors, metadata: Mapping[str, 
     x = graph.node("Sub", "centred", [x, graph.weight("feature_mean", mean)])
     x = graph.node("Mul", "normalised", [x, graph.weight("feature_scale", scale)])
     x = graph.lstm("encoder", x, state, layers)
-    graph.join_state(parts)
-    x = graph.affine("joint_encoder", x, state["joint_encoder.weight"], state["joint_encoder.bias"])
-    graph.node("Concat", "encoder_out", [x] * MAX_SYMBOLS, axis=1)
-    step = value("x", "N", features.stack, features.mels)
-    encoded = value("encoder_out", "N", MAX_SYMBOLS, joint)
+    return graph.affine("joint_encoder", x, state["joint_encoder.weight"], state["joint_encoder.bias"])
+
+
+def encoder_model(
+    graph: Graph, features: FeatureSpec, parts: int, width: int, outputs: int, metadata: Mapping[str, str]
+) -> onnx.ModelProto:
+    """Make the model of an encoder.
+
+    Args:
+        graph: its nodes, from ``x`` and the state to ``encoder_out`` and the next state.
+        features: the front end.
+        parts: of the state.
+        width: of the state.
+        outputs: numbers of an output.
+        metadata: more of it.
+    """
     known = {
         "model_type": "lstm",
         "num_encoder_layers": str(parts),
@@ -55,8 +81,9 @@ def encoder_graph(features: FeatureSpec, state: Tensors, metadata: Mapping[str, 
         "rnn_hidden_size": str(width),
         "d_model": str(width),
     }
-    inputs, outputs = [step, *state_values(parts, width)], [encoded, *state_values(parts, width, "_out")]
-    return graph.model("encoder", inputs, outputs, {**metadata, **known})
+    step, encoded = value("x", "N", features.stack, features.mels), value("encoder_out", "N", MAX_SYMBOLS, outputs)
+    before, after = state_values(parts, width), state_values(parts, width, "_out")
+    return graph.model("encoder", [step, *before], [encoded, *after], {**metadata, **known})
 
 
 def _floored(graph: Graph, x: str, floor: float) -> str:

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.packed_models import pruned
 from support.packed_models import trained as packed_trained
-from support.small_recognisers import talkative_stateless, untrained
+from support.small_recognisers import talkative_lstm, talkative_stateless, untrained
 
 from cspbench.asr.decoding import greedy
-from cspbench.asr.tokenizer import CharacterTokenizer, train_tokenizer
+from cspbench.asr.recognisers.lstm_transducer import LSTMTransducer, Shape
+from cspbench.asr.tokenizer import CharacterTokenizer, Tokenizer, train_tokenizer
 from cspbench.asr.trained import TrainedModel
 from cspbench.corpora.audio import read_audio
 from cspbench.corpora.features import model_inputs
-from cspbench.runtime.packing import pack_model
 from cspbench.spec import FeatureSpec, TokenizerSpec
 from cspbench.training.checkpoint import save_model
 
@@ -42,6 +41,9 @@ FRONT_ENDS = {
     "80 mels that follow the background": FeatureSpec(mels=80, stack=2, level_follows_background=True),
     "absolute": FeatureSpec(floor=None, level_fall=None, stack=4, flush_ms=0),
 }
+
+Talkative = Callable[[FeatureSpec, Tokenizer], TrainedModel]
+TALKATIVE = [talkative_stateless, talkative_lstm]
 
 
 def our_labels(trained: TrainedModel, samples: np.ndarray) -> list[int]:
@@ -86,17 +88,23 @@ def assert_same_units(trained: TrainedModel, paths: dict[str, Path], utterances:
 
 
 @pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("talkative", TALKATIVE)
 @pytest.mark.parametrize("features", FRONT_ENDS.values(), ids=FRONT_ENDS)
-def test_sherpa_onnx_spells_sounds_as_we_do(features: FeatureSpec, sparse: bool, tmp_path: Path) -> None:
-    trained = talkative_stateless(features, LETTERS)
+def test_sherpa_onnx_spells_sounds_as_we_do(
+    features: FeatureSpec, talkative: Talkative, sparse: bool, tmp_path: Path
+) -> None:
+    trained = talkative(features, LETTERS)
     paths = export_sherpa(trained, tmp_path / "m", sparse=sparse)
     assert max(check_sherpa(trained, tmp_path / "m").values()) < 1e-4
     assert_same_units(trained, paths, sounds())
 
 
+@pytest.mark.parametrize("talkative", TALKATIVE)
 @pytest.mark.parametrize("features", FRONT_ENDS.values(), ids=FRONT_ENDS)
-def test_sherpa_onnx_spells_real_speech_as_we_do(features: FeatureSpec, an4_path: Path, tmp_path: Path) -> None:
-    trained = talkative_stateless(features, LETTERS)
+def test_sherpa_onnx_spells_real_speech_as_we_do(
+    features: FeatureSpec, talkative: Talkative, an4_path: Path, tmp_path: Path
+) -> None:
+    trained = talkative(features, LETTERS)
     paths = export_sherpa(trained, tmp_path / "m")
     lines = (an4_path / "manifest.jsonl").read_text().splitlines()[:6]
     assert_same_units(trained, paths, [read_audio(an4_path / json.loads(line)["audio"])[0] for line in lines])
@@ -135,8 +143,9 @@ def test_the_card_says_how_to_load_the_folder(
     assert "".join(units) == LETTERS.decode(our_labels(trained, sounds()[0]))
 
 
-def test_a_difference_from_torch_does_not_pass(tmp_path: Path) -> None:
-    trained = talkative_stateless(FeatureSpec(), LETTERS)
+@pytest.mark.parametrize("talkative", TALKATIVE)
+def test_a_difference_from_torch_does_not_pass(talkative: Talkative, tmp_path: Path) -> None:
+    trained = talkative(FeatureSpec(), LETTERS)
     export_sherpa(trained, tmp_path / "m")
     with torch.no_grad():
         trained.model.get_parameter("encoder.layers.0.weight_hh_l0").mul_(1.1)
@@ -144,11 +153,20 @@ def test_a_difference_from_torch_does_not_pass(tmp_path: Path) -> None:
         check_sherpa(trained, tmp_path / "m")
 
 
+def test_a_difference_in_the_prediction_network_does_not_pass(tmp_path: Path) -> None:
+    trained = talkative_lstm(FeatureSpec(), LETTERS)
+    export_sherpa(trained, tmp_path / "m")
+    with torch.no_grad():
+        trained.model.get_parameter("prediction.layers.1.weight_hh_l0").mul_(1.1)
+    with pytest.raises(ExportError, match="encoder differs by"):
+        check_sherpa(trained, tmp_path / "m")
+
+
 def test_recognisers_and_front_ends_that_sherpa_onnx_cannot_have_are_refused(tmp_path: Path) -> None:
     other = untrained("conformer_transducer", FeatureSpec(), LETTERS)
     refused = {
-        "those compute other features": packed_trained(pruned(0.5)),
-        "takes 'stateless_transducer', not 'conformer_transducer'": other,
+        "'stateless_transducer', not 'conformer_transducer'": other,
+        "this recogniser has 32, 40 and 20": packed_trained(LSTMTransducer(Shape(24, 7, 2, 32, 1, 40, 20), mels=8)),
         "every 10 ms; this recogniser was trained on frames of 32 ms": talkative_stateless(
             FeatureSpec(window_ms=32), LETTERS
         ),
@@ -171,11 +189,9 @@ def test_units_that_sherpa_onnx_would_spell_otherwise_are_refused(letters: str, 
 
 def test_what_the_command_cannot_do_is_said(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     save_model(tmp_path / "t", talkative_stateless(FeatureSpec(), LETTERS))
-    pack_model(packed_trained(pruned(0.5)), format="smallest").save(tmp_path / "p.safetensors")
     (tmp_path / "file").touch()
     to = ("--to", "sherpa-onnx")
     refused = {
-        "those compute other features": ("export", tmp_path / "p.safetensors", tmp_path / "m", *to),
         "is no folder; name another": ("export", tmp_path / "t", tmp_path / "file", *to),
         "there is no folder": ("export", tmp_path / "t", tmp_path / "no" / "m", *to),
         "--values is for --to onnx; leave it out": ("export", tmp_path / "t", tmp_path / "m", *to, "--values", "int8"),
