@@ -1,8 +1,8 @@
 // The elementwise part of the engine: activations, a step of an LSTM's gates, and the front end's transform.
 //
-// They are plain loops (kernels/shared), compiled once for each instruction set. As nothing in
-// them is contracted into fused multiply-adds or reordered, every processor computes the same bits. Plain data only:
-// see base/format.hpp.
+// They are plain loops (kernels/shared), compiled once for each instruction set. As nothing in them is reordered, and
+// multiply-adds are fused where the source says so and nowhere else, every processor computes the same bits. Plain data
+// only: see base/format.hpp.
 #pragma once
 
 #include <cstdint>
