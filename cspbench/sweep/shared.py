@@ -48,7 +48,7 @@ class DatabaseExecutor:
 
     @property
     def busy(self) -> bool:
-        return bool(self._open)
+        return bool(self._open or self._ended)  # several may end between two looks
 
     def submit(self, spec: TrialSpec) -> None:
         self._table.submit(spec)

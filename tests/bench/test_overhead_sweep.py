@@ -50,8 +50,10 @@ def test_real_workers_are_measured_on_both_databases(postgres: Postgres, monkeyp
     assert set(found.ratios) >= names
     assert all("SIMULATED" in line for line in lines)
     assert found.protocol["trials"].startswith("SIMULATED")
-    with create_engine(storage).connect() as connection:
+    engine = create_engine(storage)
+    with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM cspbench_jobs")) == 0, "the database is left as it was"
+    engine.dispose()
     assert optuna.get_all_study_names(storage.render_as_string(hide_password=False)) == []
 
 

@@ -33,6 +33,7 @@ from cspbench.sweep.jobs import JobTable, StudyTakenError
 from cspbench.sweep.plan import resolve
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.servers import Servers
+from cspbench.sweep.shared import DatabaseExecutor
 from cspbench.sweep.worker import work
 from cspbench.training.events import Event
 from cspbench.trials.outcome import Outcome
@@ -110,6 +111,20 @@ def test_a_job_belongs_to_one_worker_until_that_is_lost(table: JobTable, specs: 
     table.submit(specs[1])
     assert table.take("e") == specs[1], "what failed is run again"
     assert table.take("f") is None, "what finished or was stopped early is not"
+
+
+def test_trials_that_end_at_the_same_time_are_all_collected(
+    table: JobTable, specs: list[TrialSpec], store: Store
+) -> None:
+    executor = DatabaseExecutor(table, store, print)
+    for spec, worker in zip(specs[:2], ("a", "b"), strict=True):
+        executor.submit(spec)
+        assert table.take(worker) == spec
+        assert table.finish(worker, spec.id, {"result": None, "error": "no", "reason": "crashed"})
+    ended = []
+    while executor.busy:
+        ended.append(executor.wait().spec.id)
+    assert sorted(ended) == sorted(spec.id for spec in specs[:2])
 
 
 def test_a_trial_that_loses_its_workers_fails(table: JobTable, specs: list[TrialSpec]) -> None:
