@@ -25,7 +25,7 @@ from cspbench.runtime.packing.values import INT4_FORMAT, SCALED, PackingError
 TIE = 1.03
 BLOCKS = ("block:4x4", "block:8x1", "block:1x8")
 GROUPS = (4, 8, 16)
-WINDOWS = ("window:64", "window:128", "window:256", "window:64x16", "window:128x16")
+WINDOWS = ("window:64", "window:128", "window:256", "window:64x16", "window:128x16", "window:256x16")
 BITMAP_OF_BYTES = "bitmap:4"
 """Its four rows share a kernel for int8; in other types of values it gains nothing over ``bitmap``."""
 LARGER = 1.1
