@@ -1,4 +1,4 @@
-"""Faults injected into a sweep: kills at random moments, locked databases, a full disk, an absent server.
+"""Faults injected into a sweep: kills at random moments, locked databases, a full disk, an absent server, a lost node.
 
 The sweep runs once undisturbed. Then it runs under faults, started again after each, until it ends; its results are
 compared with those of the undisturbed run. The processes that are killed are children of this one.
@@ -19,17 +19,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from cspbench.bench import Benchmark, machine
-from cspbench.bench.faulty_services import free_port, mlflow_server, small_disk
+from cspbench.bench.faulty_services import free_port, mlflow_server, ray_nodes, small_disk
 from cspbench.errors import ConfigError, CspbenchError
+from cspbench.machine.cpu import usable_threads
 from cspbench.store import Store
 from cspbench.trials.records import TrialLog, read_result
 
@@ -176,6 +178,27 @@ class Faults:
             answer = self._sync(root, "--tracking-uri", address)
         self._judge("absent server", root, {"exit code": code, "sync": answer})
 
+    def lost_node(self) -> None:
+        """Run the sweep on a Ray cluster of this machine; kill a node while trials are under way, and add another."""
+        root, cpus = self._folder / "ray", max(1, usable_threads() // self._workers)
+        words = ["--set", "executor=ray", "--set", f"resources.cpus={cpus}"]  # threads as in the undisturbed run
+        seen: dict[str, tuple[int, int]] = {}
+        with ray_nodes(max(2, self._workers), cpus) as nodes:
+            process = self._start(root, words=words, environment={"RAY_ADDRESS": nodes.address})
+            while process.poll() is None and not self._is_half_done(root):
+                time.sleep(LOOK)
+            self._note_finished(root, seen)
+            nodes.replace_one()
+            code = process.wait()
+            self._note_finished(root, seen)
+        again = self._log(root).count("the trial starts again")
+        self._judge("lost Ray node", root, {"exit code": code, "trials that started again": again})
+
+    def _is_half_done(self, root: Path) -> bool:
+        """Return whether a trial has finished and others are under way."""
+        started, finished = (len(list(root.glob(f"trials/*/{name}.json"))) for name in ("spec", "result"))
+        return 0 < finished < started
+
     def _sync(self, root: Path, *words: str) -> str:
         """Log in MLflow what it lacks, as the sweep tells the user to do; return what the command says."""
         line = [*self._command, "sync", self._name, "--root", str(root), *words]
@@ -232,12 +255,17 @@ class Faults:
         )
 
     def _start(
-        self, root: Path, limit: Callable[[], None] | None = None, words: Sequence[str] = ()
+        self,
+        root: Path,
+        limit: Callable[[], None] | None = None,
+        words: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         root.parent.mkdir(parents=True, exist_ok=True)
         command = [*self._command, "sweep", str(self._file), "--root", str(root), "--workers", str(self._workers)]
         with self._log_path(root).open("ab") as log:
-            return subprocess.Popen([*command, *words], stdout=log, stderr=log, preexec_fn=limit)
+            environment = os.environ | (environment or {})
+            return subprocess.Popen([*command, *words], env=environment, stdout=log, stderr=log, preexec_fn=limit)
 
     def _log_path(self, root: Path) -> Path:
         return self._folder / f"{root.name}.log"
@@ -326,7 +354,7 @@ def run(
         workers: processes of the sweep.
         seed: of moments and victims.
         keep: folder for logs and for results that are not as they should be; None for a temporary one.
-        only_kills: leave out locked databases, the full disk and the absent server.
+        only_kills: leave out locked databases, the full disk, the absent server and the lost Ray node.
         say: receives plain lines.
         command: that starts cspbench.
 
@@ -342,7 +370,11 @@ def run(
     with tempfile.TemporaryDirectory(prefix="cspbench-faults-") as temporary:
         faults = Faults(file, keep or Path(temporary), workers, seed, say, command)
         faults.undisturbed()
-        others = (faults.locked_databases, faults.full_disk, faults.absent_server)
+        others = [faults.locked_databases, faults.full_disk, faults.absent_server]
+        if find_spec("ray") is not None:
+            others.append(faults.lost_node)
+        elif not only_kills:
+            say("Ray is not installed, so no node of it is lost: pip install 'cspbench[ray]'")
         for scenario in () if only_kills else others:
             say(scenario.__name__.replace("_", " "))
             scenario()

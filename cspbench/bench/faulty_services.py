@@ -1,4 +1,4 @@
-"""A disk that is too small and a server that comes and goes, for faults injected into a sweep."""
+"""A disk that is too small, a server that comes and goes, Ray nodes that are lost: faults injected into a sweep."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 from cspbench.store import Store
+
+OBJECT_STORE = 80_000_000
+"""Bytes of shared memory of a Ray node, about the least that it takes."""
 
 SERVER_TRIES = 600
 """Looks, ten a second, whether an MLflow server that was started answers."""
@@ -89,3 +93,45 @@ def mlflow_server(store: Store, port: int) -> Iterator[None]:
     finally:
         os.killpg(server.pid, signal.SIGKILL)  # its own session
         server.wait()
+
+
+class RayNodes:
+    """A Ray cluster on this machine: a head that runs nothing, and nodes with room for one trial each.
+
+    Args:
+        count: number of nodes.
+        cpus: of a node.
+
+    Attributes:
+        address: of the head.
+    """
+
+    def __init__(self, count: int, cpus: int) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._node: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE}
+        head = self._node | {"num_cpus": 0, "include_dashboard": False}
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(count):
+            self._cluster.add_node(**self._node)
+        self.address: str = self._cluster.address
+
+    def replace_one(self) -> None:
+        """Kill all processes of a node, then start another node."""
+        self._cluster.remove_node(next(iter(self._cluster.worker_nodes)), allow_graceful=False)
+        self._cluster.add_node(**self._node)
+
+    def stop(self) -> None:
+        """End all processes of the cluster."""
+        self._cluster.shutdown()
+
+
+@contextmanager
+def ray_nodes(count: int, cpus: int) -> Iterator[RayNodes]:
+    """Start a Ray cluster on this machine, and end it."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    nodes = RayNodes(count, cpus)
+    try:
+        yield nodes
+    finally:
+        nodes.stop()

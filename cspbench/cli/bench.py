@@ -200,7 +200,7 @@ def faults(
     keep: Annotated[Path | None, typer.Option("--keep", help="Folder for logs, and for results that differ.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Kill a sweep again and again, lock its databases, fill its disk; count what is lost, repeated or different.
+    """Kill a sweep and a Ray node, lock databases, fill the disk; count what is lost, repeated or different.
 
     Examples: `cspbench bench faults --kills 50 --json`, `cspbench bench faults --kills 5 --minutes 5 --keep faults`
     """

@@ -19,7 +19,7 @@ from cspbench.errors import ConfigError
 __all__ = ["configure", "corpus"]
 
 SCRIPT = f"""
-import sys, time
+import os, sys, time
 sys.path.insert(0, {str(Path(fake_trial.__file__).parents[1])!r})
 from support import fake_trial
 from cspbench.trials import executors
@@ -31,6 +31,9 @@ fake_trial.run_trial = heavy
 fake_trial.install()
 from cspbench.cli import main
 if __name__ == "__main__":  # worker processes import this as well
+    if "RAY_ADDRESS" in os.environ:
+        from support.fake_ray import connect
+        connect(os.environ["RAY_ADDRESS"])
     from cspbench.report import write
     executors.serve = fake_trial.serve
     write.write_report = lambda name, store: []  # figures take seconds
@@ -57,12 +60,25 @@ def test_nothing_is_lost_repeated_or_different(sweep: dict[str, Any]) -> None:
     assert len([line for line in lines if line.startswith("kill ")]) == 2
 
 
+@pytest.mark.timeout(900)
+def test_a_lost_ray_node_loses_nothing(sweep: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="RAY ABSENT: pip install 'cspbench[ray]'")
+    under_test = faults.Faults(sweep["file"], tmp_path / "faults", 2, 0, print, sweep["command"])
+    under_test.undisturbed()
+    under_test.lost_node()
+    (row,) = under_test.rows
+    what = json.loads(row.pop("what"))
+    assert row == {"fault": "lost Ray node", "lost": 0, "duplicated": 0, "differs": 0}
+    assert what["exit code"] == 0
+    assert under_test.tally.tracebacks == 0
+
+
 @pytest.mark.slow  # ten sweeps, two minutes of locks and a server
 @pytest.mark.timeout(3600)
 def test_locked_databases_full_disks_and_absent_servers_lose_nothing(sweep: dict[str, Any]) -> None:
     found = faults.run(**sweep, kills=0)
     assert found.ratios == dict.fromkeys(("lost", "duplicated", "differs", "tracebacks", "kills"), 0), found.rows
-    locked, full, absent = (json.loads(row["what"]) for row in found.rows)
+    locked, full, absent, *_ = (json.loads(row["what"]) for row in found.rows)
     assert locked["exit code"] == absent["exit code"] == 0
     assert full["exit codes"][0] == 1
     assert full["exit codes"][-1] == 0
