@@ -174,7 +174,7 @@ def test_our_formats_are_measured_one_by_one(work: Work) -> None:
     if not extension.available():
         pytest.skip("no native module")
     sizes = {c.name: enter(c, work).bytes for c in native.CONTESTANTS}
-    assert set(sizes) >= {"ours_fp32", "ours_bf16", "ours_int8", "ours_fp32_window", "ours_int8_bitmap"}
+    assert set(sizes) >= {"ours_fp32", "ours_bf16", "ours_int8", "ours_int4", "ours_fp32_window", "ours_int8_bitmap"}
     assert sizes["ours_fp32_dense"] == 4 * work.weights
     rows = sum(len(layer.weight) for layer in work.layers)
     assert sizes["ours_fp32_csr16"] == (4 + 2) * work.nonzeros + 4 * (rows + len(work.layers))
@@ -205,6 +205,10 @@ def test_wrong_outputs_put_an_engine_out(work: Work) -> None:
         assert "wrong outputs" in str(entry.absent)
     assert enter(clockwork("rough", "int8", 1, 1, wrong=1e-3), work).engine is not None
     assert enter(clockwork("rougher", "int8", 1, 1, wrong=1.0), work).engine is None
+    fifth = 0.2 * float(np.sqrt(np.mean(work.reference**2)))
+    assert enter(clockwork("eight", "int8", 1, 1, wrong=fifth), work).engine is None
+    assert enter(clockwork("four", "int4", 1, 1, wrong=fifth), work).engine is not None
+    assert enter(clockwork("wild", "int4", 1, 1, wrong=2 * fifth), work).engine is None
 
 
 def test_an_empty_call_is_subtracted(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from cspbench.bench.peers.workload import Kind, Work
 from cspbench.errors import CspbenchError
 
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "bf16", "int8", "int4"]
 
 
 class Evict(Protocol):

@@ -85,6 +85,6 @@ def _contestant(values: Precision, format: str) -> Contestant:
 
 
 CONTESTANTS = [
-    *(_contestant(values, AUTO) for values in ("fp32", "bf16", "int8")),
+    *(_contestant(values, AUTO) for values in ("fp32", "bf16", "int8", "int4")),
     *(_contestant(values, format) for values in ("fp32", "int8") for format in FORMATS),
 ]

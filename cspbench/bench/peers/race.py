@@ -23,6 +23,9 @@ TOLERANCE = 1e-4
 ROUGH = 0.1
 """Largest error of engines of lower precision: norm of the difference over that of the reference."""
 
+ROUGH_INT4 = 0.3
+"""The same for weights of four bits; each is off by up to a fourteenth of the largest of its row."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -109,7 +112,8 @@ def enter(contestant: Contestant, work: Work) -> Entry:
     entry.error, entry.relative = _errors(found, work)
     if contestant.precision == "int8" and not contestant.ours:
         entry.saturates = _saturates(contestant)
-    right = entry.error <= TOLERANCE if contestant.precision == "fp32" else entry.relative <= ROUGH
+    rough = ROUGH_INT4 if contestant.precision == "int4" else ROUGH
+    right = entry.error <= TOLERANCE if contestant.precision == "fp32" else entry.relative <= rough
     if right:  # a comparison with NaN is false
         entry.engine = engine
     else:
