@@ -14,7 +14,7 @@ from cspbench.store import Store, TrialFolder, write_atomic
 from cspbench.sweep.jobs import JobTable
 from cspbench.trials.outcome import Outcome
 
-POLL = 0.5
+POLL = 0.2
 """Seconds between two looks at the jobs."""
 
 LONELY = 10.0

@@ -29,8 +29,8 @@ from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Display
 from cspbench.trials.remote import moved
 
-POLL = 1.0
-"""Seconds between two looks for a trial."""
+SHORTEST, LONGEST, GROWTH = 0.05, 1.0, 1.5
+"""Seconds between two looks for a trial, and what they are multiplied by: after a trial the next one comes soon."""
 
 PATIENCE = 600.0
 """Seconds a worker waits for a sweep to begin, or to be heard of again."""
@@ -116,17 +116,19 @@ def _await(table: JobTable, patience: float) -> SharedSweep:
     while (sweep := table.find()) is None:
         if time.monotonic() > until:
             raise SweepLostError(f"the database has no sweep '{table.sweep}': start it with `cspbench sweep --storage`")
-        _pause()
+        _pause(LONGEST)
     return sweep
 
 
 def _trials(table: JobTable, worker: str, patience: float) -> Iterator[TrialSpec]:
     """Trials for this worker, until the sweep has ended."""
+    pause = SHORTEST
     while True:
         stop.check()
         spec = table.take(worker)
         if spec is not None:
             yield spec
+            pause = SHORTEST
             continue
         sweep = table.find()
         if sweep is None or not sweep.open:
@@ -136,7 +138,8 @@ def _trials(table: JobTable, worker: str, patience: float) -> Iterator[TrialSpec
                 f"the process of the sweep '{table.sweep}' was not heard of for {sweep.silent:.0f} seconds: "
                 "start `cspbench sweep` again, then workers"
             )
-        _pause()
+        _pause(pause)
+        pause = min(GROWTH * pause, LONGEST)
 
 
 def _run(spec: TrialSpec, executor: Executor) -> Outcome:
@@ -181,6 +184,6 @@ def _keep_beating(beat: Callable[[], None], every: float, over: threading.Event)
             continue
 
 
-def _pause() -> None:
+def _pause(seconds: float) -> None:
     stop.check()
-    select.select([stop.descriptor()], [], [], POLL)
+    select.select([stop.descriptor()], [], [], seconds)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -27,9 +28,10 @@ from cspbench.report.results import load_results
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store
+from cspbench.sweep import worker as workers
 from cspbench.sweep.database import DatabaseError
 from cspbench.sweep.early import SharedJudge
-from cspbench.sweep.jobs import JobTable, StudyTakenError
+from cspbench.sweep.jobs import JobTable, SharedSweep, StudyTakenError
 from cspbench.sweep.plan import resolve
 from cspbench.sweep.runner import run_sweep
 from cspbench.sweep.servers import Servers
@@ -111,6 +113,21 @@ def test_a_job_belongs_to_one_worker_until_that_is_lost(table: JobTable, specs: 
     table.submit(specs[1])
     assert table.take("e") == specs[1], "what failed is run again"
     assert table.take("f") is None, "what finished or was stopped early is not"
+
+
+def test_a_worker_looks_for_trials_less_and_less_often_until_there_is_one(
+    specs: list[TrialSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([*[None] * 10, specs[0], None, None])
+    pauses: list[float] = []
+    table = Mock(take=lambda worker: next(found))
+    table.find.side_effect = [SharedSweep({}, True, 0.0)] * 11 + [SharedSweep({}, False, 0.0)]
+    monkeypatch.setattr(workers, "_pause", pauses.append)
+    assert list(workers._trials(table, "a", patience=60)) == [specs[0]]
+    first, after = pauses[:10], pauses[10:]
+    assert first == sorted(first)
+    assert first[-1] == workers.LONGEST
+    assert after == [first[0]] == [workers.SHORTEST]
 
 
 def test_trials_that_end_at_the_same_time_are_all_collected(
