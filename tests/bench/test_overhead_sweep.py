@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import optuna
 import pytest
@@ -10,7 +12,7 @@ from sqlalchemy import create_engine, text
 from support.fake_studies import spec
 from support.stack import PASSWORD, Postgres, postgres
 
-from cspbench.bench import overhead_sweep
+from cspbench.bench import Benchmark, overhead_sweep
 from cspbench.bench.simulated_trials import DENSE_WER, simulated_result
 from cspbench.bench.timed_trials import TimedTrials, Times, idle_seconds, throughput
 from cspbench.sweep.servers import Servers
@@ -88,3 +90,25 @@ def test_numbers_of_trials_are_checked(trials: str, run: Callable[..., tuple[int
     code, _, err = run("bench", "overhead-sweep", "--trials", trials)
     assert code == 2
     assert "--trials takes numbers" in err
+
+
+def test_rows_of_other_columns_are_tables_of_their_own(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def measure(**options: Any) -> Benchmark:
+        given.update(options)
+        rows = [{"storage": "sqlite", "overhead_s": 0.25}, {"trials": 100, "driver_s": 3.0}]
+        return Benchmark(rows, {"overhead_s/sqlite": 0.25})
+
+    monkeypatch.setattr(overhead_sweep, "run", measure)
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    code, out, _ = run("bench", "overhead-sweep", "--trials", "10,20", "--mlflow")
+    assert code == 0
+    assert (given["trials"], given["mlflow"], given["storage"]) == ([10, 20], True, None)
+    workers, sizes, ratios = (out.index(word) for word in ("storage", "driver_s", "overhead_s/sqlite"))
+    assert workers < sizes < ratios
+    _, out, _ = run("bench", "overhead-sweep", "--json", "--storage", "postgresql://me@host/name")
+    assert json.loads(out)["ratios"] == {"overhead_s/sqlite": 0.25}
+    assert given["storage"].host == "host"
