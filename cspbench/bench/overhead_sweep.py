@@ -116,7 +116,7 @@ def _protocol() -> dict[str, Any]:
     return {
         "trials": "SIMULATED: folders and results are invented, all else is the code of a sweep",
         "overhead_s": "seconds from the end of a trial to the beginning of the next on the same worker, by the wall "
-        "clock: files of the trial, study, MLflow and waiting for each other; a mean",
+        "clock: files of the trial, study, MLflow and waiting for each other; a median",
         "speedup": "throughput over that of one; two processes do the same work without a sweep, which is the most "
         "that two workers can reach on this machine",
         "trial_ms": "processor time of the sweep's process a trial, without its start and report; the next are parts",

@@ -18,6 +18,7 @@ from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from sqlalchemy import URL
@@ -160,9 +161,11 @@ def times_of(store: Store, ids: Iterable[str]) -> list[list[Times]]:
 
 
 def idle_seconds(workers: list[list[Times]]) -> float:
-    """Return the mean seconds from the end of a trial to the beginning of the next on the same worker."""
-    pauses = [after.begin - before.end for times in workers for before, after in pairwise(times)]
-    return sum(pauses) / len(pauses)
+    """Return the median seconds from the end of a trial to the beginning of the next on the same worker.
+
+    The first pause is longer, because modules are imported in it.
+    """
+    return median(after.begin - before.end for times in workers for before, after in pairwise(times))
 
 
 def throughput(workers: list[list[Times]]) -> float:
@@ -179,8 +182,9 @@ def bare_throughput(trials: TimedTrials, processes: int) -> float:
     context = multiprocessing.get_context("spawn")
     barrier, pipes = context.Barrier(processes), [context.Pipe() for _ in range(processes)]
     started = [context.Process(target=_spend, args=(trials, barrier, theirs)) for _, theirs in pipes]
-    for process in started:
+    for process, (_, theirs) in zip(started, pipes, strict=True):
         process.start()
+        theirs.close()
     seconds = [float(ours.recv_bytes()) for ours, _ in pipes]
     for process in started:
         process.join()
