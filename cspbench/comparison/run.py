@@ -180,6 +180,7 @@ class _Run:
 
     def _work(self, what: str, tasks: list[Task], queue: TrialQueue, log: TrialLog) -> None:
         """Run the tasks without a result; a trial that several tasks mean runs once."""
+        self._records.adopt(tasks)
         left = {task.spec.id: task for task in _unfinished(tasks, self._records)}
         self._display.note(f"{what}: {len(tasks)} trials, {len(tasks) - len(left)} had finished before")
         jobs = [Job(task.spec, task.candidate) for task in left.values()]
@@ -193,7 +194,9 @@ class _Run:
 
     def _report(self, choices: list[Selection]) -> None:
         self._logbook = self._logbook or self._open_logbook()
-        for task in self._plan.final_tasks(chosen_settings(choices)):
+        finals = self._plan.final_tasks(chosen_settings(choices))
+        self._records.adopt(finals)
+        for task in finals:
             outcome = self._records.outcome(task)
             if outcome is not None:  # logged already, unless it came from elsewhere or a kill came between
                 self._logbook.log(outcome)

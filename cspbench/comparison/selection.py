@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -11,7 +11,7 @@ from cspbench.comparison.candidates import CellKey, MethodSetting, TuningCell
 from cspbench.comparison.plan import ChosenSettings, ComparisonPlan, PlannedRun, Task
 from cspbench.result import TrialResult
 from cspbench.store import Store
-from cspbench.trials.outcome import Outcome
+from cspbench.trials.outcome import Outcome, TrialStatus
 from cspbench.trials.records import TrialLog, read_result
 
 SATURATED = 0.9
@@ -59,11 +59,22 @@ class ComparisonRecords:
         if outcome.result is None:
             self._errors[outcome.spec.id] = outcome.error or "failed"
 
+    def adopt(self, tasks: Sequence[Task]) -> None:
+        """List finished tasks that this comparison has not listed: another study ran the same trials."""
+        for log in (self.tuning, self.finals):
+            listed = {record.trial_id for record in log.records() if record.state == "complete"}
+            own = [task for task in tasks if self._log_of(task) is log and task.spec.id not in listed]
+            for task in {task.spec.id: task for task in own if self.result(task) is not None}.values():
+                self.collect(task, Outcome(task.spec, self.result(task), None))
+
     def collect(self, task: Task, outcome: Outcome) -> None:
         """Log how a task ended that ran elsewhere."""
-        log = self.finals if task.candidate is None else self.tuning
-        log.write(task.spec, "failed" if outcome.result is None else "complete", outcome.error, task.candidate)
+        state: TrialStatus = "failed" if outcome.result is None else "complete"
+        self._log_of(task).write(task.spec, state, outcome.error, task.candidate)
         self.note(outcome)
+
+    def _log_of(self, task: Task) -> TrialLog:
+        return self.finals if task.candidate is None else self.tuning
 
 
 @dataclass(frozen=True)

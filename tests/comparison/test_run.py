@@ -23,12 +23,14 @@ from cspbench.comparison.config import ComparisonConfig
 from cspbench.comparison.plan import ALL, Subset, resolve_comparison
 from cspbench.comparison.run import collect_comparison, missing_specs, run_comparison
 from cspbench.errors import ConfigError, PruningError
+from cspbench.report.results import load_results
 from cspbench.result import TrialResult
 from cspbench.spec import TrialSpec
 from cspbench.store import Store, read_json, write_json
 from cspbench.sweep.runner import InterruptedSweepError
 from cspbench.trials.outcome import Outcome
 from cspbench.trials.progress import Lines
+from cspbench.trials.records import TrialLog
 from cspbench.trials.remote import run_specs
 
 Configure = Callable[..., ComparisonConfig]
@@ -228,6 +230,20 @@ run.run_comparison(config, Store({str(store.root)!r}), Lines(Console(quiet=True)
     before = len(calls(store.root))
     run_comparison(comparison(), store, display)
     assert len(calls(store.root)) == before
+
+
+@pytest.mark.parametrize("stages", [("tune", "final", "report"), ("report",)])
+def test_trials_that_another_comparison_ran_are_listed(
+    comparison: Configure, store: Store, display: Lines, stages: tuple[Any, ...]
+) -> None:
+    run_comparison(comparison(), store, display)
+    before = len(calls(store.root))
+    for _ in range(2):  # the second time they are listed already
+        run_comparison(comparison(name="again"), store, display, stages=stages)
+        assert pd.read_csv(store.study("again").comparison / "finals.csv")["state"].eq("complete").all()
+        assert len(TrialLog(store.study("again").trials).path.read_text().splitlines()) == 12
+    assert len(calls(store.root)) == before
+    assert set(load_results("again", store)["trial_id"]) == set(load_results("demo", store)["trial_id"])
 
 
 def test_a_candidate_that_fails_is_left_out_and_told_of(
