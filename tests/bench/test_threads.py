@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from cspbench.bench import threads
@@ -30,3 +32,10 @@ def test_rows_say_how_many_threads_were_allowed_and_used() -> None:
 def test_what_cannot_be_measured_is_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         threads.run(**arguments)
+
+
+@pytest.mark.parametrize("counts", ["0", "1.5", "nan", "two"])
+def test_numbers_of_threads_are_checked(counts: str, run: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = run("bench", "threads", "--threads", counts)
+    assert code == 2
+    assert "--threads takes " in err
