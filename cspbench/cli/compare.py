@@ -236,7 +236,7 @@ def _print_summary(summary: ComparisonSummary) -> None:
     from cspbench.comparison.report.terminal import cell_tables, verdict_lines
 
     if summary.comparison is not None:
-        for corpus, rows in cell_tables(summary.comparison.cells).items():
+        for corpus, rows in cell_tables(summary.comparison).items():
             print_rows(rows, f"{summary.name}, {corpus}: test WER (%)")
         for line in verdict_lines(summary.comparison.verdicts):
             output().print(line, soft_wrap=True)

@@ -33,6 +33,7 @@ FINALS = [
     *("corpus", "method", "division", "sparsity_requested", "sparsity", "budget", "dense_seed", "seed", "fold"),
     *("dense_id", "trial_id", "state", "dev_wer", "dev_loss", "test_wer", "test_cer", "test_loss", *COUNTS),
     *("dense_wer", "steps", "train_seconds", "learning_rate", "params", "selection", "tuning_trials", "error"),
+    "synthetic",
 ]
 """Columns of ``finals.csv``."""
 
@@ -202,7 +203,7 @@ def _final_row(task: Task, records: ComparisonRecords) -> dict[str, Any]:
         row
         | {name: metrics.get(name) for name in FINALS if name in METRICS}
         | counts
-        | {"dense_wer": metrics.get("dense_test_wer")}
+        | {"dense_wer": metrics.get("dense_test_wer"), "synthetic": result.synthetic}
     )
 
 

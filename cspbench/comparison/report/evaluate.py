@@ -50,6 +50,12 @@ class Evaluation:
     layers: pd.DataFrame
     errors: TrialErrors | None = None
 
+    def named(self, corpus: str) -> str:
+        """The corpus as titles have it: synthetic speech is never passed off as people's."""
+        own = self.finals[self.finals["corpus"] == corpus]
+        synthetic = "synthetic" in own and own["synthetic"].eq(True).any()
+        return f"{corpus} (synthetic speech)" if synthetic else corpus
+
 
 def evaluate_finals(
     frame: pd.DataFrame,

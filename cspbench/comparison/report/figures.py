@@ -81,7 +81,7 @@ def budget_figure(evaluation: Evaluation) -> Figure:
             scale_wer(axes, 100 * own["test_wer"], 100 * own["high"].max())
             runs = dots[(dots["corpus"] == corpus) & (dots["sparsity_requested"] == sparsity)]
             _draw_budget(axes, own, runs, look_of, evaluation.proposed)
-            axes.set_title(f"{corpus}, {100 * sparsity:g} % sparsity", fontsize=10)
+            axes.set_title(f"{evaluation.named(corpus)}, {100 * sparsity:g} % sparsity", fontsize=10)
             axes.set_xlabel("training budget (multiples of the pruning run)")
     picture.suptitle("Test WER against training budget", fontsize=12)
     return picture
@@ -123,7 +123,7 @@ def sparsity_figure(evaluation: Evaluation, corpus: str, budget: float) -> Figur
         own = dots[(dots["corpus"] == corpus) & (dots["kind"] == kind) & (dots["budget"] == budget)]
         _draw_sparsity(axes, cells[cells["kind"] == kind], own, look_of, evaluation.proposed)
         axes.set_title(f"{kind} methods", fontsize=10)
-    picture.suptitle(f"{corpus}: test WER by sparsity, budget {budget:g}×", fontsize=12)
+    picture.suptitle(f"{evaluation.named(corpus)}: test WER by sparsity, budget {budget:g}×", fontsize=12)
     return picture
 
 
@@ -155,7 +155,9 @@ def cost_figure(evaluation: Evaluation, corpus: str, budget: float, sparsity: fl
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "235" else ""))
     tidy(axes)
     picture.suptitle(
-        f"{corpus}: test WER against training cost at {100 * sparsity:g} % sparsity, budget {budget:g}×", fontsize=12
+        f"{evaluation.named(corpus)}: test WER against training cost at {100 * sparsity:g} % sparsity, "
+        f"budget {budget:g}×",
+        fontsize=12,
     )
     return picture
 
@@ -186,7 +188,7 @@ def lead_figure(evaluation: Evaluation, corpus: str, budget: float) -> Figure:
     panels[0].set_yticks(range(len(order)), names)
     panels[0].set_ylim(len(order) - 0.5, -0.5)
     panels[0].set_xlim(*_lead_limits(tests))
-    title = "all corpora together" if corpus == POOLED else corpus
+    title = "all corpora together" if corpus == POOLED else evaluation.named(corpus)
     picture.suptitle(f"{title}: {evaluation.proposed} against each rival, budget {budget:g}×", fontsize=12)
     return picture
 

@@ -57,7 +57,7 @@ def summary_page(evaluation: Evaluation, pictures: Sequence[str] = (), command: 
         pictures: names, without ending, of PNG files beside the page, to show in it.
         command: the line that made the comparison.
     """
-    corpora = ", ".join(sorted(evaluation.finals["corpus"].unique()))
+    corpora = ", ".join(evaluation.named(corpus) for corpus in sorted(evaluation.finals["corpus"].unique()))
     parts = [f"# {evaluation.proposed} against {len(rival_names(evaluation))} methods on {corpora}"]
     parts += [_state(evaluation), "## Against the best rival", *_verdicts(evaluation)]
     parts += [f"![{name}]({name}.png)" for name in pictures if name == "wer_vs_budget"]
@@ -166,7 +166,7 @@ def _allowance(row: Mapping[str, Any]) -> str:
 
 def _corpus(evaluation: Evaluation, corpus: str, cells: pd.DataFrame) -> list[str]:
     """Tables of one corpus: WER by budget, and the weights that each method keeps by matrix."""
-    parts = [f"## Test WER on {corpus} (%)"]
+    parts = [f"## Test WER on {evaluation.named(corpus)}, in %"]
     for budget, own in cells.groupby("budget"):
         parts += _cells(own, float(str(budget)))
     drawn = sorted(set(cells["drawn"]) - {""})

@@ -58,7 +58,7 @@ def ablation_figure(evaluation: Evaluation, corpus: str, budget: float) -> Figur
     across.dress(axes.xaxis, np.sort(cells["sparsity_requested"].unique()))
     axes.legend(frameon=False, fontsize=8.5)
     tidy(axes)
-    picture.suptitle(f"{corpus}: ranking and refit apart, budget {budget:g}×", fontsize=12)
+    picture.suptitle(f"{evaluation.named(corpus)}: ranking and refit apart, budget {budget:g}×", fontsize=12)
     return picture
 
 
@@ -88,7 +88,8 @@ def density_figure(evaluation: Evaluation, corpus: str, budget: float, sparsity:
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8.5)
     tidy(axes)
     picture.suptitle(
-        f"{corpus}: weights kept by matrix at {100 * sparsity:g} % sparsity, budget {budget:g}×", fontsize=12
+        f"{evaluation.named(corpus)}: weights kept by matrix at {100 * sparsity:g} % sparsity, budget {budget:g}×",
+        fontsize=12,
     )
     return picture
 

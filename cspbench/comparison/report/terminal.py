@@ -7,16 +7,20 @@ from typing import Any
 
 import pandas as pd
 
+from cspbench.comparison.report.evaluate import Evaluation
 
-def cell_tables(cells: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
+
+def cell_tables(evaluation: Evaluation) -> dict[str, list[dict[str, str]]]:
     """Rows to print by corpus and budget: a method's test WER (%) at each sparsity.
 
     A cell that lacks trials says how many it has. The budget is named where there are several.
     """
     tables: dict[str, dict[str, dict[str, str]]] = {}
+    cells = evaluation.cells
     several = cells["budget"].nunique() > 1
     for (corpus, budget), own in cells.groupby(["corpus", "budget"], sort=True):
-        rows = tables.setdefault(f"{corpus}, budget {budget:g}" if several else str(corpus), {})
+        name = evaluation.named(str(corpus))
+        rows = tables.setdefault(f"{name}, budget {budget:g}" if several else name, {})
         sparsities = sorted(own["sparsity_requested"].unique())
         for cell in _records(own):
             blank = {"method": cell["method"], **{_percent(sparsity): "" for sparsity in sparsities}}

@@ -1,11 +1,16 @@
 """What a comparison writes: tables that can be tested again, and the summary."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from support.fake_finals import QUICK, Finals, compared
 
 from cspbench.comparison.report import evaluate_finals, load_evaluation, recorded_errors, write_evaluation
+from cspbench.comparison.report.drawing import usual_budget
+from cspbench.comparison.report.figures import cost_figure, lead_figure, sparsity_figure
 from cspbench.comparison.report.page import summary_page
+from cspbench.comparison.report.terminal import cell_tables
 from cspbench.comparison.report.word_errors import ComparisonError
 
 
@@ -62,6 +67,22 @@ def test_seeds_that_share_a_dense_recogniser_are_told_of(comparison):
             finals.add(method, [1, 0] * 20, seed=seed, corpus="fsdd", dense_id="one")
             finals.add(method, [1, 0] * 20, seed=seed)
     assert said in summary_page(compared(finals))
+
+
+def test_synthetic_speech_is_called_so_wherever_its_corpus_is_named(comparison, tmp_path):
+    finals = comparison.finals.assign(synthetic=comparison.finals["corpus"] == "fsdd")
+    write_evaluation(replace(comparison, finals=finals), tmp_path)
+    marked = replace(load_evaluation(tmp_path), finals=finals)
+    assert [marked.named(corpus) for corpus in ("an4", "fsdd")] == ["an4", "fsdd (synthetic speech)"]
+    summary, leaderboard = ((tmp_path / f"{name}.md").read_text() for name in ("summary", "leaderboard"))
+    assert summary.startswith("# csp against 6 methods on an4, fsdd (synthetic speech)\n")
+    assert "## Test WER on fsdd (synthetic speech), in %" in summary
+    assert "Corpora: an4, fsdd (synthetic speech)." in leaderboard
+    assert "fsdd (synthetic speech)" in cell_tables(marked)
+    budget = usual_budget(marked)
+    for draw in (sparsity_figure, cost_figure, lead_figure):
+        assert draw(marked, "fsdd", budget).get_suptitle().startswith("fsdd (synthetic speech): ")
+        assert draw(marked, "an4", budget).get_suptitle().startswith("an4: ")
 
 
 def test_the_summary_says_what_came_out(written):
