@@ -191,11 +191,11 @@ def test_the_other_lines_name_targets_extras_and_files_that_exist() -> None:
     makefile, project = (ROOT / "Makefile").read_text(), (ROOT / "pyproject.toml").read_text()
     for line in lines:
         program, *words = shlex.split(line, comments=True)
-        assert program in {"make", "pip", "sbatch", "docker"}, line
+        assert program in {"make", "pip", "python", "sbatch", "docker"}, line
         assert program != "make" or re.search(rf"^{words[0]}:", makefile, re.M), line
         for extra in re.findall(r"cspbench\[(\w+)\]", line):
             assert re.search(rf"^{extra} = \[", project, re.M), line
-        assert all((ROOT / word).is_file() for word in words if word.endswith((".sh", ".yaml"))), line
+        assert all((ROOT / word).is_file() for word in words if word.endswith((".sh", ".yaml", ".py"))), line
 
 
 def questions() -> list[list[str]]:
