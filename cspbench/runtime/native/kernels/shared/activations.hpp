@@ -5,8 +5,6 @@
 // The polynomials are our own fits, least in the greatest relative error over the interval named beside them.
 #pragma once
 
-#include <math.h>
-
 #include <cstdint>
 
 #include "base/values.hpp"
@@ -15,9 +13,12 @@
 #if defined(__GNUC__)
 #define CSPBENCH_RESTRICT __restrict__
 #define CSPBENCH_INLINE inline __attribute__((always_inline))
+#define CSPBENCH_FMA __builtin_fmaf
 #else
+extern "C" float fmaf(float, float, float);
 #define CSPBENCH_RESTRICT
 #define CSPBENCH_INLINE inline
+#define CSPBENCH_FMA fmaf
 #endif
 
 namespace cspbench {
@@ -34,7 +35,7 @@ CSPBENCH_INLINE float at_least(float x, float low) { return choose(x < low, low,
 CSPBENCH_INLINE float at_most(float x, float high) { return choose(x > high, high, x); }
 
 // a * b + c, rounded once. Every processor computes the same bits; one without such an instruction takes its time.
-CSPBENCH_INLINE float fused(float a, float b, float c) { return fmaf(a, b, c); }
+CSPBENCH_INLINE float fused(float a, float b, float c) { return CSPBENCH_FMA(a, b, c); }
 
 // x = n ln 2 + r with |r| <= ln 2 / 2: e^x = 2^n (1 + p).
 struct Power {
