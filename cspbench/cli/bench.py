@@ -102,13 +102,8 @@ def latency(
     def say(line: str) -> None:
         messages().print(line, soft_wrap=True)
 
-    sizes = {
-        "models": [name.strip() for name in models.split(",")],
-        "zeros": _numbers("--zeros", zeros),
-        "rounds": rounds,
-        "kernels": codec_kernels,
-    }
-    found = run(**(QUICK if quick else sizes), masks=masks, model=recogniser, path=path, progress=say)
+    sizes = QUICK if quick else _lstm_sizes(models, zeros, rounds)
+    found = run(**sizes, masks=masks, model=recogniser, path=path, kernels=codec_kernels, progress=say)
     if not as_json:
         shown = ("engine", "model", "zeros", "mask", "state", "median_us", "p95_us", "bytes", "over_bound")
         checked = ("saturates", "label_edits", "protocol")

@@ -50,6 +50,11 @@ class Evaluation:
     layers: pd.DataFrame
     errors: TrialErrors | None = None
 
+    @property
+    def corpora(self) -> str:
+        """All corpora, as titles have them."""
+        return ", ".join(map(self.named, sorted(self.finals["corpus"].unique())))
+
     def named(self, corpus: str) -> str:
         """The corpus as titles have it: synthetic speech is never passed off as people's."""
         own = self.finals[self.finals["corpus"] == corpus]

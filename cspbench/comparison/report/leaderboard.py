@@ -55,8 +55,7 @@ def leaderboard_table(evaluation: Evaluation) -> pd.DataFrame:
 def leaderboard_page(evaluation: Evaluation, command: str = "") -> str:
     """Word the leaderboard as Markdown, with the rules and how to enter."""
     table = leaderboard_table(evaluation)
-    corpora = ", ".join(evaluation.named(corpus) for corpus in sorted(evaluation.finals["corpus"].unique()))
-    parts = ["# Leaderboard", f"Corpora: {corpora}.", _RULES]
+    parts = ["# Leaderboard", f"Corpora: {evaluation.corpora}.", _RULES]
     for division, own in table.groupby("division", sort=True):
         rows = [_texts({str(key): value for key, value in row.items()}) for row in own.to_dict("records")]
         parts += [f"## {str(division).capitalize()} division", markdown_rows(rows)]

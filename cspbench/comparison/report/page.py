@@ -57,8 +57,7 @@ def summary_page(evaluation: Evaluation, pictures: Sequence[str] = (), command: 
         pictures: names, without ending, of PNG files beside the page, to show in it.
         command: the line that made the comparison.
     """
-    corpora = ", ".join(evaluation.named(corpus) for corpus in sorted(evaluation.finals["corpus"].unique()))
-    parts = [f"# {evaluation.proposed} against {len(rival_names(evaluation))} methods on {corpora}"]
+    parts = [f"# {evaluation.proposed} against {len(rival_names(evaluation))} methods on {evaluation.corpora}"]
     parts += [_state(evaluation), "## Against the best rival", *_verdicts(evaluation)]
     parts += [f"![{name}]({name}.png)" for name in pictures if name == "wer_vs_budget"]
     for corpus, cells in evaluation.cells.groupby("corpus", sort=True):
