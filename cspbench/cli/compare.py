@@ -109,7 +109,7 @@ def _part(
         methods=_labels("--only", only, [*(entry.key for entry in config.methods), *control]),
         sparsity=_numbers("--sparsity", "sparsities", sparsity, config.all_sparsities()),
         corpora=_labels("--corpus", corpus, [entry.key for entry in config.corpora]),
-        budgets=_numbers("--budget", "budgets", budget, [entry.times for entry in config.budgets]),
+        budgets=_numbers("--budget", "budgets", budget, config.all_budgets()),
     )
 
 

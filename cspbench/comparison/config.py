@@ -145,11 +145,20 @@ class Tuning(Settings):
 
 
 class Budget(Settings):
-    """Training given to every method, in multiples of a corpus's pruning run, and the part of the plan run at it."""
+    """Training given to every method, in multiples of a corpus's pruning run, and a part of the plan run at it.
+
+    Several entries may have the same budget: each adds its part, and a run that two parts ask for is run once.
+    """
 
     times: Times = Field(description="multiple of the epochs of a corpus's pruning run")
     sparsity: Sparsities | None = Field(None, min_length=1, description="unset: those of the file")
     methods: tuple[str, ...] | None = Field(None, min_length=1, description="labels; unset: all methods")
+    corpora: tuple[str, ...] | None = Field(None, min_length=1, description="labels; unset: all corpora")
+
+    def includes(self, corpus: str, method: str) -> bool:
+        """Return whether the runs of a method on a corpus belong to it, by their labels; those of the control do."""
+        chosen = method == CONTROL or self.methods is None or method in self.methods
+        return chosen and (self.corpora is None or corpus in self.corpora)
 
 
 def _times(value: Any) -> Any:
@@ -198,6 +207,10 @@ class ComparisonConfig(Settings):
         if self.dense_seeds is not None:
             return self.dense_seeds[0]
         return tuning.seed if entry.dense.seed == "each" else entry.dense.seed
+
+    def all_budgets(self) -> list[float]:
+        """Budgets in the order of the file."""
+        return list(dict.fromkeys(budget.times for budget in self.budgets))
 
     def all_sparsities(self) -> list[float]:
         """Sparsities of all budgets, those of the file first."""

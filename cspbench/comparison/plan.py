@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cspbench.comparison.candidates import CellKey, MethodSetting, TuningCell, default_setting, tuning_cells
-from cspbench.comparison.config import CONTROL, ComparedCorpus, ComparedMethod, ComparisonConfig
+from cspbench.comparison.config import CONTROL, Budget, ComparedCorpus, ComparedMethod, ComparisonConfig
 from cspbench.corpora.features import check_features
 from cspbench.spec import CorpusSpec, Fold, TrialSpec
 from cspbench.store import Store
@@ -55,9 +55,9 @@ class Subset:
         """Return whether a corpus belongs to it."""
         return self.corpora is None or label in self.corpora
 
-    def includes_method(self, label: str) -> bool:
-        """Return whether a method belongs to it."""
-        return self.methods is None or label in self.methods
+    def includes(self, corpus: str, method: str) -> bool:
+        """Return whether the runs of a method on a corpus belong to it, both given by their labels."""
+        return self.includes_corpus(corpus) and (self.methods is None or method in self.methods)
 
     def includes_sparsity(self, sparsity: float) -> bool:
         """Return whether a sparsity belongs to it."""
@@ -156,17 +156,15 @@ class ComparisonPlan:
     def planned_runs(self, only: Subset = ALL) -> Iterator[PlannedRun]:
         """Runs to be reported: budget by budget and sparsity by sparsity in the order of the file, then by seeds.
 
-        The control, which has no sparsity, comes before the other methods of its budget and seeds.
+        The control, which has no sparsity, comes before the other methods of its budget and seeds. A run that two
+        entries of the same budget ask for comes once.
         """
-        for budget in self.config.budgets:
-            if not only.includes_budget(budget.times):
-                continue
-            sparsities = list(filter(only.includes_sparsity, budget.sparsity or self.config.sparsity))
-            entries = [e for e in self.config.methods if budget.methods is None or e.key in budget.methods]
-            if self.config.control and sparsities:
-                yield from self._runs([CONTROL_METHOD], 0.0, budget.times, only)
-            for sparsity in sparsities:
-                yield from self._runs(entries, sparsity, budget.times, only)
+        seen: set[tuple[str, float, str, float, int, int]] = set()
+        for run in self._runs(only):
+            key = (run.prepared.label, run.budget, run.entry.key, run.sparsity, run.dense_seed, run.seed)
+            if key not in seen:
+                seen.add(key)
+                yield run
 
     def final_task(self, planned: PlannedRun, chosen: ChosenSettings) -> Task | None:
         """The trial of a planned run; None while its setting is not chosen."""
@@ -207,15 +205,23 @@ class ComparisonPlan:
         """Corpora, by fold, on which the pruning seed number `order` is run."""
         return [self.prepared_corpora[entry.key, fold] for entry, fold in _final_keys(self.config, order)]
 
-    def _runs(
-        self, entries: Sequence[ComparedMethod], sparsity: float, budget: float, only: Subset
+    def _runs(self, only: Subset) -> Iterator[PlannedRun]:
+        for budget in filter(lambda part: only.includes_budget(part.times), self.config.budgets):
+            sparsities = list(filter(only.includes_sparsity, budget.sparsity or self.config.sparsity))
+            if self.config.control and sparsities:
+                yield from self._replicated([CONTROL_METHOD], 0.0, budget, only)
+            for sparsity in sparsities:
+                yield from self._replicated(self.config.methods, sparsity, budget, only)
+
+    def _replicated(
+        self, entries: Sequence[ComparedMethod], sparsity: float, budget: Budget, only: Subset
     ) -> Iterator[PlannedRun]:
         for number in range(len(self.config.dense_seeds or (0,)) * len(self.config.seeds)):
             for prepared in self.final_corpora(number % len(self.config.seeds)):
                 dense_seed, seed = self.config.replicates(prepared.entry)[number]
                 for entry in entries:
-                    if only.includes_corpus(prepared.entry.key) and only.includes_method(entry.key):
-                        yield PlannedRun(prepared, entry, sparsity, budget, dense_seed, seed)
+                    if only.includes(prepared.entry.key, entry.key) and budget.includes(prepared.entry.key, entry.key):
+                        yield PlannedRun(prepared, entry, sparsity, budget.times, dense_seed, seed)
 
     def _task(
         self,

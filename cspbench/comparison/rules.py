@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -59,20 +59,27 @@ def _corpora_problems(config: ComparisonConfig) -> Iterator[Problem]:
 
 
 def _budget_problems(config: ComparisonConfig) -> Iterator[Problem]:
-    times = [budget.times for budget in config.budgets]
-    labels = [entry.key for entry in config.methods]
+    methods, corpora = [entry.key for entry in config.methods], [entry.key for entry in config.corpora]
     for index, budget in enumerate(config.budgets):
         at: Location = ("budgets", index)
-        if budget.times in times[:index]:
-            yield Problem(at, f"budget {budget.times:g} is there already")
+        if budget in config.budgets[:index]:
+            yield Problem(at, f"this part of budget {budget.times:g} is there already")
         yield from _fractions_of_epochs(config, budget.times, at)
-        for position, label in enumerate(budget.methods or ()):
-            if label not in labels and all(labels):
-                hint = f"{did_you_mean(label, labels)} (labels: {', '.join(labels)})"
-                yield Problem((*at, "methods", position), f"no method is labelled '{label}'{hint}")
+        yield from _unknown_labels(budget.methods or (), methods, "method", (*at, "methods"))
+        yield from _unknown_labels(budget.corpora or (), corpora, "corpus", (*at, "corpora"))
     if config.tuning is not None:
         for index, number in enumerate(config.tuning.budgets):
             yield from _fractions_of_epochs(config, number, ("tuning", "budgets", index))
+
+
+def _unknown_labels(named: Sequence[str], labels: Sequence[str], kind: str, at: Location) -> Iterator[Problem]:
+    """Labels of methods or corpora that the file does not have; no problem while it has broken ones itself."""
+    if BROKEN in labels or not all(labels):
+        return
+    for position, label in enumerate(named):
+        if label not in labels:
+            hint = f"{did_you_mean(label, labels)} (labels: {', '.join(labels)})"
+            yield Problem((*at, position), f"no {kind} is labelled '{label}'{hint}")
 
 
 def _fractions_of_epochs(config: ComparisonConfig, times: float, at: Location) -> Iterator[Problem]:
@@ -157,12 +164,8 @@ def _tuning_problems(config: ComparisonConfig) -> Iterator[Problem]:
     labels = [entry.key for entry in config.corpora]
     if BROKEN in labels:
         return
-    unknown = [label for label in tuning.corpora or () if label not in labels]
-    for label in unknown:
-        hint = f"{did_you_mean(label, labels)} (labels: {', '.join(labels)})"
-        at = ("tuning", "corpora", (tuning.corpora or ()).index(label))
-        yield Problem(at, f"no corpus is labelled '{label}'{hint}")
-    if not unknown:
+    yield from _unknown_labels(tuning.corpora or (), labels, "corpus", ("tuning", "corpora"))
+    if {*(tuning.corpora or ())} <= {*labels}:
         yield from _fold_problems(config, tuning)
 
 

@@ -68,6 +68,24 @@ def test_a_budget_may_run_a_part_of_the_methods_and_sparsities(plan: Plan) -> No
     assert len(tasks) == 5
 
 
+def test_parts_of_one_budget_add_up_and_a_run_of_two_of_them_comes_once(plan: Plan, corpus: dict[str, Any]) -> None:
+    corpora = [{"label": label, "corpus": corpus, "prune": {"epochs": 2}} for label in ("noise", "again")]
+    parts = [
+        {"times": 1, "sparsity": [0.9], "methods": ["csp"]},
+        {"times": 1, "sparsity": [0.9, 0.5], "corpora": ["again"]},
+    ]
+    tasks = plan(corpora=corpora, budgets=parts, dense_seeds=[5]).final_tasks({})
+    assert [(task.corpus, task.method, task.spec.sparsity) for task in tasks] == [
+        ("noise", "control", 0.0),
+        ("again", "control", 0.0),
+        ("noise", "csp", 0.9),
+        ("again", "csp", 0.9),
+        ("again", "magnitude", 0.9),
+        ("again", "csp", 0.5),
+        ("again", "magnitude", 0.5),
+    ]
+
+
 def test_settings_come_from_the_nearest_density_and_budget(plan: Plan) -> None:
     tuning = {"trials": 2, "at": [0.9, 0.5], "budgets": [1, 12], "seed": 0}
     methods = ["csp", {"name": "magnitude", "tune": {"end": [0.4, 0.6, 0.8]}}]

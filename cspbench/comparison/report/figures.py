@@ -26,7 +26,7 @@ from cspbench.comparison.report.drawing import (
 )
 from cspbench.comparison.report.evaluate import Evaluation
 from cspbench.comparison.report.paired_tests import P_VALUES, POOLED
-from cspbench.comparison.report.part_figures import ablation_figure, density_figure
+from cspbench.comparison.report.part_figures import density_figure, method_figure
 from cspbench.report.axes import axis
 from cspbench.report.figures import Look
 from cspbench.report.significance import LEVEL
@@ -50,12 +50,13 @@ def pictures(evaluation: Evaluation) -> dict[str, Figure]:
     budget = usual_budget(evaluation)
     usual = cells[(cells["budget"] == budget) & cells["test_wer"].notna()]
     for corpus, own in usual.groupby("corpus"):
-        result[f"wer_vs_sparsity_{corpus}"] = sparsity_figure(evaluation, str(corpus), budget)
+        sparsities = own.loc[own["method"] != CONTROL, "sparsity_requested"].unique()
+        if len(sparsities) == 1:
+            result[f"wer_by_method_{corpus}"] = method_figure(evaluation, str(corpus), budget, float(sparsities[0]))
+        else:
+            result[f"wer_vs_sparsity_{corpus}"] = sparsity_figure(evaluation, str(corpus), budget)
         if np.isclose(own["sparsity_requested"], COST_AT).any():
             result[f"wer_vs_cost_{corpus}"] = cost_figure(evaluation, str(corpus), budget)
-        ablation = ablation_figure(evaluation, str(corpus), budget)
-        if ablation is not None:
-            result[f"ablation_{corpus}"] = ablation
         densities = density_figure(evaluation, str(corpus), budget, COST_AT)
         if densities is not None:
             result[f"densities_{corpus}"] = densities

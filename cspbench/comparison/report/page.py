@@ -191,17 +191,20 @@ def _cells(cells: pd.DataFrame, budget: float) -> list[str]:
     for kind in (TRAINED, POST):
         part = cells[cells["kind"] == kind]
         if len(part):
+            part = part.sort_values("sparsity_requested")
             pruned = part[part["method"] != CONTROL]
             lowest = pruned.groupby("sparsity_requested")["test_wer"].min()
-            rows = [_method(str(method), own, lowest) for method, own in part.groupby("method")]
+            heads = [_sparsity(row) for row in _rows(part.drop_duplicates("sparsity_requested"))]
+            rows = [_method(str(method), own, heads, lowest) for method, own in part.groupby("method")]
             dense = _percent(part["dense_wer"].mean(), ".2f")
             parts += [f"{kind.capitalize()} methods, budget {budget:g}× (dense: {dense}):", markdown_rows(rows)]
     return parts
 
 
-def _method(method: str, own: pd.DataFrame, lowest: pd.Series) -> dict[str, str]:
-    texts = {"method": method}
-    for row in _rows(own.sort_values("sparsity_requested")):
+def _method(method: str, own: pd.DataFrame, heads: Sequence[str], lowest: pd.Series) -> dict[str, str]:
+    """Row of a method, with a column for each sparsity; a dash where the plan has no run of it."""
+    texts = {"method": method} | dict.fromkeys(heads, "–")
+    for row in _rows(own):
         best = method != CONTROL and row["test_wer"] == lowest.get(row["sparsity_requested"])
         texts[_sparsity(row)] = _cell(row, bold=best)
     models, seeds, folds = (int(own[name].max()) for name in ("dense_models", "seeds", "folds"))

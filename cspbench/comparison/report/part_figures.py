@@ -1,6 +1,8 @@
-"""Figures that take a comparison apart: the ablation of the proposed method, and where the zeros go."""
+"""Figures of one sparsity and budget: the WER of every method, and where the zeros go."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,57 +10,36 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from cspbench.comparison.config import CONTROL
-from cspbench.comparison.report.drawing import drawn_units, figure, scale_wer, seed_rates, styles, tidy
+from cspbench.comparison.report.cells import TRAINED
+from cspbench.comparison.report.drawing import drawn_units, figure, seed_rates, styles, tidy
 from cspbench.comparison.report.evaluate import Evaluation
-from cspbench.report.axes import axis
-from cspbench.report.figures import looks
-
-ABLATION = {
-    "magnitude": ("magnitude", "none"),
-    "magnitude_refit": ("magnitude", "refit"),
-    "fisher_magnitude": ("Fisher", "none"),
-    "csp": ("Fisher", "refit"),
-}
-"""Methods of the 2x2 ablation by label: ranking, and recovery of the kept weights."""
 
 
-def ablation_figure(evaluation: Evaluation, corpus: str, budget: float) -> Figure | None:
-    """Test WER over sparsity of the methods of `ABLATION`: colour by ranking, line by recovery; None if one lacks."""
+def method_figure(evaluation: Evaluation, corpus: str, budget: float, sparsity: float) -> Figure:
+    """Test WER of every trained method at one sparsity and budget, a row a method, the lowest first."""
     cells = evaluation.cells
-    cells = cells[(cells["corpus"] == corpus) & (cells["budget"] == budget) & cells["test_wer"].notna()]
-    if not set(ABLATION) <= set(cells["method"]):
-        return None
-    cells = cells[cells["method"].isin(ABLATION)]
-    picture = figure(6.4, 4.8, _ABLATION_CAPTION + drawn_units(cells))
-    axes, across = picture.subplots(), axis("sparsity")
-    scale_wer(axes, 100 * cells["test_wer"], 100 * cells["high"].max())
-    colours = {"magnitude": looks(["magnitude"])["magnitude"].colour, "Fisher": looks(["csp"])["csp"].colour}
-    dots = seed_rates(evaluation.finals)
-    dots = dots[(dots["corpus"] == corpus) & (dots["budget"] == budget)]
-    for shift, (method, (ranking, recovery)) in enumerate(ABLATION.items()):
-        part = cells[cells["method"] == method].sort_values("sparsity_requested")
-        x = across.place(part["sparsity_requested"]) + 0.02 * (shift - 1.5)
-        wer, colour = 100 * part["test_wer"], colours[ranking]
-        bars = 100 * np.abs([part["test_wer"] - part["low"], part["high"] - part["test_wer"]])
-        dashes, marker = ("-", "o") if recovery == "refit" else (":", "s")
-        axes.errorbar(
-            x,
-            wer,
-            yerr=bars,
-            fmt=dashes,
-            marker=marker,
-            color=colour,
-            elinewidth=0.8,
-            capsize=0,
-            label=f"{ranking} ranking, {'refit' if recovery == 'refit' else 'no refit'} ({method})",
-        )
-        own = dots[dots["method"] == method]
-        x = across.place(own["sparsity_requested"]) + 0.02 * (shift - 1.5)
-        axes.scatter(x, 100 * own["test_wer"], s=8, color=colour, alpha=0.35, linewidths=0)
-    across.dress(axes.xaxis, np.sort(cells["sparsity_requested"].unique()))
-    axes.legend(frameon=False, fontsize=8.5)
+    here = (cells["corpus"] == corpus) & (cells["budget"] == budget) & (cells["kind"] == TRAINED)
+    cells = cells[here & np.isclose(cells["sparsity_requested"], sparsity)].dropna(subset=["test_wer"])
+    cells = cells.sort_values("test_wer")
+    picture = figure(7.6, 1.4 + 0.32 * len(cells), _METHOD_CAPTION + drawn_units(cells))
+    axes, look_of = picture.subplots(), styles(evaluation)
+    runs = seed_rates(evaluation.finals)
+    runs = runs[(runs["corpus"] == corpus) & (runs["budget"] == budget)]
+    rows: list[dict[str, Any]] = [{str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
+    for place, row in enumerate(rows):
+        colour, wer = look_of[row["method"]].colour, row["test_wer"]
+        bars = 100 * np.abs([[wer - row["low"]], [row["high"] - wer]])
+        axes.errorbar(100 * wer, place, xerr=bars, fmt="o", color=colour, markersize=7, elinewidth=1)
+        own = runs[(runs["method"] == row["method"]) & runs["sparsity_requested"].isin([row["sparsity_requested"], 0])]
+        axes.scatter(100 * own["test_wer"], [place + 0.22] * len(own), s=9, color=colour, linewidths=0)
+    axes.set_yticks(range(len(rows)), [f"{row['method']}  {100 * row['test_wer']:.1f}" for row in rows])
+    axes.set_ylim(len(cells) - 0.4, -0.6)
+    axes.set_xlim(0, None)
+    axes.set_xlabel("test WER (%)")
     tidy(axes)
-    picture.suptitle(f"{evaluation.named(corpus)}: ranking and refit apart, budget {budget:g}×", fontsize=12)
+    picture.suptitle(
+        f"{evaluation.named(corpus)}: test WER at {100 * sparsity:g} % sparsity, budget {budget:g}×", fontsize=12
+    )
     return picture
 
 
@@ -106,8 +87,5 @@ def density_table(layers: pd.DataFrame, corpus: str, sparsity: float, budget: fl
     ]
 
 
-_ABLATION_CAPTION = (
-    "All four on the same ramp and budget. Bars: 95 % bootstrap interval over speakers and dense models; faint dots: "
-    "runs. "
-)
+_METHOD_CAPTION = "Bars: 95 % bootstrap interval over speakers and dense models; small dots: runs. "
 _DENSITY_CAPTION = "Means over runs. Dashed: the density of the whole network. "

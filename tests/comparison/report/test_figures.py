@@ -25,11 +25,18 @@ def test_the_proposed_method_and_the_best_rivals_have_colours(comparison):
     trained = pictures(comparison)["wer_vs_sparsity_an4"].axes[0]
     colours = {text.get_text(): text.get_color() for text in trained.texts}
     assert len({colours[name] for name in FIELD}) == 5
-    crowd = Finals().fill(FIELD | {"set": 0.3, "random": 0.4}, [0.9])
+    crowd = Finals().fill(FIELD | {"set": 0.3, "random": 0.4})
     trained = pictures(compared(crowd))["wer_vs_sparsity_an4"].axes[0]
     colours = {text.get_text(): text.get_color() for text in trained.texts}
     assert colours["random"] == "0.3"
     assert len({colours[name] for name in (*FIELD, "set")}) == 6
+
+
+def test_at_a_single_sparsity_every_method_has_a_row_with_the_lowest_wer_first():
+    drawn = pictures(compared(Finals().fill({"csp": 0.1, "set": 0.3, "magnitude": 0.2}, [0.9])))
+    assert "wer_vs_sparsity_an4" not in drawn
+    axes = drawn["wer_by_method_an4"].axes[0]
+    assert [text.get_text().split()[0] for text in axes.get_yticklabels()] == ["csp", "magnitude", "set"]
 
 
 def test_a_rival_without_errors_and_infinite_bars_are_drawn_around():

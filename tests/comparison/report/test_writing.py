@@ -110,6 +110,18 @@ def test_an_unfinished_comparison_says_so_first():
     assert " missing | " in text
 
 
+def test_a_sparsity_at_which_a_method_was_not_planned_is_no_missing_one():
+    finals = Finals().fill({"csp": 0.1, "magnitude": 0.2, "set": 0.3})
+    frame = finals.frame
+    part = frame[(frame["method"] != "set") | (frame["sparsity_requested"] == frame["sparsity_requested"].max())]
+    text = summary_page(evaluate_finals(part, finals.hypotheses, **QUICK))
+    assert "Complete: 15 of 15 trials." in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| set | –")]
+    (head,) = {line for line in text.splitlines() if line.startswith("| method | ") and "dense models" in line}
+    assert line.count("|") == head.count("|")
+    assert line.count(" – |") == 1
+
+
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(ComparisonError, match=r"finals\.csv is missing"):
         load_evaluation(tmp_path)
