@@ -287,6 +287,11 @@ class TrainSpec(Settings):
         le=1000,
         description="weight of the divergence from the dense recogniser over the lattice, where a method prunes",
     )
+    start: Annotated[Literal["dense", "fresh"], Since(2)] = Field(
+        "dense",
+        description="weights that a method begins with: the dense recogniser's, or those that its training began with, "
+        "which is sparse training from scratch",
+    )
 
 
 class PretrainedSpec(Located):
@@ -336,9 +341,11 @@ class DenseSpec(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _nothing_to_distil(self) -> DenseSpec:
+    def _nothing_of_a_dense_recogniser(self) -> DenseSpec:
         if self.training.distillation:
             raise ValueError("distillation is from the dense recogniser, so it belongs under `prune`, not `dense`")
+        if self.training.start != "dense":
+            raise ValueError("`start` says where a method begins, so it belongs under `prune`, not `dense`")
         return self
 
     @model_validator(mode="after")
@@ -396,6 +403,12 @@ class TrialSpec(Frozen):
         _check_version(self, self.version)
         if self.dense.version != self.version:
             raise ValueError(f"a trial of schema version {self.version} cannot start from one of {self.dense.version}")
+        return self
+
+    @model_validator(mode="after")
+    def _fresh_weights_are_known(self) -> TrialSpec:
+        if self.training.start == "fresh" and self.dense.pretrained is not None:
+            raise ValueError("training.start: a pretrained recogniser has no fresh weights")
         return self
 
 

@@ -13,10 +13,10 @@ from cspbench.config.axes import Choice
 from cspbench.config.problems import Problem, from_validation
 from cspbench.config.rules import (
     corpus_problems,
+    dense_problems,
     method_axes,
     method_problems,
     model_problems,
-    pretrained_problems,
     rewinding_problems,
 )
 from cspbench.config.yamlfile import Location
@@ -40,7 +40,7 @@ def _corpora_problems(config: ComparisonConfig) -> Iterator[Problem]:
     yield from _twice([entry.key for entry in config.corpora], "corpora")
     for index, entry in enumerate(config.corpora):
         at: Location = ("corpora", index)
-        found = [*corpus_problems(entry.corpus), *pretrained_problems(entry), *model_problems(entry)]
+        found = [*corpus_problems(entry.corpus), *dense_problems(entry), *model_problems(entry)]
         yield from (Problem((*at, *problem.at), problem.message) for problem in found)
         if config.dense_seeds is not None and "seed" in entry.dense.model_fields_set:
             yield Problem((*at, "dense", "seed"), "dense_seeds of the file says which; remove one of the two")
@@ -129,6 +129,11 @@ def _entry_problems(entry: ComparedMethod, tuning: Tuning | None, at: Location) 
 def _training_problems(config: ComparisonConfig, entry: ComparedMethod, at: Location) -> Iterator[Problem]:
     if entry.training and entry.division == "closed":
         yield Problem((*at, "training"), "changes the pruning run, which the closed division fixes: division: open")
+    for corpus in config.corpora:
+        if entry.training.get("start") == "fresh" and corpus.dense.pretrained is not None:
+            yield Problem(
+                (*at, "training", "start"), f"the pretrained recogniser of '{corpus.key}' has no fresh weights"
+            )
     try:
         TrainSpec.model_validate(config.corpora[0].prune.model_dump() | entry.training)
     except ValidationError as error:

@@ -60,7 +60,7 @@ def rule_problems(config: SweepConfig) -> Iterator[Problem]:
     if not grid and config.trials is None:
         yield Problem(("trials",), f"must be given: the sampler '{config.sampler.name}' never ends by itself")
     yield from corpus_problems(config.corpus)
-    of_model = [*pretrained_problems(config), *model_problems(config)]
+    of_model = [*dense_problems(config), *model_problems(config)]
     yield from of_model
     has_model = not any(problem.at[0] == "model" for problem in of_model)
     seen: set[str] = set()
@@ -137,9 +137,14 @@ def corpus_problems(spec: CorpusSpec) -> Iterator[Problem]:
         yield from from_validation(error, loader.Options, ("corpus", "options"))
 
 
-def pretrained_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Yield what is given although a pretrained recogniser determines it."""
+def dense_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield what cannot be said of a dense recogniser, or is given although a pretrained one determines it."""
     if recipe.dense.pretrained is None:
+        for name in ("distillation", "start"):
+            if getattr(recipe.dense, name) != getattr(DenseTraining(), name):
+                yield Problem(
+                    ("dense", name), "is about runs that start from a dense recogniser: it belongs under prune"
+                )
         return
     model, features = recogniser_specs(recipe.dense.pretrained)
     if recipe.features != features:
@@ -150,6 +155,8 @@ def pretrained_problems(recipe: Recipe) -> Iterator[Problem]:
     for name in type(given).model_fields:
         if getattr(given, name) != getattr(DenseTraining(), name):
             yield Problem(("dense", name), "a pretrained recogniser is not trained: remove it")
+    if recipe.prune.start == "fresh":
+        yield Problem(("prune", "start"), "a pretrained recogniser has no fresh weights: remove it")
 
 
 def rewinding_problems(entry: MethodEntry, at: Location, recipe: Recipe) -> Iterator[Problem]:

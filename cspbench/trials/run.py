@@ -36,7 +36,14 @@ from cspbench.runtime.packing import dense_bytes, pack_model, packed_bytes
 from cspbench.spec import TrialSpec, refuse_to_run
 from cspbench.store import DenseFolder, Store, TrialFolder, locked, read_json, write_json, write_jsonl
 from cspbench.training.checkpoint import load_model, save_model
-from cspbench.training.dense import device_name, model_note, record_environment, resolve_device, train_dense
+from cspbench.training.dense import (
+    device_name,
+    model_note,
+    new_model,
+    record_environment,
+    resolve_device,
+    train_dense,
+)
 from cspbench.training.evaluate import dev_metrics, errors, recognise
 from cspbench.training.events import Event, Listener, StoppedEarly, silent
 from cspbench.training.loop import TrainingRun, one_cycle
@@ -124,6 +131,8 @@ def prune(trial: _Trial) -> None:
     if folder.training.is_file():
         return
     trained = load_model(trial.dense_folder.path)
+    if spec.training.start == "fresh":
+        trained = replace(trained, model=new_model(spec.dense, speech))
     model = trained.model
     model.set_dropout(spec.dense.model.dropout)
     model.to(trial.device)

@@ -217,6 +217,12 @@ def test_a_pattern_is_refused_if_no_sparsity_leaves_it_enough_zeros(tmp_path: Pa
     load_config(write(tmp_path, GOOD), map(parse_override, ["sparsity=[0.3, 0.6]", "methods.0.params.pattern=2:4"]))
 
 
+@pytest.mark.parametrize("change", ["dense.distillation=0.5", "dense.start=fresh"])
+def test_what_only_a_pruning_run_has_is_no_part_of_the_dense_training(tmp_path: Path, change: str) -> None:
+    lines = message(tmp_path, GOOD, change)
+    assert "it belongs under prune" in lines[1]
+
+
 def test_nothing_may_be_said_that_a_pretrained_recogniser_determines(tmp_path: Path) -> None:
     text = GOOD.replace("dense: {epochs: 3, learning_rate: 1e-3, seed: 4}", "dense: {pretrained: spoken_commands}")
     config = load_config(write(tmp_path, text), [parse_override("model.dropout=0.2")])
@@ -224,6 +230,7 @@ def test_nothing_may_be_said_that_a_pretrained_recogniser_determines(tmp_path: P
     for change, expected in {
         "dense.epochs=3": "dense.epochs: a pretrained recogniser is not trained: remove it",
         "dense.seed=each": "dense.seed: a pretrained recogniser is not trained: remove it",
+        "prune.start=fresh": "prune.start: a pretrained recogniser has no fresh weights",
         "model.preset=paper": "model: that of the pretrained recogniser differs: remove everything but `dropout`",
         "features.mels=80": "features: those of the pretrained recogniser differ: remove these",
         "dense.pretrained=nowhere": "dense.pretrained: no model in",

@@ -11,11 +11,22 @@ import pytest
 import soundfile
 import torch
 
+from cspbench.asr.speech_model import prunable_weights
 from cspbench.machine import stop
 from cspbench.runtime import extension
-from cspbench.spec import CorpusSpec, DenseSpec, LatencySpec, MethodSpec, ModelSpec, TrainSpec, TrialSpec
+from cspbench.spec import (
+    CorpusSpec,
+    DenseSpec,
+    LatencySpec,
+    MethodSpec,
+    ModelSpec,
+    PretrainedSpec,
+    TrainSpec,
+    TrialSpec,
+)
 from cspbench.store import Store
 from cspbench.training.checkpoint import load_checkpoint, load_model
+from cspbench.training.dense import new_model
 from cspbench.training.events import Event, StoppedEarly
 from cspbench.training.speech import prepare_speech
 from cspbench.trials import run
@@ -214,7 +225,31 @@ def test_distillation_that_is_off_is_no_part_of_the_identity(spec: TrialSpec) ->
     assert off.id == spec.id != on.id
 
 
-def test_a_dense_recogniser_has_no_teacher(spec: TrialSpec) -> None:
-    dense = spec.dense.model_dump() | {"training": {"distillation": 0.5}}
+@pytest.mark.parametrize("training", [{"distillation": 0.5}, {"start": "fresh"}])
+def test_a_dense_recogniser_has_no_teacher_and_no_other_beginning(spec: TrialSpec, training: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="belongs under `prune`"):
-        DenseSpec.model_validate(dense)
+        DenseSpec.model_validate(spec.dense.model_dump() | {"training": training})
+
+
+def test_a_fresh_start_has_the_weights_that_the_dense_training_began_with(spec: TrialSpec, tmp_path: Path) -> None:
+    still = TrainSpec(epochs=1, batch_size=6, learning_rate=1e-12, start="fresh")
+    control = {"method": MethodSpec(name="control"), "sparsity": 0.0, "training": still, "selection_only": True}
+    given = spec.model_copy(update=control)
+    assert given.id != given.model_copy(update={"training": still.model_copy(update={"start": "dense"})}).id
+    store = Store(tmp_path)
+    run_trial(given, store)
+    fresh = prunable_weights(new_model(spec.dense, prepare_speech(spec.dense, store)))
+    after, dense = (
+        prunable_weights(load_model(folder.path).model)
+        for folder in (store.trial(given.id), store.dense(spec.dense.id))
+    )
+    for name, weight in fresh.items():
+        torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-8)
+        assert not torch.allclose(dense[name], weight, rtol=0, atol=1e-4)
+
+
+def test_a_pretrained_recogniser_has_no_fresh_weights(spec: TrialSpec) -> None:
+    pretrained = DenseSpec(corpus=spec.dense.corpus, pretrained=PretrainedSpec(path="spoken_commands"))
+    values = spec.model_dump() | {"dense": pretrained.model_dump(), "training": {"start": "fresh"}}
+    with pytest.raises(ValueError, match="no fresh weights"):
+        TrialSpec.model_validate(values)

@@ -12,7 +12,8 @@ from cspbench.pruning.registry import register
 class RigL(EvolvingMethod):
     """Grows the connections whose dense gradient is largest at the step of the update.
 
-    The paper's best first masks are random with ``allocation: erk``, for training from scratch.
+    The paper trains from scratch (``start: fresh`` of the pruning run); its best first masks are random with
+    ``allocation: erk``.
     """
 
     summary = "sparse from the first step; the smallest weights make room for those of largest gradient"

@@ -14,7 +14,8 @@ class SET(EvolvingMethod):
     """Grows connections at random, drawn from seed and step.
 
     The paper exchanges the same fraction of each layer after every epoch of the whole training: ``annealing: constant``
-    and ``end: 1``. Its first masks are Erdős-Rényi random graphs: ``initial: random`` and ``allocation: erk``.
+    and ``end: 1``. Its first masks are Erdős-Rényi random graphs: ``initial: random`` and ``allocation: erk``. It
+    trains from scratch: ``start: fresh`` of the pruning run.
     """
 
     summary = "sparse from the first step; the smallest weights make room for random ones"

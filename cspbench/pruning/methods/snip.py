@@ -30,7 +30,8 @@ class Snip(MaskedMethod):
     `batches` training batches together (the paper: one batch of 100 or 128 examples). The prunable matrices do not
     change on those steps; biases and whatever else is not prunable train on.
 
-    The paper prunes a network fresh from its initialisation. Here, as for every method, it is the trained recogniser.
+    The paper prunes a network fresh from its initialisation (``start: fresh`` of the pruning run). Without it, as for
+    every method, it is the trained recogniser.
     """
 
     Params = SnipParams
