@@ -46,6 +46,7 @@ class _Item:
     stage: str
     prepared: PreparedCorpus
     budget: float
+    epochs: int
     method: str
     seconds: float | None  # that it took; None if it has no result
     failed: bool
@@ -55,7 +56,7 @@ def stage_estimates(plan: ComparisonPlan, store: Store, only: Subset = ALL) -> l
     """Count the trials, stage by stage, corpus by corpus and budget by budget.
 
     A trial not yet run is taken to need as long as the mean of its method on its corpus, or else of all methods there;
-    per unit of budget, since seconds grow with the steps.
+    per epoch, since seconds grow with the steps.
     """
     items = [*_tuning(plan, store, only), *_finals(plan, store, only)]
     groups: dict[tuple[str, str, float], list[_Item]] = {}
@@ -88,7 +89,8 @@ def _tuning(plan: ComparisonPlan, store: Store, only: Subset) -> Iterator[_Item]
     records = ComparisonRecords(store, plan.config.name)
     for task in plan.tuning_tasks(only):
         prepared = plan.prepared_corpora[task.corpus, task.fold]
-        yield _item("tune", prepared, task.budget, task.method, task, records)
+        epochs = task.spec.training.epochs
+        yield _Item("tune", prepared, task.budget, epochs, task.method, *_outcome(task, records))
 
 
 def _finals(plan: ComparisonPlan, store: Store, only: Subset) -> Iterator[_Item]:
@@ -96,23 +98,25 @@ def _finals(plan: ComparisonPlan, store: Store, only: Subset) -> Iterator[_Item]
     settings = chosen_settings(select_settings(plan, records))
     for planned in plan.planned_runs(only):
         task = plan.final_task(planned, settings)
-        yield _item("final", planned.prepared, planned.budget, planned.entry.key, task, records)
+        entry = planned.entry
+        epochs = planned.prepared.entry.training(planned.budget, changes=entry.training).epochs
+        yield _Item("final", planned.prepared, planned.budget, epochs, entry.key, *_outcome(task, records))
 
 
-def _item(
-    stage: str, prepared: PreparedCorpus, budget: float, method: str, task: Task | None, records: ComparisonRecords
-) -> _Item:
-    result = records.result(task) if task is not None else None
-    failed = task is not None and records.error(task) is not None
-    return _Item(stage, prepared, budget, method, None if result is None else result.seconds, failed)
+def _outcome(task: Task | None, records: ComparisonRecords) -> tuple[float | None, bool]:
+    """Seconds that a trial took, None without a result, and whether it failed; a trial may have no setting yet."""
+    if task is None:
+        return None, False
+    result = records.result(task)
+    return None if result is None else result.seconds, records.error(task) is not None
 
 
 def _expected(item: _Item, known: list[_Item]) -> float | None:
     corpus = item.prepared.entry.key
     here = [other for other in known if other.seconds is not None and other.prepared.entry.key == corpus]
     alike = [other for other in here if other.method == item.method] or here
-    rates = [other.seconds / other.budget for other in alike if other.seconds is not None]
-    return item.budget * fmean(rates) if rates else None
+    rates = [other.seconds / other.epochs for other in alike if other.seconds is not None]
+    return item.epochs * fmean(rates) if rates else None
 
 
 def _sum(parts: Iterable[float | None]) -> float | None:

@@ -95,6 +95,19 @@ def test_from_file_to_tables(compare: Run, store: Store) -> None:
     assert found["name"] == "demo"
 
 
+@pytest.mark.usefixtures("sixty_utterances")
+def test_the_time_left_of_an_open_entry_is_that_of_its_own_epochs(compare: Run) -> None:
+    def left(epochs: int) -> float:
+        longer = f"{{name: movement, label: long, division: open, training: {{epochs: {epochs}}}}}"
+        methods = f"methods=[csp, movement, {longer}]"
+        _, out, _ = compare("--only", "movement,long", "--dry-run", "--json", "--set", methods, "--set", "tuning=null")
+        return sum(row["seconds"] for row in json.loads(out))
+
+    assert compare("--only", "movement")[0] == 0
+    assert left(24) > 0
+    assert left(240) == pytest.approx(10 * left(24))
+
+
 def test_export_lists_what_is_missing_now(compare: Run) -> None:
     code, out, _ = compare("--export", "--only", "csp, movement")
     assert code == 0
