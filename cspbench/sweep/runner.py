@@ -58,14 +58,6 @@ class Summary:
     parent_seconds: float = 0.0
 
     @property
-    def overhead_seconds(self) -> float | None:
-        """Mean seconds a trial outside training, evaluation and latency measurement; None if nothing was run."""
-        ran = [o.result for o in self.ended.values() if o.result is not None]
-        if not ran:
-            return None
-        return (self.parent_seconds + sum(result.overhead_seconds for result in ran)) / len(ran)
-
-    @property
     def failures(self) -> list[str]:
         """Each trial that failed, and why."""
         failed = [f"{label_of(o.spec)}: {o.error}" for o in self.ended.values() if o.state == "failed"]
