@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from cspbench.comparison.config import CONTROL
 from cspbench.comparison.report.cells import POST, TRAINED
@@ -40,12 +40,15 @@ COST_AT = 0.9
 BUDGET_AT = (0.9, 0.95)
 """Sparsities at which WER is drawn over budget."""
 
+_COURSE = ["corpus", "sparsity_requested", "method"]
+"""Columns that name a curve over budgets."""
+
 
 def pictures(evaluation: Evaluation) -> dict[str, Figure]:
     """Draw everything there is to draw: file name without ending -> figure."""
     result: dict[str, Figure] = {}
     cells = evaluation.cells
-    if cells.loc[np.isin(cells["sparsity_requested"], BUDGET_AT), "budget"].nunique() > 1:
+    if (cells[np.isin(cells["sparsity_requested"], BUDGET_AT)].groupby(_COURSE)["budget"].nunique() > 1).any():
         result["wer_vs_budget"] = budget_figure(evaluation)
     budget = usual_budget(evaluation)
     usual = cells[(cells["budget"] == budget) & cells["test_wer"].notna()]
@@ -67,12 +70,16 @@ def pictures(evaluation: Evaluation) -> dict[str, Figure]:
 
 
 def budget_figure(evaluation: Evaluation) -> Figure:
-    """Test WER over the training budget, a row a corpus, a column a sparsity of `BUDGET_AT`; trained methods."""
+    """Test WER over the training budget, a row a corpus, a column a sparsity of `BUDGET_AT`.
+
+    Drawn are the trained methods with several budgets there: of the others no course is known.
+    """
     cells = evaluation.cells[(evaluation.cells["kind"] == TRAINED) & evaluation.cells["test_wer"].notna()]
     cells = cells[np.isin(cells["sparsity_requested"], BUDGET_AT)]
+    cells = cells[cells.groupby(_COURSE)["budget"].transform("nunique") > 1]
     corpora, sparsities = sorted(cells["corpus"].unique()), sorted(cells["sparsity_requested"].unique())
-    picture = figure(5.4 * len(sparsities) + 1.2, 4.2 * len(corpora), _INTERVALS + drawn_units(cells))
-    panels = picture.subplots(len(corpora), len(sparsities), sharex=True, squeeze=False)
+    picture = figure(5.4 * len(sparsities) + 1.2, 4.2 * len(corpora), _INTERVALS + _ONE_BUDGET + drawn_units(cells))
+    panels = picture.subplots(len(corpora), len(sparsities), squeeze=False)
     look_of = styles(evaluation)
     dots = seed_rates(evaluation.finals)
     for row, corpus in zip(panels, corpora, strict=True):
@@ -90,10 +97,12 @@ def budget_figure(evaluation: Evaluation) -> Figure:
 
 def _draw_budget(axes: Axes, cells: pd.DataFrame, runs: pd.DataFrame, look_of: dict[str, Look], proposed: str) -> None:
     budgets = sorted(cells["budget"].unique())
+    shifts = _shifts(cells["method"], proposed)
     ends = []
     for method, part in cells.sort_values("budget").groupby("method"):
         style, front = look_of[str(method)], method == proposed
-        across, up = part["budget"].to_numpy(), 100 * part["test_wer"].to_numpy()
+        beside = 1 + shifts[str(method)] / 2
+        across, up = beside * part["budget"].to_numpy(), 100 * part["test_wer"].to_numpy()
         bars = 100 * np.abs([part["test_wer"] - part["low"], part["high"] - part["test_wer"]])
         look: dict[str, Any] = {"color": style.colour, "zorder": 6 if front else 4}
         dashes = "--" if method == CONTROL else "-"
@@ -102,11 +111,12 @@ def _draw_budget(axes: Axes, cells: pd.DataFrame, runs: pd.DataFrame, look_of: d
         )
         axes.errorbar(across, up, yerr=bars, fmt="none", elinewidth=1.4 if front else 0.7, alpha=0.4, **look)
         own = runs[runs["method"] == method]
-        axes.scatter(own["budget"], 100 * own["test_wer"], s=7, color=style.colour, alpha=0.35, linewidths=0, zorder=3)
+        places = beside * own["budget"]
+        axes.scatter(places, 100 * own["test_wer"], s=7, color=style.colour, alpha=0.35, linewidths=0, zorder=3)
         ends.append((float(across[-1]), float(up[-1]), str(method), style))
     axes.set_xticks(budgets, [f"{budget:g}×" for budget in budgets])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlim(budgets[0] / 1.15, budgets[-1] * 1.15)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(budgets[0] / 1.2, budgets[-1] * 1.2)
     label_ends(axes, ends)
     tidy(axes)
 
@@ -198,6 +208,7 @@ _INTERVALS = (
     "Bars: 95 % bootstrap interval over speakers and dense models; faint dots: runs. Methods share the test speech: "
     "where bars overlap, the paired tests may still tell them apart. Settings chosen on dev. "
 )
+_ONE_BUDGET = "Methods run at one budget only are in the tables. "
 _UNTRAINED = " Post-training methods do not train: drawn at the seconds their pruning takes."
 _LEAD_CAPTION = (
     f"Bars: 95 % interval of the paired bootstrap. Filled: p < {LEVEL:g} by sign flips, bootstrap and MAPSSWE, "

@@ -39,6 +39,15 @@ def test_at_a_single_sparsity_every_method_has_a_row_with_the_lowest_wer_first()
     assert [text.get_text().split()[0] for text in axes.get_yticklabels()] == ["csp", "magnitude", "set"]
 
 
+def test_methods_of_a_single_budget_have_no_course_over_budgets():
+    finals = Finals().fill({"csp": 0.1, "magnitude": 0.2, "set": 0.9}, [0.9])
+    assert "wer_vs_budget" not in pictures(compared(finals))
+    finals.fill({"csp": 0.1, "magnitude": 0.15}, [0.9], budget=4.0)
+    axes = pictures(compared(finals))["wer_vs_budget"].axes[0]
+    assert {text.get_text() for text in axes.texts} == {"csp", "magnitude"}
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1×", "4×"]
+
+
 def test_a_rival_without_errors_and_infinite_bars_are_drawn_around():
     finals = Finals()
     finals.add("csp", [1] + [0] * 39)  # one speaker of five makes all the errors: many draws have no spread
