@@ -22,7 +22,7 @@ def cost_table(finals: pd.DataFrame, proposed: str) -> pd.DataFrame:
 
         - ``division``, closed or open;
         - ``tuning_trials``: dev trials that chose its settings: the number, or lowest–highest over sparsities;
-        - ``steps_ratio``: optimiser steps over the proposed method's, mean; ``train_seconds``: mean, and
+        - ``steps_ratio``: optimiser steps over the proposed method's, mean; ``train_seconds``: median, and
           ``seconds_ratio`` over that of the proposed method: means little where trials ran on several machines;
         - ``same_dense``: its runs start from the dense models of the proposed method's runs of equal fold and seeds;
         - ``one_setting``: all seeds and folds of a cell have the same hyperparameters and learning rate;
@@ -42,7 +42,7 @@ def cost_table(finals: pd.DataFrame, proposed: str) -> pd.DataFrame:
                 "division": part["division"].iloc[0],
                 "tuning_trials": _range(part["tuning_trials"]),
                 "steps_ratio": float(own["ratio"].mean()),
-                "train_seconds": float(own["train_seconds"].mean()),
+                "train_seconds": float(own["train_seconds"].median()),
                 "seconds_ratio": _ratio(own, ours),
                 "same_dense": _same_dense(own, ours),
                 "one_setting": bool((settings.groupby("sparsity_requested")["setting"].nunique() <= 1).all()),
@@ -64,8 +64,8 @@ def _range(counts: pd.Series) -> str:
 
 
 def _ratio(own: pd.DataFrame, ours: pd.DataFrame) -> float:
-    base = float(ours["train_seconds"].mean())
-    return float(own["train_seconds"].mean()) / base if base > 0 else float("nan")
+    base = float(ours["train_seconds"].median())
+    return float(own["train_seconds"].median()) / base if base > 0 else float("nan")
 
 
 def _same_dense(own: pd.DataFrame, ours: pd.DataFrame) -> bool:

@@ -161,7 +161,7 @@ def cost_figure(evaluation: Evaluation, corpus: str, budget: float, sparsity: fl
         axes.errorbar(across, up, yerr=bars, markersize=8, linestyle="none", elinewidth=0.8, alpha=0.85, **look)
     axes.set_xlim(x.min() / 1.3, x.max() * 1.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8.5, title="by WER, lowest first")
-    axes.set_xlabel("training seconds of the pruning run (mean over seeds)")
+    axes.set_xlabel("training seconds of the pruning run (median of the runs)")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "235" else ""))
     tidy(axes)
