@@ -244,7 +244,8 @@ def _draw_sparsity(
             alpha=0.3 if style.colour == GREY else 0.55,
             **look,
         )
-        own = dots[dots["method"] == method]
+        # The runs of the control have no sparsity: they would stretch the axis to 0.
+        own = dots[(dots["method"] == method) & dots["sparsity_requested"].isin(part["sparsity_requested"])]
         places = x.place(own["sparsity_requested"]) + shifts[str(method)]
         axes.scatter(places, 100 * own["test_wer"], s=7, color=style.colour, alpha=0.35, linewidths=0, zorder=3)
         ends.append((float(across[-1]), float(up[-1]), str(method), style))

@@ -48,6 +48,16 @@ def test_methods_of_a_single_budget_have_no_course_over_budgets():
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1×", "4×"]
 
 
+def test_the_control_does_not_stretch_the_axis_of_sparsity_to_zero():
+    finals = Finals().fill({"csp": 0.1, "magnitude": 0.2}, [0.9, 0.95])
+    for seed in (1, 2, 3):
+        finals.add("control", [0] * 39 + [1], 0.0, seed)
+    axes = pictures(compared(finals))["wer_vs_sparsity_an4"].axes[0]
+    assert "control" in {text.get_text() for text in axes.texts}
+    ends = {str(text.get_text()): place for place, text in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
+    assert axes.get_xlim()[0] > ends["90"] - (ends["95"] - ends["90"])
+
+
 def test_a_rival_without_errors_and_infinite_bars_are_drawn_around():
     finals = Finals()
     finals.add("csp", [1] + [0] * 39)  # one speaker of five makes all the errors: many draws have no spread
