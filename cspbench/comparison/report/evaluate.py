@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -60,6 +61,11 @@ class Evaluation:
         own = self.finals[self.finals["corpus"] == corpus]
         synthetic = "synthetic" in own and own["synthetic"].eq(True).any()
         return f"{corpus} (synthetic speech)" if synthetic else corpus
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table: column -> value."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def evaluate_finals(

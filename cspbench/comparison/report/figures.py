@@ -40,15 +40,12 @@ COST_AT = 0.9
 BUDGET_AT = (0.9, 0.95)
 """Sparsities at which WER is drawn over budget."""
 
-_COURSE = ["corpus", "sparsity_requested", "method"]
-"""Columns that name a curve over budgets."""
-
 
 def pictures(evaluation: Evaluation) -> dict[str, Figure]:
     """Draw everything there is to draw: file name without ending -> figure."""
     result: dict[str, Figure] = {}
     cells = evaluation.cells
-    if (cells[np.isin(cells["sparsity_requested"], BUDGET_AT)].groupby(_COURSE)["budget"].nunique() > 1).any():
+    if len(_courses(cells)):
         result["wer_vs_budget"] = budget_figure(evaluation)
     budget = usual_budget(evaluation)
     usual = cells[(cells["budget"] == budget) & cells["test_wer"].notna()]
@@ -70,13 +67,8 @@ def pictures(evaluation: Evaluation) -> dict[str, Figure]:
 
 
 def budget_figure(evaluation: Evaluation) -> Figure:
-    """Test WER over the training budget, a row a corpus, a column a sparsity of `BUDGET_AT`.
-
-    Drawn are the trained methods with several budgets there: of the others no course is known.
-    """
-    cells = evaluation.cells[(evaluation.cells["kind"] == TRAINED) & evaluation.cells["test_wer"].notna()]
-    cells = cells[np.isin(cells["sparsity_requested"], BUDGET_AT)]
-    cells = cells[cells.groupby(_COURSE)["budget"].transform("nunique") > 1]
+    """Test WER of `_courses` over the training budget, a row a corpus, a column a sparsity of `BUDGET_AT`."""
+    cells = _courses(evaluation.cells)
     corpora, sparsities = sorted(cells["corpus"].unique()), sorted(cells["sparsity_requested"].unique())
     picture = figure(5.4 * len(sparsities) + 1.2, 4.2 * len(corpora), _INTERVALS + _ONE_BUDGET + drawn_units(cells))
     panels = picture.subplots(len(corpora), len(sparsities), squeeze=False)
@@ -93,6 +85,13 @@ def budget_figure(evaluation: Evaluation) -> Figure:
             axes.set_xlabel("training budget (multiples of the pruning run)")
     picture.suptitle("Test WER against training budget", fontsize=12)
     return picture
+
+
+def _courses(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells of the trained methods at `BUDGET_AT` that have several budgets there: of the others no course is known."""
+    known = cells[(cells["kind"] == TRAINED) & cells["test_wer"].notna()]
+    known = known[np.isin(known["sparsity_requested"], BUDGET_AT)]
+    return known[known.groupby(["corpus", "sparsity_requested", "method"])["budget"].transform("nunique") > 1]
 
 
 def _draw_budget(axes: Axes, cells: pd.DataFrame, runs: pd.DataFrame, look_of: dict[str, Look], proposed: str) -> None:

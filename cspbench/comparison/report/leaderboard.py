@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cspbench.comparison.config import CONTROL
-from cspbench.comparison.report.evaluate import Evaluation
+from cspbench.comparison.report.evaluate import Evaluation, records
 from cspbench.report.markdown import markdown_rows
 
 RANKED_AT = (0.9, 0.95)
@@ -57,7 +57,7 @@ def leaderboard_page(evaluation: Evaluation, command: str = "") -> str:
     table = leaderboard_table(evaluation)
     parts = ["# Leaderboard", f"Corpora: {evaluation.corpora}.", _RULES]
     for division, own in table.groupby("division", sort=True):
-        rows = [_texts({str(key): value for key, value in row.items()}) for row in own.to_dict("records")]
+        rows = [_texts(row) for row in records(own)]
         parts += [f"## {str(division).capitalize()} division", markdown_rows(rows)]
     parts.append(_ENTER)
     if command:

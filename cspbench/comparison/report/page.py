@@ -11,7 +11,7 @@ import pandas as pd
 from cspbench.comparison.config import CONTROL
 from cspbench.comparison.report.cells import KINDS, POST, TRAINED
 from cspbench.comparison.report.drawing import usual_budget
-from cspbench.comparison.report.evaluate import Evaluation
+from cspbench.comparison.report.evaluate import Evaluation, records
 from cspbench.comparison.report.paired_tests import P_VALUES, POOLED
 from cspbench.comparison.report.part_figures import density_table
 from cspbench.comparison.report.verdicts import MARGIN
@@ -64,7 +64,7 @@ def summary_page(evaluation: Evaluation, pictures: Sequence[str] = (), command: 
         parts += _corpus(evaluation, str(corpus), cells)
         parts += [f"![{name}]({name}.png)" for name in pictures if name.endswith(f"_{corpus}")]
     parts += [f"![{name}]({name}.png)" for name in pictures if name.endswith(f"_{POOLED}")]
-    parts += ["## What each method was given", markdown_rows([_cost(row) for row in _rows(evaluation.costs)])]
+    parts += ["## What each method was given", markdown_rows([_cost(row) for row in records(evaluation.costs)])]
     parts += ["## How to read this", "".join(f"- {note}\n" for note in _notes(evaluation.finals))]
     if command:
         parts.append(f"Made by `{command}`.")
@@ -93,7 +93,7 @@ def _state(evaluation: Evaluation) -> str:
     if not missing:
         return f"Complete: {due} of {due} trials."
     lines = [
-        f"- {own['corpus'].iloc[0]} at {_sparsity(_rows(own)[0])}, budget {own['budget'].iloc[0]:g}: {_lacking(own)}"
+        f"- {own['corpus'].iloc[0]} at {_sparsity(records(own)[0])}, budget {own['budget'].iloc[0]:g}: {_lacking(own)}"
         for _, own in cells[cells["missing"] > 0].groupby(["corpus", "budget", "sparsity_requested"])
     ]
     return f"**Unfinished: {missing} of {due} trials are missing** (why: cells.csv).\n\n" + "\n".join(lines)
@@ -103,7 +103,9 @@ def _lacking(cells: pd.DataFrame) -> str:
     """Methods of one corpus and sparsity that lack trials."""
     none = [str(name) for name in cells.loc[cells["trials"] == 0, "method"]]
     some = [
-        f"{row['method']} {row['trials']} of {row['trials'] + row['missing']}" for row in _rows(cells) if row["trials"]
+        f"{row['method']} {row['trials']} of {row['trials'] + row['missing']}"
+        for row in records(cells)
+        if row["trials"]
     ]
     said = [*([f"nothing of {', '.join(none)}"] if none else []), *([f"only {', '.join(some)}"] if some else [])]
     return "; ".join(said)
@@ -118,7 +120,7 @@ def _verdicts(evaluation: Evaluation) -> list[str]:
         ]
         part = pd.concat([part[part["corpus"] == POOLED], part[part["corpus"] != POOLED]])
         if len(part):
-            parts += [f"{kind.capitalize()} methods:", markdown_rows([verdict_row(row) for row in _rows(part)])]
+            parts += [f"{kind.capitalize()} methods:", markdown_rows([verdict_row(row) for row in records(part)])]
     return parts or ["No rival took part."]
 
 
@@ -177,7 +179,7 @@ def _corpus(evaluation: Evaluation, corpus: str, cells: pd.DataFrame) -> list[st
     usual = cells[(cells["budget"] == budget) & cells["test_wer"].notna()].sort_values(["sparsity_requested", "method"])
     if len(usual):
         head = f"### Kinds of errors on {corpus}, budget {budget:g}× (% of words; loss in nats a label)"
-        parts += [head, markdown_rows([_kinds(row) for row in _rows(usual)])]
+        parts += [head, markdown_rows([_kinds(row) for row in records(usual)])]
     densities = density_table(evaluation.layers, corpus, DENSITIES_AT, budget)
     if densities:
         head = f"### Weights kept (%) on {corpus} at {100 * DENSITIES_AT:g} % sparsity, budget {budget:g}×"
@@ -194,7 +196,7 @@ def _cells(cells: pd.DataFrame, budget: float) -> list[str]:
             part = part.sort_values("sparsity_requested")
             pruned = part[part["method"] != CONTROL]
             lowest = pruned.groupby("sparsity_requested")["test_wer"].min()
-            heads = [_sparsity(row) for row in _rows(part.drop_duplicates("sparsity_requested"))]
+            heads = [_sparsity(row) for row in records(part.drop_duplicates("sparsity_requested"))]
             rows = [_method(str(method), own, heads, lowest) for method, own in part.groupby("method")]
             dense = _percent(part["dense_wer"].mean(), ".2f")
             parts += [f"{kind.capitalize()} methods, budget {budget:g}× (dense: {dense}):", markdown_rows(rows)]
@@ -204,7 +206,7 @@ def _cells(cells: pd.DataFrame, budget: float) -> list[str]:
 def _method(method: str, own: pd.DataFrame, heads: Sequence[str], lowest: pd.Series) -> dict[str, str]:
     """Row of a method, with a column for each sparsity; a dash where the plan has no run of it."""
     texts = {"method": method} | dict.fromkeys(heads, "–")
-    for row in _rows(own):
+    for row in records(own):
         best = method != CONTROL and row["test_wer"] == lowest.get(row["sparsity_requested"])
         texts[_sparsity(row)] = _cell(row, bold=best)
     models, seeds, folds = (int(own[name].max()) for name in ("dense_models", "seeds", "folds"))
@@ -251,10 +253,6 @@ def _cost(row: Mapping[str, Any]) -> dict[str, str]:
         "one setting a cell": "yes" if row["one_setting"] else "NO",
         "trials": f"{row['trials']}" + (f" ({row['unfinished']} unfinished)" if row["unfinished"] else ""),
     }
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _sparsity(row: Mapping[str, Any]) -> str:

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from cspbench.comparison.config import CONTROL
-from cspbench.comparison.report.cells import TRAINED
+from cspbench.comparison.report.cells import POST
 from cspbench.comparison.report.drawing import drawn_units, figure, seed_rates, styles, tidy
-from cspbench.comparison.report.evaluate import Evaluation
+from cspbench.comparison.report.evaluate import Evaluation, records
 
 
 def method_figure(evaluation: Evaluation, corpus: str, budget: float, sparsity: float) -> Figure:
-    """Test WER of every trained method at one sparsity and budget, a row a method, the lowest first."""
+    """Test WER of every method at one sparsity and budget, a row a method, the lowest first."""
     cells = evaluation.cells
-    here = (cells["corpus"] == corpus) & (cells["budget"] == budget) & (cells["kind"] == TRAINED)
+    here = (cells["corpus"] == corpus) & (cells["budget"] == budget)
     cells = cells[here & np.isclose(cells["sparsity_requested"], sparsity)].dropna(subset=["test_wer"])
     cells = cells.sort_values("test_wer")
-    picture = figure(7.6, 1.4 + 0.32 * len(cells), _METHOD_CAPTION + drawn_units(cells))
+    dagger = "† post-training. " * bool((cells["kind"] == POST).any())
+    picture = figure(7.6, 1.4 + 0.32 * len(cells), _METHOD_CAPTION + dagger + drawn_units(cells))
     axes, look_of = picture.subplots(), styles(evaluation)
     runs = seed_rates(evaluation.finals)
     runs = runs[(runs["corpus"] == corpus) & (runs["budget"] == budget)]
-    rows: list[dict[str, Any]] = [{str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
+    rows = records(cells)
     for place, row in enumerate(rows):
         colour, wer = look_of[row["method"]].colour, row["test_wer"]
         bars = 100 * np.abs([[wer - row["low"]], [row["high"] - wer]])
         axes.errorbar(100 * wer, place, xerr=bars, fmt="o", color=colour, markersize=7, elinewidth=1)
         own = runs[(runs["method"] == row["method"]) & runs["sparsity_requested"].isin([row["sparsity_requested"], 0])]
         axes.scatter(100 * own["test_wer"], [place + 0.22] * len(own), s=9, color=colour, linewidths=0)
-    axes.set_yticks(range(len(rows)), [f"{row['method']}  {100 * row['test_wer']:.1f}" for row in rows])
-    axes.set_ylim(len(cells) - 0.4, -0.6)
+    names = [f"{row['method']}{' †' * (row['kind'] == POST)}  {100 * row['test_wer']:.1f}" for row in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, None)
     axes.set_xlabel("test WER (%)")
     tidy(axes)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 
-from cspbench.comparison.report.evaluate import Evaluation
+from cspbench.comparison.report.evaluate import Evaluation, records
 
 
 def cell_tables(evaluation: Evaluation) -> dict[str, list[dict[str, str]]]:
@@ -22,7 +21,7 @@ def cell_tables(evaluation: Evaluation) -> dict[str, list[dict[str, str]]]:
         name = evaluation.named(str(corpus))
         rows = tables.setdefault(f"{name}, budget {budget:g}" if several else name, {})
         sparsities = sorted(own["sparsity_requested"].unique())
-        for cell in _records(own):
+        for cell in records(own):
             blank = {"method": cell["method"], **{_percent(sparsity): "" for sparsity in sparsities}}
             row = rows.setdefault(cell["method"], blank)
             count = f" ({cell['trials']}/{cell['trials'] + cell['missing']})" if cell["missing"] else ""
@@ -35,7 +34,7 @@ def verdict_lines(verdicts: pd.DataFrame) -> Iterator[str]:
     """A line for each verdict there is, and one for those that lack trials."""
     missing = 0
     several = verdicts["budget"].nunique() > 1
-    for row in _records(verdicts):
+    for row in records(verdicts):
         if row["verdict"] == "missing":
             missing += 1
             continue
@@ -48,10 +47,6 @@ def verdict_lines(verdicts: pd.DataFrame) -> Iterator[str]:
         yield text + (f"; {row['note']}" if row["note"] else "")
     if missing:
         yield f"{missing} verdicts wait for trials that have not run"
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _percent(fraction: float) -> str:

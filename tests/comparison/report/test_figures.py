@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from support.fake_finals import FIELD, Finals, compared, row
+from support.fake_finals import FIELD, QUICK, Finals, compared, row
 
+from cspbench.comparison.report import evaluate_finals
 from cspbench.comparison.report.drawing import spread_apart
 from cspbench.comparison.report.figures import pictures
 
@@ -39,6 +40,15 @@ def test_at_a_single_sparsity_every_method_has_a_row_with_the_lowest_wer_first()
     assert [text.get_text().split()[0] for text in axes.get_yticklabels()] == ["csp", "magnitude", "set"]
 
 
+def test_a_figure_of_methods_marks_those_without_training():
+    finals = Finals().fill({"csp": 0.1, "magnitude": 0.2}, [0.9])
+    finals.fill({"csp_post": 0.3, "wanda": 0.4}, [0.9], steps=0, train_seconds=1.0)
+    picture = pictures(compared(finals))["wer_by_method_an4"]
+    names = [text.get_text().rpartition("  ")[0] for text in picture.axes[0].get_yticklabels()]
+    assert names == ["csp", "magnitude", "csp_post †", "wanda †"]
+    assert "† post-training." in picture.texts[0].get_text()
+
+
 def test_methods_of_a_single_budget_have_no_course_over_budgets():
     finals = Finals().fill({"csp": 0.1, "magnitude": 0.2, "set": 0.9}, [0.9])
     assert "wer_vs_budget" not in pictures(compared(finals))
@@ -46,6 +56,9 @@ def test_methods_of_a_single_budget_have_no_course_over_budgets():
     axes = pictures(compared(finals))["wer_vs_budget"].axes[0]
     assert {text.get_text() for text in axes.texts} == {"csp", "magnitude"}
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1×", "4×"]
+    unfinished = finals.frame
+    unfinished.loc[unfinished["budget"] == 4, "state"] = "failed"
+    assert "wer_vs_budget" not in pictures(evaluate_finals(unfinished, finals.hypotheses, **QUICK))
 
 
 def test_the_control_does_not_stretch_the_axis_of_sparsity_to_zero():
